@@ -1,0 +1,230 @@
+"""The run store: a trained model and its record, made once, found by content.
+
+A run is keyed by its recipe, its data and the code that matters to training, so that a formatted file or an edited plot retrains
+nothing and a changed loss retrains everything. A finished run is a folder with `record.json` (written last), weights and log; a folder
+without a record is an interrupted run, which goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from tcseg import models
+from tcseg.models import SegmentationModel
+
+TRAINING_CODE = ("labels", "flow", "losses", "data", "augment", "models", "training", "targets")
+EVALUATION_CODE = ("labels", "flow", "data", "models", "postprocess", "metrics", "evaluation")
+PACKAGES = ("tcseg", "torch", "torchvision", "timm", "numpy", "opencv-python", "accelerate", "numba")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON aside and rename it: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(json.dumps(value, indent=1, default=str) + "\n")
+    aside.replace(path)
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Docstrings are prose; they may change without making a run stale."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [n for n in body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
+            node.body = kept or [ast.Pass()]
+        return node
+
+
+@cache
+def code_key(modules: tuple[str, ...]) -> str:
+    """Hash of modules' syntax trees: formatting, comments and docstrings do not count."""
+    folder = Path(__file__).parent
+    trees = [ast.dump(_WithoutDocstrings().visit(ast.parse((folder / f"{name}.py").read_text()))) for name in modules]
+    return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:12]
+
+
+def digest(value: object) -> str:
+    """Eight hex digits of a JSON-able value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can move a number."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+@cache
+def git_state() -> dict[str, object]:
+    """Commit and whether the tree differs from it; "unknown" outside a checkout."""
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"sha": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"sha": "unknown", "dirty": False}
+
+
+def now() -> str:
+    """UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Run:
+    """A finished run.
+
+    Attributes:
+        record: the JSON described in `figures/runs/README.md`.
+        folder: with weights and log; None for a committed reference row.
+        trained_now: whether this process trained it.
+    """
+
+    def __init__(self, record: dict, folder: Path | None, trained_now: bool = False) -> None:
+        self.record, self.folder, self.trained_now = record, folder, trained_now
+
+    def __repr__(self) -> str:
+        return f"Run({self.record['run_id']}, miou={self.metrics['miou']})"
+
+    @property
+    def id(self) -> str:
+        """Name, seed and key."""
+        return self.record["run_id"]
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.record["recipe_name"]
+
+    @property
+    def seed(self) -> int:
+        """The recipe's seed."""
+        return self.record["seed"]
+
+    @property
+    def metrics(self) -> dict:
+        """Shares in 0..1, None where the data set cannot say."""
+        return self.record["metrics"]
+
+    def model(self) -> SegmentationModel:
+        """The trained network, in eval mode.
+
+        Raises:
+            FileNotFoundError: a reference row: its weights are not in the repository.
+        """
+        if self.folder is None:
+            raise FileNotFoundError(f"{self.id} is a committed reference row without weights; train it with runs='train'")
+        return models.load_weights(self.folder / "weights.safetensors")
+
+    @property
+    def log(self) -> pd.DataFrame:
+        """Training log: step, loss and its parts, lr, seconds.
+
+        Raises:
+            FileNotFoundError: a reference row has no log.
+        """
+        if self.folder is None:
+            raise FileNotFoundError(f"{self.id} is a committed reference row without a log; train it with runs='train'")
+        return pd.read_json(self.folder / "log.jsonl", lines=True)
+
+
+def run_or_load(
+    store: Path,
+    name: str,
+    seed: int,
+    recipe: dict,
+    inputs: object,
+    train: Callable[[Path], tuple[SegmentationModel, dict]],
+    evaluate: Callable[[SegmentationModel], dict],
+    context: dict,
+) -> Run:
+    """Find a run in the store, finish an interrupted one, or make it.
+
+    Args:
+        store: folder of runs.
+        name, seed, recipe: what to train; part of the key.
+        inputs: anything else that decides the result (data key, teacher's run id); part of the key.
+        train: folder -> model and its cost; called when there are no finished weights, resumes by itself.
+        evaluate: model -> metrics, per_class, per_clip; called again when evaluation code changed, without retraining.
+        context: further entries of the record (dataset, profile, split, data_key, ...).
+
+    Returns:
+        The run; `trained_now` tells whether `train` was called.
+    """
+    run_id = f"{name}-s{seed}-{digest([recipe, inputs, code_key(TRAINING_CODE)])}"
+    folder = store / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    record_file, weights = folder / "record.json", folder / "weights.safetensors"
+    record = json.loads(record_file.read_text()) if record_file.exists() else None
+    if record and record["evaluation_code"] == code_key(EVALUATION_CODE):
+        return Run(record, folder)
+    started, trained = now(), False
+    if not weights.exists():
+        model, cost = train(folder)
+        write_json(folder / "cost.json", cost)
+        models.save_weights(model, weights, run_id=run_id)
+        trained = True
+    model = models.load_weights(weights)
+    record = {
+        "run_id": run_id,
+        "recipe_name": name,
+        "recipe": recipe,
+        "seed": seed,
+        **context,
+        **evaluate(model),
+        "cost": json.loads((folder / "cost.json").read_text()),
+        "evaluation_code": code_key(EVALUATION_CODE),
+        "versions": versions(),
+        "git": git_state(),
+        "started": started,
+        "finished": now(),
+    }
+    write_json(record_file, record)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return Run(record, folder, trained)
+
+
+def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
+    """Committed reference rows of a data set and profile, sorted by recipe and seed.
+
+    Raises:
+        FileNotFoundError: there are none; the message names those that exist.
+    """
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    chosen = [r for r in records if (r["dataset"], r["profile"]) == (dataset, profile)]
+    if not chosen:
+        known = sorted({f"{r['dataset']}-{r['profile']}" for r in records}) or ["none"]
+        raise FileNotFoundError(
+            f"no reference rows for {dataset}-{profile} in {folder} (there are: {', '.join(known)}); use runs='train'"
+        )
+    return [Run(record, None) for record in chosen]
+
+
+def disk_free(folder: Path) -> int:
+    """Free bytes on the disk that holds `folder` (which need not exist yet)."""
+    while not folder.exists():
+        folder = folder.parent
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_frsize

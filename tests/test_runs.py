@@ -1,0 +1,76 @@
+"""The run store: made once, found by content, never half."""
+
+import json
+
+import pytest
+
+from tcseg import models, runs
+
+
+def make(store, recipe=None, inputs="data", fail=False, calls=None):
+    calls = [] if calls is None else calls
+
+    def train(folder):
+        calls.append(folder)
+        if fail:
+            raise KeyboardInterrupt
+        return models.build("student", 19), {"train_seconds": 1.0, "steps": 1, "seconds_per_step": 1.0}
+
+    def evaluate(model):
+        return {"metrics": {"miou": 0.5}, "per_class": {}, "per_clip": {}}
+
+    context = {"dataset": "procity", "profile": "smoke"}
+    run = runs.run_or_load(store, "student", 0, recipe or {"steps": 1}, inputs, train, evaluate, context)
+    return run, len(calls)
+
+
+def test_a_run_is_made_once(tmp_path):
+    first, made = make(tmp_path)
+    again, loaded = make(tmp_path)
+    assert (made, loaded) == (1, 0) and first.trained_now and not again.trained_now
+    assert first.record == again.record and again.model().arch == "student"
+    assert first.record["versions"]["torch"] and first.record["git"]["sha"]
+
+
+def test_recipe_and_data_decide(tmp_path):
+    assert len({make(tmp_path, *key)[0].id for key in (({"steps": 1}, "a"), ({"steps": 2}, "a"), ({"steps": 1}, "b"))}) == 3
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, fail=True)
+    assert not list(tmp_path.glob("*/record.json"))
+    run, made = make(tmp_path)
+    assert made == 1 and run.metrics["miou"] == 0.5
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_changed_evaluation_measures_again_without_training(tmp_path):
+    run, _ = make(tmp_path)
+    record = json.loads((run.folder / "record.json").read_text())
+    runs.write_json(run.folder / "record.json", {**record, "evaluation_code": "old", "metrics": {"miou": 0.1}})
+    again, made = make(tmp_path)
+    assert made == 0 and again.metrics["miou"] == 0.5 and not again.trained_now
+
+
+def test_code_key_ignores_prose(tmp_path, monkeypatch):
+    for text in ('"""One."""\nx = 1  # why\n', '"""Two."""\n\n\nx = (1)\n'):
+        (tmp_path / "m.py").write_text(text)
+        monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
+        runs.code_key.cache_clear()
+        keys = {runs.code_key(("m",))}
+    (tmp_path / "m.py").write_text("x = 2\n")
+    runs.code_key.cache_clear()
+    assert runs.code_key(("m",)) not in keys and len(keys) == 1
+    runs.code_key.cache_clear()
+
+
+def test_reference_rows(tmp_path):
+    row = {"run_id": "student-s0-x", "recipe_name": "student", "seed": 0, "dataset": "procity", "profile": "laptop"}
+    runs.write_json(tmp_path / "a.json", {**row, "metrics": {"miou": 0.4}})
+    (run,) = runs.find_reference(tmp_path, "procity", "laptop")
+    assert (run.name, run.seed, run.metrics["miou"]) == ("student", 0, 0.4)
+    with pytest.raises(FileNotFoundError, match="committed reference row without weights"):
+        run.model()
+    with pytest.raises(FileNotFoundError, match=r"no reference rows for camvid-full .*procity-laptop"):
+        runs.find_reference(tmp_path, "camvid", "full")

@@ -1,0 +1,97 @@
+"""The study's front door: what it refuses, where it writes, how figures and tables are kept."""
+
+from dataclasses import fields
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from tcseg import study as study_module
+from tcseg.study import PROFILES, RECIPES, open_study
+
+
+@pytest.fixture
+def study(tmp_path):
+    return open_study("procity", "smoke", notebook="05_ablations", folder=tmp_path / "study")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "kitti"}, "dataset is 'kitti'; it must be one of procity, camvid, cityscapes"),
+        ({"profile": "huge"}, "profile is 'huge'; it must be one of smoke, laptop, full"),
+        ({"runs": "guess"}, "runs is 'guess'; it must be one of train, reference"),
+        ({"notebook": "99_end"}, "notebook is '99_end'; it must be one of"),
+    ],
+)
+def test_unknown_values_name_the_known(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        open_study(**options, folder=tmp_path)
+
+
+def test_missing_data_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "find_dataset", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r"neither in \$TCSEG_DATA/camvid nor in .*camvid; data/README.md"):
+        open_study("camvid", "smoke", folder=tmp_path)
+
+
+def test_the_design_is_two_by_three():
+    pairs = {(recipe.teacher, recipe.temporal > 0) for recipe in RECIPES.values()}
+    assert len(RECIPES) == len(pairs) == 6
+    assert (RECIPES["consistent"].teacher, RECIPES["consistent"].temporal > 0) == ("trajectory", True)
+    # One thing at a time: recipes differ in nothing but teacher, temporal weight and name.
+    for field in fields(RECIPES["student"]):
+        if field.name not in ("name", "teacher", "temporal"):
+            assert len({getattr(recipe, field.name) for recipe in RECIPES.values()}) == 1
+
+
+def test_profiles_scale_a_recipe_and_pair_the_seeds(study):
+    recipe = study.recipe("consistent", 1)
+    assert (recipe.steps, recipe.seed, recipe.batch) == (PROFILES["smoke"].student_steps, 1, PROFILES["smoke"].batch)
+    assert study.recipe("teacher").arch == "teacher"
+    assert set(study.seeds("kd")) <= set(study.seeds("student")) == set(study.seeds("consistent"))
+    with pytest.raises(ValueError, match="recipe is 'distilled'; it must be one of teacher, student"):
+        study.recipe("distilled")
+
+
+def test_tables(study):
+    table = pd.DataFrame({"recipe": ["student"], "miou": [0.5]})
+    study.write_table("ablation", table)
+    assert study.read_table("ablation").equals(table)
+    assert not list(study.tables.glob("*.part"))
+    with pytest.raises(FileNotFoundError, match="table latency.csv is not in .*run the notebook that writes it first"):
+        study.read_table("latency")
+
+
+def draw():
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [0, 1])
+    return figure
+
+
+def test_a_figure_is_kept_with_its_alt_text(study):
+    study.figure("line", draw, alt="a rising line")
+    assert (study.figures / "line.png").stat().st_size > 1000 and (study.figures / "line.svg").exists()
+    assert study_module.load_alt(study.figures / "line.png") == "a rising line"
+    assert not plt.get_fignums()
+
+
+def test_reference_mode_shows_the_committed_figure(tmp_path, monkeypatch, study, capsys):
+    def needs_weights():
+        raise FileNotFoundError("no weights")
+
+    with pytest.raises(FileNotFoundError, match="no weights"):  # nothing to fall back on in training
+        study.figure("picture", needs_weights, alt="x")
+    committed = tmp_path / "figures"
+    committed.mkdir()
+    (committed / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 40)
+    monkeypatch.setattr(study_module, "FIGURES", committed)
+    study.runs = "reference"
+    monkeypatch.setattr(study_module, "Image", lambda *args, **kwargs: "shown")
+    study.figure("picture", needs_weights, alt="x")
+    assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_banner_warns_of_smoke(study):
+    text = study.banner().data
+    assert "not** Cityscapes" in text and "numbers have no meaning" in text

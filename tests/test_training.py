@@ -1,0 +1,186 @@
+"""Training: it learns, it resumes to the bit, paired seeds are paired."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tcseg import targets, training
+from tcseg.data import Clips
+from tcseg.training import Recipe
+
+
+def toy_clips(count=6, length=3, size=(64, 32)):
+    """Left half one class, right half another, colours to match; every frame moves by a pixel."""
+    width, height = size
+    rng = np.random.default_rng(0)
+    edge = rng.integers(16, 48, count)
+    x = np.arange(width)
+    labels = np.stack([[np.tile(x >= e + t, (height, 1)) for t in range(length)] for e in edge]).astype(np.uint8)
+    frames = np.repeat(labels[:, :, None] * 120 + 60, 3, 2).astype(np.uint8)
+    frames += rng.integers(0, 20, frames.shape, dtype=np.uint8)
+    flow = np.zeros((count, length - 1, 2, height, width), np.float16)
+    flow[:, :, 0] = 1
+    visible = np.ones((count, length - 1, height, width), bool)
+    visible[..., -1] = False
+    annotated = np.zeros((count, length), bool)
+    annotated[:, length // 2] = True
+    return Clips(
+        "procity", "train", frames, labels, annotated, {"exact": (flow, visible)}, [f"c{i}" for i in range(count)], "toy",
+        (-flow, visible[..., ::-1].copy()),
+    )  # fmt: skip
+
+
+TOY = Recipe("toy", "student", steps=6, batch=2, pairs=1)
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_one_cycle_rises_and_falls():
+    rates = [training.one_cycle(step, 100, 1.0) for step in range(100)]
+    assert max(rates) == 1.0 and rates.index(1.0) == 14 and rates[0] < 0.1 and rates[-1] < 0.01
+    assert training.one_cycle(0, 1, 1.0) == 1.0
+
+
+@pytest.mark.slow
+def test_it_learns(tmp_path):
+    _, cost = training.train(replace(TOY, steps=30, temporal=1.0), toy_clips(), tmp_path, log_every=1)
+    losses = [row["loss"] for row in rows(tmp_path)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:3])
+    assert cost["steps"] == 30 and cost["train_seconds"] > 0
+    assert {"step", "loss", "ce", "temporal", "lr", "seconds"} == set(rows(tmp_path)[0])
+
+
+def test_resume_gives_the_same_weights(tmp_path):
+    clips = toy_clips()
+    whole, _ = training.train(TOY, clips, tmp_path / "whole", checkpoint_seconds=1e9)
+    part = tmp_path / "part"
+
+    class Stop(Exception):
+        pass
+
+    real, calls = training.compute_losses, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise Stop
+        return real(*args)
+
+    training.compute_losses = interrupted
+    try:
+        with pytest.raises(Stop):
+            training.train(TOY, clips, part, checkpoint_seconds=0.0, log_every=1)
+    finally:
+        training.compute_losses = real
+    assert not list(part.glob("*.part"))
+    with (part / "log.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # what a kill leaves
+    resumed, _ = training.train(TOY, clips, part, log_every=1)
+    for key, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+    assert [row["step"] for row in rows(part)] == list(range(6))
+
+
+@pytest.mark.slow
+def test_resume_after_kill(tmp_path):
+    """SIGKILL in the middle of training, in a real process."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path; from dataclasses import replace\n"
+        "import test_training as t; from tcseg import training\n"
+        "training.train(replace(t.TOY, steps=400), t.toy_clips(), Path(sys.argv[1]), checkpoint_seconds=0.0, log_every=1)\n"
+    )
+    here = os.path.dirname(__file__)
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), here])
+    while not (tmp_path / "checkpoint.safetensors").exists():
+        assert process.poll() is None, "the training process ended by itself: its traceback is above"
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(rows(tmp_path)) if (tmp_path / "log.jsonl").read_text().endswith("\n") else 0
+    _, cost = training.train(replace(TOY, steps=max(done + 2, 4)), toy_clips(), tmp_path, log_every=1)
+    assert [row["step"] for row in rows(tmp_path)][-1] == max(done + 2, 4) - 1
+    assert cost["train_seconds"] > 0
+
+
+def test_paired_seeds_see_the_same_labelled_data():
+    clips = toy_clips()
+    chosen = list(range(len(clips)))
+    alone = training._batch(TOY, clips, chosen, None, 3, 0)
+    paired = training._batch(replace(TOY, temporal=1.0), clips, chosen, None, 3, 0)
+    other = training._batch(replace(TOY, seed=1), clips, chosen, None, 3, 0)
+    assert len(alone) == 1 and len(paired) == 2
+    torch.testing.assert_close(alone[0].frames, paired[0].frames)
+    assert not torch.equal(alone[0].frames, other[0].frames)
+
+
+def test_every_recipe_takes_a_step(tmp_path):
+    clips = toy_clips()
+    shape = (len(clips), 3, 19, 8, 16)
+    soft = torch.randint(0, 255, shape, dtype=torch.uint8)
+    for teacher in training.TEACHERS:
+        for temporal in (0.0, 1.0):
+            recipe = replace(TOY, steps=1, teacher=teacher, temporal=temporal)
+            folder = tmp_path / f"{teacher}{temporal}"
+            training.train(recipe, clips, folder, soft if teacher != "none" else None, log_every=1)
+            expected = {"ce"} | ({"kd"} if teacher != "none" else set()) | ({"temporal"} if temporal else set())
+            assert expected == set(rows(folder)[0]) - {"step", "loss", "lr", "seconds"}
+
+
+def test_bad_recipes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="teacher is 'big'; it must be one of none, plain, trajectory"):
+        replace(TOY, teacher="big")
+    with pytest.raises(ValueError, match="steps is 0"):
+        replace(TOY, steps=0)
+    with pytest.raises(ValueError, match="targets is None"):
+        training.train(replace(TOY, teacher="plain"), toy_clips(), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(FloatingPointError, match="toy: loss is .* at step"):
+        training.train(replace(TOY, learning_rate=float("inf")), toy_clips(), tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ targets
+
+
+def test_fusing_a_true_trajectory_changes_nothing_and_noise_is_averaged():
+    size, shift = (32, 16), 2
+    pattern = torch.rand(1, 4, 16, 64, generator=torch.Generator().manual_seed(0)).softmax(1)
+    frames = torch.cat([pattern[..., 10 - shift * t : 42 - shift * t] for t in range(5)])  # content moves right by 2 px
+    flow = torch.zeros(4, 2, size[1], size[0])
+    flow[:, 0] = shift
+    seen = torch.ones(4, size[1], size[0], dtype=torch.bool)
+    fused = targets.fuse(frames, {+1: (flow, seen), -1: (-flow, seen)})
+    torch.testing.assert_close(fused, frames, atol=1e-5, rtol=0)
+    noisy = frames + 0.1 * torch.randn(frames.shape, generator=torch.Generator().manual_seed(1))
+    error = (targets.fuse(noisy, {+1: (flow, seen), -1: (-flow, seen)}) - frames)[..., 6:-6].std()
+    assert error < 0.65 * 0.1
+    unseen = targets.fuse(noisy, {+1: (flow, ~seen), -1: (-flow, ~seen)})
+    torch.testing.assert_close(unseen, noisy)
+
+
+def test_targets_are_probabilities_and_are_made_once(tmp_path):
+    from tcseg import models
+
+    clips, model = toy_clips(2), models.build("student", 19).eval()
+    for kind in ("plain", "trajectory"):
+        path = tmp_path / f"{kind}.npy"
+        made = targets.make(model, clips, kind, path)
+        assert made.shape == (2, 3, 19, 8, 16) and made.dtype == torch.uint8
+        assert (made.float().sum(2) - 255).abs().max() <= 19
+        stamp = path.stat().st_mtime_ns
+        assert torch.equal(targets.make(model, clips, kind, path), made) and path.stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="'big'; it must be plain or trajectory"):
+        targets.make(model, clips, "big", tmp_path / "x.npy")
