@@ -169,7 +169,8 @@ def _flow_files(root: Path, split: str, frames: Sequence[Path]) -> dict[int, tup
     files = {}
     for t, (path, following) in enumerate(zip(frames, frames[1:], strict=False)):
         here, after = (
-            root / "flow" / split / p.parent.name / p.name.replace("leftImg8bit", "flow_forward") for p in (path, following)
+            root / "flow" / split / p.parent.name / p.name.replace("leftImg8bit", "flow_forward")
+            for p in (path, following)
         )
         if here.exists():
             files[t] = (here, after.with_name(after.name.replace("flow_forward", "flow_backward")))
@@ -188,7 +189,9 @@ def camvid_snippets(root: Path, split: str, frames: int | None = None) -> list[S
     labels = [root / f"{split}annot" / image.name for image in images]
     for label in labels:
         if not label.exists():
-            raise FileNotFoundError(f"{label} is missing; every CamVid frame of this split has a label of the same name")
+            raise FileNotFoundError(
+                f"{label} is missing; every CamVid frame of this split has a label of the same name"
+            )
     if split == "train":
         return [Snippet(image.stem, (image,), {0: label}) for image, label in zip(images, labels, strict=True)]
     images, labels = images[:frames], labels[:frames]
@@ -206,7 +209,9 @@ def read_frame(path: Path) -> np.ndarray:
     """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError(f"{path} is not a readable image; delete it and get it again (`tcseg data check` finds all such)")
+        raise ValueError(
+            f"{path} is not a readable image; delete it and get it again (`tcseg data check` finds all such)"
+        )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -333,7 +338,9 @@ def load_clips(
         snippets = cityscapes_snippets(root, split, neighbours)
     if limit and len(snippets) > limit:
         snippets = [snippets[i] for i in np.linspace(0, len(snippets) - 1, limit).round().astype(int)]
-    key = _digest([LOADER_VERSION, dataset, split, size, neighbours, _tree_key(root, snippets), [s.name for s in snippets]])
+    key = _digest(
+        [LOADER_VERSION, dataset, split, size, neighbours, _tree_key(root, snippets), [s.name for s in snippets]]
+    )
     folder = cache / f"{split}-{key}"
     if not (folder / "meta.json").exists():
         progress(f"decoding {len(snippets)} {dataset} {split} clips at {size[0]}x{size[1]}")
@@ -389,6 +396,7 @@ def _open_cache(folder: Path, dataset: str, split: str, names: list[str], key: s
         return np.load(path, mmap_mode="r" if path.stat().st_size > _MEMORY_LIMIT else None)
 
     sources = json.loads((folder / "meta.json").read_text())["sources"]
+
     def pair(kind: str) -> FlowPair:
         return array(f"flow_{kind}"), array(f"visible_{kind}")
 
@@ -447,8 +455,12 @@ def check(root: Path, dataset: str) -> list[str]:
     if dataset == "procity":
         return procity.check(root)
     if dataset == "camvid":
-        return _check_counts({(root / f"{s}{a}"): n for s, n in (("train", 367), ("val", 101)) for a in ("", "annot")}, "*.png")
-    problems = _check_counts({root / "gtFine" / s: n for s, n in (("train", 2975), ("val", 500))}, "*/*_gtFine_labelIds.png")
+        return _check_counts(
+            {(root / f"{s}{a}"): n for s, n in (("train", 367), ("val", 101)) for a in ("", "annot")}, "*.png"
+        )
+    problems = _check_counts(
+        {root / "gtFine" / s: n for s, n in (("train", 2975), ("val", 500))}, "*/*_gtFine_labelIds.png"
+    )
     counts = {root / "leftImg8bit_sequence" / s: n * SNIPPET for s, n in (("train", 2975), ("val", 500))}
     return problems + _check_counts(counts, "*/*_leftImg8bit.png")
 

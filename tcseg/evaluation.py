@@ -113,7 +113,13 @@ class _Pair:
 
 
 def _summarise(overlaps: dict[str, dict[str, Overlap]], flickers: dict[str, list[Flicker]]) -> dict:
-    metrics: dict[str, object] = {"miou": None, "pixel_accuracy": None, "flicker": None, "harmful_flicker": None, "tc": {}}
+    metrics: dict[str, object] = {
+        "miou": None,
+        "pixel_accuracy": None,
+        "flicker": None,
+        "harmful_flicker": None,
+        "tc": {},
+    }
     per_class: dict[str, object] = {"tc": {}}
     per_clip: dict[str, object] = {"names": list(overlaps["miou"])}
     for kind, clips in overlaps.items():

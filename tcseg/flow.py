@@ -212,7 +212,9 @@ def read_kitti(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """
     png = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if png is None or png.dtype != np.uint16 or png.ndim != 3:
-        raise ValueError(f"{path} is not a readable KITTI flow file (16-bit, 3-channel PNG); delete it and make it again")
+        raise ValueError(
+            f"{path} is not a readable KITTI flow file (16-bit, 3-channel PNG); delete it and make it again"
+        )
     flow = (png[..., :0:-1].astype(np.float32) - 2**15) / 64  # OpenCV hands out B,G,R = valid,v,u
     return np.ascontiguousarray(flow.transpose(2, 0, 1)), png[..., 0] > 0
 

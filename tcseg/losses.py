@@ -28,7 +28,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
         ValueError: shapes disagree.
     """
     if labels.ndim != 3 or logits.ndim != 4 or logits.shape[0] != labels.shape[0]:
-        raise ValueError(f"logits are {tuple(logits.shape)} and labels {tuple(labels.shape)}; need (B,K,h,w) and (B,H,W)")
+        raise ValueError(
+            f"logits are {tuple(logits.shape)} and labels {tuple(labels.shape)}; need (B,K,h,w) and (B,H,W)"
+        )
     if logits.shape[-2:] != labels.shape[-2:]:
         logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
     total = F.cross_entropy(logits, labels, class_weights, ignore_index=IGNORE, reduction="sum")

@@ -30,11 +30,15 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
         ValueError: shapes differ, or a label is neither below K nor 255.
     """
     if labels.shape != predictions.shape:
-        raise ValueError(f"labels are {labels.shape} but predictions {predictions.shape}; resize the logits, then argmax")
+        raise ValueError(
+            f"labels are {labels.shape} but predictions {predictions.shape}; resize the logits, then argmax"
+        )
     counted = labels != IGNORE
     truth = labels[counted].astype(np.int64)
     if truth.size and truth.max() >= num_classes:
-        raise ValueError(f"labels contain {truth.max()}; with {num_classes} classes they must be below {num_classes} or 255")
+        raise ValueError(
+            f"labels contain {truth.max()}; with {num_classes} classes they must be below {num_classes} or 255"
+        )
     guess = np.minimum(predictions[counted].astype(np.int64), num_classes)
     flat = np.bincount(truth * (num_classes + 1) + guess, minlength=num_classes * (num_classes + 1))
     return flat.reshape(num_classes, num_classes + 1)

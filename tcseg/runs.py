@@ -1,8 +1,8 @@
 """The run store: a trained model and its record, made once, found by content.
 
-A run is keyed by its recipe, its data and the code that matters to training, so that a formatted file or an edited plot retrains
-nothing and a changed loss retrains everything. A finished run is a folder with `record.json` (written last), weights and log; a folder
-without a record is an interrupted run, which goes on from its checkpoint.
+A run is keyed by its recipe, its data and the code that matters to training, so that a formatted file or an edited plot
+retrains nothing and a changed loss retrains everything. A finished run is a folder with `record.json` (written last), weights
+and log; a folder without a record is an interrupted run, which goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ class Run:
             FileNotFoundError: a reference row: its weights are not in the repository.
         """
         if self.folder is None:
-            raise FileNotFoundError(f"{self.id} is a committed reference row without weights; train it with runs='train'")
+            raise FileNotFoundError(
+                f"{self.id} is a committed reference row without weights; train it with runs='train'"
+            )
         return models.load_weights(self.folder / "weights.safetensors")
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -65,7 +66,7 @@ class Profile:
 PROFILES = {
     "smoke": Profile("smoke", (128, 64), (128, 96), 8, 3, 0, 1, 0.5, 8, 8, 4, 2, 2, 1, ((256, 128),), 30),
     "laptop": Profile(
-        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 500, 700, 6, 3, 3, 2, ((512, 256), (1024, 512)), 100
+        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 600, 1000, 6, 3, 3, 2, ((512, 256), (1024, 512)), 100
     ),
     "full": Profile(
         "full", (1024, 512), (480, 352), None, 108, 30, 2, 1.0, 40_000, 40_000, 16, 8, 5, 5,
@@ -126,7 +127,8 @@ def open_study(
         runs: "train" trains what is missing; "reference" shows the committed rows.
         notebook: whose usage is counted.
         interactive: whether widgets may be shown as well as pictures.
-        folder: write there instead of `data/study/<dataset>-<profile>`.
+        folder: write there instead of `data/study/<dataset>-<profile>`; `tcseg study --out` and `--seeds` reach a notebook's
+            kernel as `$TCSEG_STUDY_FOLDER` and `$TCSEG_SEEDS`.
 
     Raises:
         ValueError: an unknown value; the message lists the known ones.
@@ -142,8 +144,12 @@ def open_study(
             f"dataset {dataset!r} is neither in $TCSEG_DATA/{dataset} nor in {data_root() / dataset}; "
             "data/README.md says how to get it, or use dataset='procity', which needs no download"
         )
-    where = Path(folder) if folder else study_folder(dataset, profile, runs)
-    return Study(dataset, PROFILES[profile], runs, classes, where, notebook, interactive)
+    where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile, runs))
+    scale = PROFILES[profile]
+    if os.environ.get("TCSEG_SEEDS"):
+        count = int(os.environ["TCSEG_SEEDS"])
+        scale = replace(scale, primary_seeds=count, seeds=count)
+    return Study(dataset, scale, runs, classes, where, notebook, interactive)
 
 
 @dataclass
@@ -196,7 +202,9 @@ class Study:
         if self.dataset != "procity":
             folder = find_dataset(self.dataset)
             if folder is None:
-                raise FileNotFoundError(f"dataset {self.dataset!r} is not on this machine; data/README.md says how to get it")
+                raise FileNotFoundError(
+                    f"dataset {self.dataset!r} is not on this machine; data/README.md says how to get it"
+                )
             return folder
         scale = self.scale
         train = scale.train_snippets or FULL_PROCITY_SNIPPETS
@@ -215,7 +223,14 @@ class Study:
         if split not in self._clips:
             limit = self.scale.val_snippets if split == "val" else self.scale.train_snippets
             self._clips[split] = load_clips(
-                self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours, limit, _say
+                self.dataset,
+                self.data_folder(),
+                split,
+                self.size,
+                self.folder / "cache",
+                self.scale.neighbours,
+                limit,
+                _say,
             )
         return self._clips[split]
 
@@ -292,7 +307,10 @@ class Study:
         def measure(model: models.SegmentationModel) -> dict:
             result = evaluation.evaluate(model, val)
             result["metrics"]["tc_ceiling"] = self.tc_ceiling
-            size = {"parameters": models.count_parameters(model), "gmacs": round(models.count_gmacs(model, self.size), 4)}
+            size = {
+                "parameters": models.count_parameters(model),
+                "gmacs": round(models.count_gmacs(model, self.size), 4),
+            }
             return {**result, "model": {"arch": recipe.arch, **size}}
 
         context = {
@@ -343,7 +361,9 @@ class Study:
             committed = FIGURES / f"{name}.png"
             if self.runs != "reference" or not committed.exists():
                 raise
-            display(Markdown(f"*Reference figure, drawn by the reference run ({type(error).__name__} here: no weights).*"))
+            display(
+                Markdown(f"*Reference figure, drawn by the reference run ({type(error).__name__} here: no weights).*")
+            )
             path.write_bytes(committed.read_bytes())
         else:
             _save(figure, path)

@@ -1,8 +1,9 @@
 """The one training loop: supervised, distilled, temporal; resumable to the step.
 
-Teacher and students share it. A recipe is a frozen dataclass; everything random is derived from (seed, step), so two recipes with
-one seed see the same initial weights and the same data in the same order (paired seeds), and a killed run goes on as if nothing had happened.
-Optimiser: AdamW (Loshchilov and Hutter 2019) under a one-cycle schedule (Smith and Topin 2019). Devices and mixed precision: accelerate.
+Teacher and students share it. A recipe is a frozen dataclass; everything random is derived from (seed, step), so two recipes
+with one seed see the same initial weights and the same data in the same order (paired seeds), and a killed run goes on as if
+nothing had happened. Optimiser: AdamW (Loshchilov and Hutter 2019) under a one-cycle schedule (Smith and Topin 2019). Devices
+and mixed precision: accelerate.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ def compute_losses(
     return {"loss": total, **parts}
 
 
-def save_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+def save_checkpoint(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float
+) -> None:
     """Weights, AdamW's moments, steps done and seconds spent, in one safetensors file, written aside and renamed."""
     tensors = {f"model.{key}": value.contiguous() for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -219,7 +222,9 @@ def train(
         FloatingPointError: the loss is not finite.
     """
     if recipe.teacher != "none" and targets is None:
-        raise ValueError(f"recipe {recipe.name!r} has teacher {recipe.teacher!r} but targets is None; make them with targets.make")
+        raise ValueError(
+            f"recipe {recipe.name!r} has teacher {recipe.teacher!r} but targets is None; make them with targets.make"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
@@ -242,7 +247,9 @@ def train(
             batch = _batch(recipe, clips, chosen, targets, step, accelerator.process_index)
             parts = compute_losses(model, batch, recipe, weights, accelerator.device)
             if not torch.isfinite(parts["loss"]):
-                raise FloatingPointError(f"{recipe.name}: loss is {parts['loss'].item()} at step {step}; lower learning_rate")
+                raise FloatingPointError(
+                    f"{recipe.name}: loss is {parts['loss'].item()} at step {step}; lower learning_rate"
+                )
             optimizer.zero_grad()
             accelerator.backward(parts["loss"])
             optimizer.step()
@@ -257,13 +264,17 @@ def train(
                 save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimizer.optimizer, step + 1, spent)
                 saved = now
     seconds += time.perf_counter() - began
-    cost = {"train_seconds": round(seconds, 2), "steps": recipe.steps, "seconds_per_step": round(seconds / recipe.steps, 4)}
+    cost = {
+        "train_seconds": round(seconds, 2),
+        "steps": recipe.steps,
+        "seconds_per_step": round(seconds / recipe.steps, 4),
+    }
     return accelerator.unwrap_model(model).cpu().eval(), cost
 
 
 def _progress(recipe: Recipe, start: int) -> tqdm:
     """A bar for people; silent where nobody watches (the log file has it all)."""
-    watched = sys.stderr.isatty() or ("JPY_PARENT_PID" in os.environ and "TCSEG_STUDY" not in os.environ)
+    watched = sys.stderr.isatty() or ("JPY_PARENT_PID" in os.environ and "TCSEG_QUIET" not in os.environ)
     steps = range(start, recipe.steps)
     return tqdm(steps, initial=start, total=recipe.steps, desc=f"{recipe.name} seed {recipe.seed}", disable=not watched)
 

@@ -31,7 +31,9 @@ def warp_error(clip):
     return (warped - clip.frames[:, 0]).abs().mean(1)[use].mean().item()
 
 
-@pytest.mark.parametrize("view", [View(), View(zoom=(1.5, 1.5)), View(zoom=(0.7, 0.7)), View(zoom=(0.8, 2.0), flip=1.0)])
+@pytest.mark.parametrize(
+    "view", [View(), View(zoom=(1.5, 1.5)), View(zoom=(0.7, 0.7)), View(zoom=(0.8, 2.0), flip=1.0)]
+)
 def test_flow_stays_true_under_any_view(view):
     clip = moving_clip()
     generator = torch.Generator().manual_seed(3)

@@ -26,13 +26,17 @@ def cityscapes_tree(root, split="train", first=0, city="aachen", flow=False, sni
     for sequence in range(snippets):
         for t in window:
             stem = f"{city}_{sequence:06d}_{first + t:06d}"
-            write(root / "leftImg8bit_sequence" / split / city / f"{stem}_leftImg8bit.png", texture[:, 2 * t : 2 * t + 64])
+            write(
+                root / "leftImg8bit_sequence" / split / city / f"{stem}_leftImg8bit.png", texture[:, 2 * t : 2 * t + 64]
+            )
             if flow:
                 for name, sign in (("forward", -2), ("backward", 2)):
                     (root / "flow" / split / city).mkdir(parents=True, exist_ok=True)
                     field = np.zeros((2, 32, 64), np.float32)
                     field[0] = sign
-                    write_kitti(root / "flow" / split / city / f"{stem}_flow_{name}.png", field, np.ones((32, 64), bool))
+                    write_kitti(
+                        root / "flow" / split / city / f"{stem}_flow_{name}.png", field, np.ones((32, 64), bool)
+                    )
         labels = np.full((32, 64), 7, np.uint8)
         labels[:8], labels[0, 0] = 23, 0
         write(root / "gtFine" / split / city / f"{city}_{sequence:06d}_{first + 19:06d}_gtFine_labelIds.png", labels)
@@ -72,7 +76,9 @@ def test_second_load_comes_from_the_cache_and_changed_files_do_not(tmp_path):
     for _ in range(2):
         clips = load(root, tmp_path / "cache", progress=lines.append)
     assert len(lines) == 1 and "decoding 2 cityscapes train clips at 64x32" in lines[0]
-    write(root / "leftImg8bit_sequence/train/aachen/aachen_000000_000019_leftImg8bit.png", np.zeros((32, 64, 3), np.uint8))
+    write(
+        root / "leftImg8bit_sequence/train/aachen/aachen_000000_000019_leftImg8bit.png", np.zeros((32, 64, 3), np.uint8)
+    )
     assert load(root, tmp_path / "cache").key != clips.key
     assert not list((tmp_path / "cache").glob("*.part"))
 
@@ -176,7 +182,9 @@ def test_real_camvid_split(tmp_path):
 
 def test_real_cityscapes_snippets_and_their_flow(tmp_path):
     clips = data.load_clips("cityscapes", real("cityscapes"), "train", (256, 128), tmp_path, limit=2)
-    shares = np.bincount(clips.labels[clips.annotated].reshape(-1), minlength=256)[:19] / clips.labels[clips.annotated].size
+    shares = (
+        np.bincount(clips.labels[clips.annotated].reshape(-1), minlength=256)[:19] / clips.labels[clips.annotated].size
+    )
     assert shares[0] > 0.2 and shares[2] + shares[8] > 0.2  # road; building and vegetation
     import torch
 

@@ -33,7 +33,10 @@ def test_a_run_is_made_once(tmp_path):
 
 
 def test_recipe_and_data_decide(tmp_path):
-    assert len({make(tmp_path, *key)[0].id for key in (({"steps": 1}, "a"), ({"steps": 2}, "a"), ({"steps": 1}, "b"))}) == 3
+    assert (
+        len({make(tmp_path, *key)[0].id for key in (({"steps": 1}, "a"), ({"steps": 2}, "a"), ({"steps": 1}, "b"))})
+        == 3
+    )
 
 
 def test_an_interrupted_run_goes_on(tmp_path):
