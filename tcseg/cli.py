@@ -1,0 +1,374 @@
+"""The command line. Nothing heavy is imported before a command needs it: `tcseg doctor` runs where torch does not."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import typer.core
+
+from tcseg import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from tcseg.models import SegmentationModel
+
+
+class _Group(typer.core.TyperGroup):
+    """Our errors are one line; a traceback only on request."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+        except (ValueError, OSError, RuntimeError, ImportError) as error:
+            if ctx.params.get("debug") or os.environ.get("TCSEG_DEBUG") == "1":
+                raise
+            text = str(error).strip() or type(error).__name__
+            if isinstance(error, ImportError):
+                text += " (run: tcseg doctor)"
+            typer.echo(f"error: {text}", err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Make the embedded data set, and check data sets."
+)
+app.add_typer(data_app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tcseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error (or set TCSEG_DEBUG=1).")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Real-time, temporally consistent semantic segmentation of driving video.
+
+    Is this machine ready:     tcseg doctor
+
+    The whole study:           tcseg study
+
+    Try a trained student:     tcseg segment drive.mp4 --out classes.mp4
+    """
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read a size: "1024x512" -> (1024, 512).
+
+    Raises:
+        ValueError: not two numbers.
+    """
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
+    if not match:
+        raise ValueError(f"size is {text!r}; write width x height, as 1024x512")
+    return int(match[1]), int(match[2])
+
+
+def load_model(name: str | None, weights: Path | None, default: str = "student-consistent") -> SegmentationModel:
+    """The network that a command's --model and --weights name.
+
+    Raises:
+        ValueError: both are given, or the name is unknown.
+        FileNotFoundError: there are no such weights.
+    """
+    from tcseg import models
+
+    if name and weights:
+        raise ValueError(f"give --model {name} or --weights {weights}, not both")
+    return models.load_weights(weights) if weights else models.shipped(name or default)
+
+
+def real_frames(size: tuple[int, int], count: int, source: Path | None) -> tuple[np.ndarray | None, str]:
+    """Frames of `source`, else of a data set found here, resized: uint8 (N,H,W,3) RGB or None, and where from."""
+    import cv2
+    import numpy as np
+
+    from tcseg.doctor import DATASETS, find_data
+    from tcseg.videofiles import read_frames
+
+    if source is None:
+        patterns = ("leftImg8bit_sequence/val/*/*.png", "leftImg8bit_sequence/*/*/*.png", "val/*.png")
+        folders = [folder for name in DATASETS if (folder := find_data(name))]
+        pictures = (path for folder in folders for pattern in patterns for path in folder.glob(pattern))
+        first = next(pictures, None)
+        if first is None:
+            return None, "pictures without meaning (no data set here; give --frames)"
+        source = first.parent
+    frames = read_frames(source, count)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]), str(source)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine, and say what to do next.
+
+    Versions, device, threads, memory, disk, data, extras. Exit code 1 if something required is broken.
+
+    Example: tcseg doctor
+    """
+    from tcseg import doctor as checks
+
+    lines = checks.examine()
+    typer.echo(checks.as_text(lines))
+    typer.echo(f"\nnext: {checks.next_step(lines)}")
+    if any(line.state == checks.BAD for line in lines):
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def procity(
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default data/procity.")] = None,
+    size: Annotated[str, typer.Option(help="Of the frames, width x height.")] = "256x128",
+    train: Annotated[int, typer.Option(min=0, help="Snippets for training.")] = 160,
+    val: Annotated[int, typer.Option(min=0, help="Snippets for validation.")] = 24,
+    test: Annotated[int, typer.Option(min=0, help="Snippets for test.")] = 6,
+    neighbours: Annotated[
+        int, typer.Option(min=0, help="Frames on each side of a training snippet's labelled one.")
+    ] = 2,
+    seed: Annotated[int, typer.Option(help="Another seed is another city.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one a core.")] = None,
+) -> None:
+    """Make the embedded data set.
+
+    A procedural city in the Cityscapes layout, with exact labels and flow.
+
+    Example: tcseg data procity --size 512x256 --train 40 --val 8
+    """
+    from tcseg import procity as city
+    from tcseg.doctor import data_root
+
+    root = out or data_root() / "procity"
+    city.generate(root, parse_size(size), train, val, test, neighbours, seed, workers, progress=True)
+    typer.echo(f"{root}: {train} + {val} + {test} snippets at {size}. Next: tcseg study")
+
+
+@data_app.command()
+def check(
+    root: Annotated[Path | None, typer.Argument(help="A data set's folder; default: every data set found.")] = None,
+    mend: Annotated[bool, typer.Option(help="Make what is missing or damaged again (procity only).")] = False,
+) -> None:
+    """Name what is missing or damaged in a data set.
+
+    Exit code 1 if there is anything.
+
+    Example: tcseg data check data/procity --mend
+    """
+    from tcseg import data
+    from tcseg import procity as city
+    from tcseg.doctor import DATASETS, find_data
+
+    if root is not None and not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder; give a data set's folder, as data/procity")
+    found = {root: _kind(root)} if root else {folder: name for name in DATASETS if (folder := find_data(name))}
+    if not found:
+        raise FileNotFoundError("no data set here; make one with: tcseg data procity")
+    failed = False
+    for folder, name in found.items():
+        if mend and name == "procity":
+            city.mend(folder)
+        problems = data.check(folder, name)
+        failed = failed or bool(problems)
+        typer.echo(f"{name} ({folder}): {f'{len(problems)} problems' if problems else 'complete'}")
+        for problem in problems[:20]:
+            typer.echo(f"  {problem}")
+        if len(problems) > 20:
+            typer.echo(f"  ... and {len(problems) - 20} more")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _kind(root: Path) -> str:
+    """Which data set a folder holds, by its layout."""
+    if (root / "valannot").is_dir() or (root / "trainannot").is_dir():
+        return "camvid"
+    if (root / "flow").is_dir() or "procity" in root.name:
+        return "procity"
+    if (root / "leftImg8bit_sequence").is_dir() or (root / "gtFine").is_dir():
+        return "cityscapes"
+    raise ValueError(
+        f"{root} has the layout of no known data set (leftImg8bit_sequence + gtFine, or train + trainannot)"
+    )
+
+
+@app.command()
+def study(
+    dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
+    profile: Annotated[str, typer.Option(help="smoke, laptop or full.")] = "laptop",
+    runs: Annotated[str, typer.Option(help="train, or reference: show the committed runs, train nothing.")] = "train",
+    notebook: Annotated[
+        list[str] | None, typer.Option(help="Stop after this notebook (name or number); repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; default data/study/<dataset>-<profile>.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each recipe; default the profile's.")] = None,
+    report: Annotated[bool, typer.Option(help="Build the report at the end.")] = True,
+) -> None:
+    """Run the study: data, six notebooks, report.
+
+    It goes on where it stopped.
+
+    Example: tcseg study --dataset camvid --profile laptop
+    """
+    from tcseg.runner import run_study
+
+    raise typer.Exit(run_study(dataset, profile, runs, notebook or None, out, seeds, report))
+
+
+@app.command()
+def report(
+    dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
+    profile: Annotated[str, typer.Option(help="smoke, laptop or full.")] = "laptop",
+    mine: Annotated[bool, typer.Option(help="Of the study under data/study, not of the committed figures.")] = False,
+) -> None:
+    """Build the report; nothing is trained.
+
+    From the committed figures, or with --mine from your own study (which must be complete, or is completed).
+
+    Example: tcseg report --mine --profile smoke
+    """
+    from tcseg.runner import run_study
+
+    raise typer.Exit(run_study(dataset, profile, "train" if mine else "reference"))
+
+
+@app.command()
+def segment(
+    source: Annotated[str, typer.Argument(help="Video file, folder of images, camera number, or stream URL.")],
+    out: Annotated[Path | None, typer.Option(help="X.mp4, X.avi or X.gif; without it only the speed is told.")] = None,
+    model: Annotated[str | None, typer.Option(help="student or student-consistent (default).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
+    size: Annotated[str | None, typer.Option(help="The network sees frames resized to this, as 1024x512.")] = None,
+    overlay: Annotated[float, typer.Option(help="0 = the frame .. 1 = the colours.")] = 0.6,
+    fps: Annotated[float | None, typer.Option(min=0.1, help="Of the output; default the source's.")] = None,
+    runtime: Annotated[str, typer.Option(help="pytorch, onnxruntime or openvino.")] = "pytorch",
+    compare: Annotated[bool, typer.Option(help="Show frame, student and student-consistent side by side.")] = False,
+) -> None:
+    """Segment a video, paint the classes over it.
+
+    Frames a second are shown while it runs. Ctrl-C keeps the frames done so far, in a complete file.
+
+    Example: tcseg segment drive.mp4 --out classes.mp4
+    """
+    from tcseg import models, video
+
+    wanted = parse_size(size) if size else None
+    if compare:
+        if out is None or model or weights:
+            raise ValueError("--compare needs --out, and takes neither --model nor --weights")
+        both = {name: models.shipped(name) for name in models.SHIPPED}
+        result = video.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime)
+    else:
+        network = load_model(model, weights)
+        result = video.segment(source, out, network, wanted, overlay, fps, runtime=runtime)
+    if result["message"]:
+        typer.echo(result["message"], err=True)
+    where = out if out and result["frames"] else "nothing written (no --out)" if out is None else "nothing written"
+    typer.echo(
+        f"{result['frames']} frames {result['width']}x{result['height']}, {result['fps']:.1f} frames/s in all, "
+        f"{result['p50_ms']:.1f} ms frame -> labels (p50): {where}"
+    )
+    if result["interrupted"]:
+        raise typer.Exit(130)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="X.onnx, X.xml (OpenVINO) or X.pt2 (torch.export).")],
+    model: Annotated[str | None, typer.Option(help="student or student-consistent (default).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
+    size: Annotated[str, typer.Option(help="Of the frames, multiples of 32.")] = "1024x512",
+    scope: Annotated[str, typer.Option(help="network (logits out) or labels (label map out).")] = "network",
+    dynamic: Annotated[bool, typer.Option(help="Any height and width that are multiples of 32.")] = False,
+    frames: Annotated[Path | None, typer.Option(help="Video or folder to compare on; default a data set's.")] = None,
+) -> None:
+    """Write a student for another runtime.
+
+    uint8 frames in, normalisation inside; the file is compared with PyTorch before it gets its name.
+
+    Example: tcseg export student.onnx --size 1024x512 --scope labels
+    """
+    from tcseg.export import export as write
+
+    wanted = parse_size(size)
+    shown, where = real_frames(wanted, 8, frames)
+    result = write(load_model(model, weights), out, shown, wanted, scope, dynamic)
+    typer.echo(
+        f"{result.path}: {result.bytes / 1e6:.2f} MB, {result.scope}; {result.agreement:.4%} of the labels equal "
+        f"PyTorch's on {result.frames} frames of {where}"
+    )
+
+
+@app.command()
+def bench(
+    model: Annotated[list[str] | None, typer.Option(help="student, student-consistent or teacher; repeatable.")] = None,
+    weights: Annotated[list[Path] | None, typer.Option(help="Your own NAME.safetensors; repeatable.")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Of the frames; repeatable. Default 1024x512.")] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="pytorch, onnxruntime, openvino; repeatable. Default all.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Per row, at most.")] = 500,
+    seconds: Annotated[float, typer.Option(min=0, help="Per row, at most; never under 30 frames.")] = 10,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
+) -> None:
+    """Measure what a frame costs, batch 1.
+
+    Network alone, network + argmax, and end to end (uint8 frame -> uint8 label map).
+
+    Example: tcseg bench --size 512x256 --size 1024x512 --runtime onnxruntime --out latency.csv
+    """
+    import pandas as pd
+
+    from tcseg.benchmark import bench as measure
+    from tcseg.export import RUNTIMES
+
+    networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
+    tables = []
+    for wanted in map(parse_size, size or ["1024x512"]):
+        images, where = real_frames(wanted, 16, None)
+        table = measure(networks, wanted, frames, seconds, tuple(runtime or RUNTIMES), threads, images)
+        tables.append(table)
+        typer.echo(
+            f"\n{wanted[0]}x{wanted[1]}, frames of {where}; {table['machine'][0]}, {table['threads'][0]} threads"
+        )
+        typer.echo(_as_text(table))
+        for reason in table.attrs["missing"].values():
+            typer.echo(f"missing: {reason}")
+        typer.echo(f"spread of a fixed computation meanwhile: {table.attrs['noise']:.0%} (quiet: below 10%)")
+    if out:
+        aside = out.with_name(f".{out.name}.part")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        pd.concat(tables).to_csv(aside, index=False, float_format="%.3f")
+        aside.replace(out)
+
+
+def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
+    """Shipped students by name, the teacher untrained (as fast as a trained one), and weights by file name."""
+    from tcseg import models
+
+    networks = {name: models.build(name, 19, False) if name == "teacher" else models.shipped(name) for name in names}
+    return networks | {path.stem: models.load_weights(path) for path in weights}
+
+
+def _as_text(table: pd.DataFrame) -> str:
+    shown = table.drop(columns=["machine", "height", "width", "threads"])
+    return shown.to_string(index=False, float_format=lambda value: f"{value:.1f}", na_rep="-")

@@ -1,0 +1,332 @@
+"""A trained network for the runtimes that people deploy with: ONNX, OpenVINO IR, torch.export.
+
+Every format takes `frames`, uint8 (B,3,H,W) RGB, because normalisation is part of the graph. What comes out is the
+`scope`: "network" gives `logits` float32 (B,K,H/4,W/4), to be followed by `postprocess.upsample_argmax` (faster on a
+CPU); "labels" gives `labels` uint8 (B,H,W), with the bilinear upsampling and the argmax inside, so that nothing of this
+package is needed to run it. An export is compared with PyTorch before it gets its name: a file that exists has passed.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tcseg import __version__
+from tcseg.postprocess import padded_size, to_planes, upsample_argmax
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tcseg.models import SegmentationModel
+
+SCOPES = ("network", "labels")
+MIN_SIDE = 64  # below it a symbolic side could be 1 in the network's coarsest map, which the exporter treats apart
+RUNTIMES = ("pytorch", "onnxruntime", "openvino")
+FORMATS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "pytorch"}  # suffix -> the runtime that reads it
+MIN_AGREEMENT = 0.999  # of labels equal to PyTorch's; the rest are ties that another order of additions decides
+_NEEDS = {
+    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "pytorch": (),
+}
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` wrote, and `agreement`: the share of labels equal to PyTorch's (0..1) over so many frames."""
+
+    path: Path
+    scope: str
+    agreement: float
+    frames: int
+    bytes: int
+    seconds: float
+
+
+class _Labels(nn.Module):
+    """The network with upsampling and argmax: frames (B,3,H,W) -> labels uint8 (B,H,W)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        logits = F.interpolate(self.network(frames), frames.shape[-2:], mode="bilinear", align_corners=False)
+        return logits.argmax(1).to(torch.uint8)
+
+
+def missing(runtime: str) -> str | None:
+    """Why a runtime cannot be used here, with the fix, in one line; None if it can.
+
+    Raises:
+        ValueError: the runtime is not one of `RUNTIMES`.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
+    absent = [name for name in _NEEDS[runtime] if importlib.util.find_spec(name) is None]
+    if not absent:
+        return None
+    return f"{runtime} needs {', '.join(absent)}, not installed: pip install {' '.join(absent)} (or -e '.[deploy]')"
+
+
+def require(runtime: str) -> None:
+    """Raise RuntimeError with the fix if a runtime cannot be used here."""
+    reason = missing(runtime)
+    if reason:
+        raise RuntimeError(reason)
+
+
+def sample_frames(size: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
+    """Pictures without meaning but with large smooth areas and edges, for where no real frames are at hand.
+
+    Returns:
+        uint8 (count,H,W,3) RGB.
+    """
+    generator = np.random.default_rng(seed)
+    frames = []
+    for _ in range(count):
+        blocks = generator.integers(0, 256, (5, 9, 3), np.uint8)
+        edges = cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST)
+        frames.append(
+            cv2.addWeighted(edges, 0.5, cv2.resize(blocks[::-1], size, interpolation=cv2.INTER_CUBIC), 0.5, 0)
+        )
+    return np.stack(frames)
+
+
+def export(
+    model: SegmentationModel,
+    path: Path | str,
+    frames: np.ndarray | None = None,
+    size: tuple[int, int] = (1024, 512),
+    scope: str = "network",
+    dynamic: bool = False,
+) -> Export:
+    """Write a model for deployment, in the format that the suffix of `path` names, and compare it with PyTorch.
+
+    Args:
+        model: a trained network.
+        path: .onnx (one file), .xml (OpenVINO IR, with its .bin) or .pt2 (torch.export). Written aside and renamed.
+        frames: uint8 (N,H,W,3) RGB, any size: the real frames to compare on; None = `sample_frames`.
+        size: (W,H) that the graph takes, multiples of 32; with `dynamic`, only the example's size.
+        scope: "network" or "labels".
+        dynamic: the graph takes any height and width that are multiples of 32. The batch is always dynamic.
+
+    Returns:
+        The file and the measured agreement of labels at full resolution.
+
+    Raises:
+        ValueError: unknown suffix or scope, a side that is not a multiple of 32.
+        RuntimeError: a package is missing, or less than 99.9 % of the labels are equal (no file is left).
+    """
+    began = time.perf_counter()
+    path = Path(path)
+    _check(path, size, scope)
+    require(FORMATS[path.suffix])
+    network = copy.deepcopy(model).cpu().float().eval()
+    shown = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        aside = Path(folder) / path.name
+        WRITERS[path.suffix](network, aside, size, scope, dynamic)
+        agreement = compare(network, aside, shown, scope)
+        if agreement < MIN_AGREEMENT:
+            raise RuntimeError(
+                f"{path.name} agrees with PyTorch on {agreement:.2%} of the labels; it must be 99.9 % (not kept)"
+            )
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".xml"):  # weights before the graph
+            file.replace(path.with_name(file.name))
+    size_bytes = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.exists())
+    return Export(path, scope, agreement, len(shown), size_bytes, time.perf_counter() - began)
+
+
+def _check(path: Path, size: tuple[int, int], scope: str) -> None:
+    if path.suffix not in FORMATS:
+        raise ValueError(f"path is {path.name!r}; its suffix must be one of {', '.join(FORMATS)}")
+    if scope not in SCOPES:
+        raise ValueError(f"scope is {scope!r}; it must be one of {', '.join(SCOPES)}")
+    if size != padded_size(size) or min(size) < MIN_SIDE:
+        full = tuple(max(side, MIN_SIDE) for side in padded_size(size))
+        raise ValueError(
+            f"size is {size[0]}x{size[1]}; sides must be multiples of 32, at least {MIN_SIDE}: pass {full[0]}x{full[1]}"
+        )
+
+
+def _graph(
+    network: nn.Module, size: tuple[int, int], scope: str, dynamic: bool, batch: int | None = None
+) -> torch.export.ExportedProgram:
+    """The network as torch.export sees it: a symbolic batch unless it is given, and sides 32 n if `dynamic`."""
+    wrapped = (_Labels(network) if scope == "labels" else network).eval()
+    axes: dict[int, Any] = {} if batch else {0: torch.export.Dim("batch", max=4096)}
+    if dynamic:
+        axes |= {2: 32 * torch.export.Dim("rows", min=2, max=512), 3: 32 * torch.export.Dim("columns", min=2, max=512)}
+    example = torch.zeros(batch or 2, 3, size[1], size[0], dtype=torch.uint8)  # 1 would be taken for a constant
+    with torch.no_grad():
+        return torch.export.export(wrapped, (example,), dynamic_shapes={"frames": axes})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' remarks about their own innards; errors still come as exceptions."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def write_onnx(
+    network: SegmentationModel,
+    path: Path,
+    size: tuple[int, int],
+    scope: str = "network",
+    dynamic: bool = False,
+    batch: int | None = None,
+) -> None:
+    """Write one ONNX file, not compared with anything: `export` does that. A given batch is fixed: twice as fast."""
+    import onnx
+
+    with _quiet():
+        program = torch.onnx.export(
+            _graph(network, size, scope, dynamic, batch),
+            input_names=["frames"],
+            output_names=["labels" if scope == "labels" else "logits"],
+            dynamo=True,
+            verbose=False,
+        )
+        program.save(str(path), external_data=False)  # torch's default splits off a NAME.onnx.data
+    graph = onnx.load(path)
+    for key, value in _facts(network, size, scope, dynamic).items():
+        graph.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(graph)
+    onnx.save(graph, path)
+
+
+def _facts(network: SegmentationModel, size: tuple[int, int], scope: str, dynamic: bool) -> dict[str, str]:
+    """What a reader of the file needs besides the graph."""
+    return {
+        "tcseg": __version__,
+        "arch": network.arch,
+        "classes": json.dumps(network.label_set.classes),
+        "colors": json.dumps(network.label_set.colors.tolist()),
+        "scope": scope,
+        "size": "dynamic, multiples of 32" if dynamic else f"{size[0]}x{size[1]}",
+    }
+
+
+def _write_openvino(network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool) -> None:
+    import openvino
+
+    source = path.with_suffix(".onnx")
+    write_onnx(network, source, size, scope, dynamic)
+    with _quiet():
+        graph = openvino.convert_model(source)
+        graph.set_rt_info(_facts(network, size, scope, dynamic), "tcseg")
+        openvino.save_model(graph, path, compress_to_fp16=False)
+    source.unlink()
+
+
+def _write_torch(network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool) -> None:
+    with _quiet():
+        torch.export.save(
+            _graph(network, size, scope, dynamic), path, extra_files=_facts(network, size, scope, dynamic)
+        )
+
+
+WRITERS = {".onnx": write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}
+
+
+def open_file(
+    path: Path | str, threads: int | None = None, runtime: str | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Open an exported file in its runtime on the CPU: uint8 (B,3,H,W) -> logits or labels, as its scope is.
+
+    The array that OpenVINO returns is overwritten by the next call.
+
+    Args:
+        path: .onnx, .xml or .pt2.
+        threads: of the runtime; None = its default, all cores.
+        runtime: None = the format's own. OpenVINO reads .onnx too.
+
+    Raises:
+        RuntimeError: the runtime is not installed.
+    """
+    path = Path(path)
+    runtime = runtime or FORMATS[path.suffix]
+    require(runtime)
+    if runtime == "onnxruntime":
+        return _open_onnxruntime(path, threads)
+    if runtime == "openvino":
+        return _open_openvino(path, threads)
+    module = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def run(planes: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(planes)).numpy()
+
+    return run
+
+
+def _open_onnxruntime(path: Path, threads: int | None) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads or 0, 3
+    # Its threads would otherwise go on spinning after the network and slow whatever follows on the same cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda planes: session.run(None, {"frames": planes})[0]
+
+
+def _open_openvino(path: Path, threads: int | None) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda planes: request.infer({0: planes}, share_inputs=True, share_outputs=True)[0]
+
+
+def compare(model: SegmentationModel, path: Path | str, frames: np.ndarray, scope: str) -> float:
+    """Share of pixels where an exported file and PyTorch give the same label, over all frames, at the frames' size.
+
+    Args:
+        model: the network that was exported, on the CPU.
+        path: the exported file.
+        frames: uint8 (N,H,W,3) RGB, sides multiples of 32.
+        scope: of the file.
+
+    Returns:
+        0..1.
+    """
+    exported = open_file(path)
+    size = (frames.shape[2], frames.shape[1])
+    equal = []
+    for frame in frames:
+        planes = to_planes(frame)
+        with torch.inference_mode():
+            expected = upsample_argmax(model(torch.from_numpy(planes)), size)
+        output = exported(planes)
+        equal.append((output if scope == "labels" else upsample_argmax(output, size)) == expected)
+    return float(np.mean(equal))

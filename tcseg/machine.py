@@ -1,0 +1,89 @@
+"""What machine this is and what is installed on it, from the standard library alone: works where nothing else does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = (
+    "tcseg", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "opencv-python", "numba", "pandas",
+    "matplotlib", "seaborn", "jupyterlab", "ipywidgets", "papermill", "doit", "typer", "tqdm",
+)  # fmt: skip
+EXTRAS = {
+    "deploy": ("onnx", "onnxscript", "onnxruntime", "openvino"),
+    "data": ("cityscapesscripts",),
+    "report": ("sphinx", "myst-nb", "sphinx-book-theme"),
+}
+
+
+def package_version(name: str) -> str | None:
+    """Installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    """The processor's marketing name where the system tells it, else its architecture."""
+    try:
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Logical cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_gib() -> float:
+    """Physical memory in GiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def free_disk_gib(path: Path | str = ".") -> float:
+    """Free space in GiB on the disk that holds `path`."""
+    return shutil.disk_usage(path).free / 2**30
+
+
+def gpu_name() -> str | None:
+    """The CUDA or Apple GPU that torch can use; None without one, or where torch does not import."""
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+        return "Apple GPU (MPS)" if torch.backends.mps.is_available() else None
+    except Exception:  # a broken torch raises anything: ImportError, OSError, RuntimeError
+        return None
+
+
+def _torch_threads() -> int:
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch is not None and hasattr(torch, "get_num_threads") else usable_cores()
+
+
+def machine_facts() -> dict[str, str | int | float | None]:
+    """What a result depends on besides the code: cpu, cores, threads (torch's), memory_gib, os, python, torch, gpu."""
+    return {
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "threads": _torch_threads(),
+        "memory_gib": round(memory_gib(), 1),
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": package_version("torch"),
+        "gpu": gpu_name(),
+    }

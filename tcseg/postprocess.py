@@ -1,0 +1,232 @@
+"""Everything around the network at inference: a frame's preparation, and logits to a full-size label map in one pass.
+
+`F.interpolate(mode="bilinear")` followed by `argmax` costs more than a small network: it writes K full-size planes to
+memory only to read them back. `upsample_argmax` gives the same answer without them. Bilinear weights are convex, so
+
+- a class that has the top score at all four corners of a cell has it everywhere inside: such cells are filled;
+- in the other cells (4..13 % of them in street scenes) a class whose greatest corner score is below another class'
+  least one can win nowhere inside: only the classes left are interpolated.
+
+Both hold for rounded arithmetic too, because rounding is monotone. Convention: `align_corners=False`, a pixel's centre
+is at +0.5, source coordinates are computed in float32 as torch does, and the first class wins a tie.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_CLASSES = 255  # labels are uint8 and 255 means "ignore"
+
+# Numba's fallback threading layer (workqueue, as on macOS without OpenMP) ends the process when two threads enter it.
+_KERNEL_LOCK = threading.Lock()
+
+
+class _Axis(NamedTuple):
+    """One axis of an upsampling: each output pixel's `weight` of its second corner, each cell's first pixel."""
+
+    start: np.ndarray  # int64 (n+1,): output pixels start[i]..start[i+1] lie between source pixels i and i+1
+    weight: np.ndarray  # float32 (N,), 0..1
+
+
+@lru_cache(maxsize=64)
+def _axis(source: int, target: int) -> _Axis:
+    scale = np.float32(source) / np.float32(target)
+    position = scale * (np.arange(target, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    position = np.maximum(position, np.float32(0))
+    cell = np.minimum(position.astype(np.int64), source - 1)
+    weight = np.clip(position - cell.astype(np.float32), 0, 1).astype(np.float32)
+    return _Axis(np.searchsorted(cell, np.arange(source + 1)).astype(np.int64), weight)
+
+
+@njit(cache=True, parallel=True)
+def _corner_labels(logits: np.ndarray, labels: np.ndarray) -> None:
+    """Argmax over classes at the network's resolution: (K,h,w) -> (h,w)."""
+    classes, height, width = logits.shape
+    for y in prange(height):
+        best = logits[0, y].copy()
+        winner = np.zeros(width, np.int32)  # as wide as a float, so that the loop below vectorises
+        for k in range(1, classes):
+            row = logits[k, y]
+            for x in range(width):
+                better = row[x] > best[x]
+                best[x] = row[x] if better else best[x]
+                winner[x] = k if better else winner[x]
+        for x in range(width):
+            labels[y, x] = winner[x]
+
+
+@njit(cache=True, inline="always")
+def _contenders(logits, y0, y1, x0, x1, names, corners) -> int:
+    """Collect the classes that may win somewhere in a cell; returns how many. `corners` (K,4) is filled for those."""
+    floor = -np.inf
+    for k in range(logits.shape[0]):
+        a, b, c, d = logits[k, y0, x0], logits[k, y0, x1], logits[k, y1, x0], logits[k, y1, x1]
+        floor = max(floor, min(min(a, b), min(c, d)))
+    n = 0
+    for k in range(logits.shape[0]):
+        a, b, c, d = logits[k, y0, x0], logits[k, y0, x1], logits[k, y1, x0], logits[k, y1, x1]
+        if max(max(a, b), max(c, d)) >= floor:
+            names[n] = k
+            corners[n, 0], corners[n, 1], corners[n, 2], corners[n, 3] = a, b, c, d
+            n += 1
+    return n
+
+
+@njit(cache=True, inline="always")
+def _evaluate_row(corners, n, names, down, x_weight, first, last, ends, out) -> None:
+    """Interpolate the `n` contenders along one row of a cell's pixels and write the best; `ends` (K,2) is scratch."""
+    up = np.float32(1) - down
+    for i in range(n):
+        ends[i, 0] = up * corners[i, 0] + down * corners[i, 2]
+        ends[i, 1] = up * corners[i, 1] + down * corners[i, 3]
+    for column in range(first, last):
+        right = x_weight[column]
+        left = np.float32(1) - right
+        best, winner = left * ends[0, 0] + right * ends[0, 1], 0
+        for i in range(1, n):
+            score = left * ends[i, 0] + right * ends[i, 1]
+            if score > best:
+                best, winner = score, i
+        out[column] = names[winner]
+
+
+@njit(cache=True, parallel=True)
+def _fill(logits, labels, y_start, y_weight, x_start, x_weight, out) -> None:
+    """Write the label map, one row of cells at a time: runs of agreeing cells are filled, the others evaluated."""
+    classes, height, width = logits.shape
+    for y0 in prange(height):
+        first, last = y_start[y0], y_start[y0 + 1]
+        y1 = min(y0 + 1, height - 1)
+        names = np.empty(classes, np.int64)
+        corners = np.empty((classes, 4), np.float32)
+        ends = np.empty((classes, 2), np.float32)
+        x0 = 0
+        while x0 < width and first < last:
+            x1 = min(x0 + 1, width - 1)
+            label = labels[y0, x0]
+            if labels[y0, x1] == label and labels[y1, x0] == label and labels[y1, x1] == label:
+                end = x0 + 1
+                while end < width:
+                    ahead = min(end + 1, width - 1)
+                    if labels[y0, ahead] != label or labels[y1, ahead] != label:
+                        break
+                    end += 1
+                for row in range(first, last):
+                    out[row, x_start[x0] : x_start[end]] = label
+                x0 = end
+                continue
+            n = _contenders(logits, y0, y1, x0, x1, names, corners)
+            for row in range(first, last):
+                _evaluate_row(corners, n, names, y_weight[row], x_weight, x_start[x0], x_start[x0 + 1], ends, out[row])
+            x0 += 1
+
+
+def _as_planes(logits: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Logits as contiguous float32 (B,K,h,w) in host memory."""
+    if not isinstance(logits, np.ndarray):
+        logits = logits.detach().float().contiguous().cpu().numpy()
+    planes = np.ascontiguousarray(logits, np.float32)
+    if planes.ndim == 3:
+        planes = planes[None]
+    if planes.ndim != 4 or 0 in planes.shape:
+        raise ValueError(f"logits have shape {tuple(logits.shape)}; they must be (K,h,w) or (B,K,h,w), none of them 0")
+    if planes.shape[1] > MAX_CLASSES:
+        raise ValueError(f"logits have {planes.shape[1]} classes; a uint8 label map holds at most {MAX_CLASSES}")
+    return planes
+
+
+def upsample_argmax(logits: np.ndarray | torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+    """The full-size label map: bilinear `F.interpolate(align_corners=False)` and `argmax`, exactly, in one pass.
+
+    Equal to torch up to ties within float32 rounding. Any ratio is allowed, also a non-integer one or one below 1.
+    Threads: as many as `numba.set_num_threads` says. NaN logits give an unspecified valid class.
+
+    Args:
+        logits: float (K,h,w) or (B,K,h,w), numpy or torch, 1..255 classes. A tensor on a GPU is copied to the host.
+        size: (W,H) of the label map in pixels.
+
+    Returns:
+        uint8 (H,W), or (B,H,W) for a batch; values 0..K-1. Always numpy.
+
+    Raises:
+        ValueError: the logits are not (K,h,w) or (B,K,h,w), have more than 255 classes, or a side of `size` is below 1.
+    """
+    width, height = size
+    if width < 1 or height < 1:
+        raise ValueError(f"size is {width}x{height}; both sides must be at least 1")
+    planes = _as_planes(logits)
+    batch, _, rows, columns = planes.shape
+    out = np.empty((batch, height, width), np.uint8)
+    labels = np.empty((rows, columns), np.uint8)
+    x_axis, y_axis = _axis(columns, width), _axis(rows, height)
+    with _KERNEL_LOCK:
+        for index in range(batch):
+            _corner_labels(planes[index], labels)
+            _fill(planes[index], labels, y_axis.start, y_axis.weight, x_axis.start, x_axis.weight, out[index])
+    return out[0] if logits.ndim == 3 else out
+
+
+def _check_frame(frame: np.ndarray) -> None:
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise ValueError(f"frame is {frame.dtype} {frame.shape}; it must be uint8 (H,W,3) RGB with H and W at least 1")
+
+
+def padded_size(size: tuple[int, int], multiple: int = 32) -> tuple[int, int]:
+    """The smallest (W,H) that holds `size` and whose sides are multiples of `multiple`."""
+    return tuple(-(-side // multiple) * multiple for side in size)
+
+
+def pad_to_multiple(frame: np.ndarray, multiple: int = 32) -> tuple[np.ndarray, tuple[int, int]]:
+    """Repeat a frame's right and bottom edge until both sides are multiples of `multiple`.
+
+    Args:
+        frame: uint8 (H,W,3) RGB.
+        multiple: the network's coarsest stride.
+
+    Returns:
+        The padded frame (the frame itself where nothing is missing), and (H,W) to crop the label map to.
+
+    Raises:
+        ValueError: the frame is not uint8 (H,W,3).
+    """
+    _check_frame(frame)
+    height, width = frame.shape[:2]
+    full_width, full_height = padded_size((width, height), multiple)
+    if (full_width, full_height) == (width, height):
+        return frame, (height, width)
+    missing = ((0, full_height - height), (0, full_width - width), (0, 0))
+    return np.pad(frame, missing, mode="edge"), (height, width)
+
+
+@njit(cache=True, parallel=True)
+def _to_planes(frame: np.ndarray, out: np.ndarray) -> None:
+    height, width, _ = frame.shape
+    for y in prange(out.shape[1]):
+        row = frame[min(np.int64(y), height - 1)]
+        for x in range(out.shape[2]):
+            column = min(x, width - 1)
+            out[0, y, x] = row[column, 0]
+            out[1, y, x] = row[column, 1]
+            out[2, y, x] = row[column, 2]
+
+
+def to_planes(frame: np.ndarray, multiple: int = 32) -> np.ndarray:
+    """A frame as a runtime takes it: uint8 (H,W,3) -> (1,3,H',W'), edge-padded to multiples of `multiple`, in one pass.
+
+    Raises:
+        ValueError: the frame is not uint8 (H,W,3).
+    """
+    _check_frame(frame)
+    width, height = padded_size((frame.shape[1], frame.shape[0]), multiple)
+    out = np.empty((1, 3, height, width), np.uint8)
+    with _KERNEL_LOCK:
+        _to_planes(np.ascontiguousarray(frame), out[0])
+    return out

@@ -1,0 +1,150 @@
+"""Every command as its user types it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tcseg import __version__, cli
+from tcseg.cli import app, parse_size
+from tcseg.models import build, save_weights
+from tcseg.videofiles import read_frames
+
+COMMANDS = (
+    ["doctor"], ["data", "procity"], ["data", "check"], ["study"], ["report"], ["segment"], ["export"], ["bench"],
+)  # fmt: skip
+
+
+def run(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "mine.safetensors"
+    save_weights(build("student", 19, False), path)
+    return path
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for i in range(3):
+        picture = np.full((64, 96, 3), 60, np.uint8)
+        picture[20:40, 10 * i : 10 * i + 20] = 230
+        cv2.imwrite(str(folder / f"{i}.png"), picture)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_shows_an_example(command: list[str]) -> None:
+    assert f"Example: tcseg {' '.join(command)}" in run(*command, "--help").output
+
+
+def test_help_and_version() -> None:
+    output = run("--help").output
+    assert all(command[0] in output for command in COMMANDS)
+    assert run("--version").output == f"tcseg {__version__}\n"
+
+
+def test_nothing_heavy_is_imported_before_a_command_needs_it() -> None:
+    code = "import sys, tcseg.cli, tcseg.doctor; print({'torch', 'cv2', 'numpy', 'numba', 'pandas'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
+
+
+def test_sizes() -> None:
+    assert parse_size("1024x512") == parse_size(" 1024X512 ") == (1024, 512)
+    for wrong in ("1024", "1024,512", "axb", "-1x2"):
+        with pytest.raises(ValueError, match="write width x height"):
+            parse_size(wrong)
+
+
+def test_segment_a_folder(tmp_path: Path, clip: Path, weights: Path) -> None:
+    out = tmp_path / "x.mp4"
+    output = run("segment", clip, "--out", out, "--weights", weights).output
+    assert "3 frames 96x64" in output and "frames/s" in output
+    assert read_frames(out, 9).shape == (3, 64, 96, 3)
+    assert "nothing written (no --out)" in run("segment", clip, "--weights", weights).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["segment", "absent.mp4", "--out", "x.mp4", "--weights", "WEIGHTS"], "absent.mp4 does not exist"),
+        (["segment", "CLIP", "--out", "x.mkv", "--weights", "WEIGHTS"], "suffix must be one of"),
+        (["segment", "CLIP", "--size", "100x50", "--weights", "WEIGHTS"], "sides must be multiples of 32"),
+        (["segment", "CLIP", "--size", "big", "--weights", "WEIGHTS"], "write width x height, as 1024x512"),
+        (["segment", "CLIP", "--weights", "absent.safetensors"], "absent.safetensors is missing"),
+        (["segment", "CLIP", "--model", "giant"], "shipped model is 'giant'"),
+        (["segment", "CLIP", "--model", "student", "--weights", "WEIGHTS"], "not both"),
+        (["segment", "CLIP", "--compare"], "--compare needs --out"),
+        (["export", "x.tflite", "--weights", "WEIGHTS", "--frames", "CLIP"], "suffix must be one of"),
+        (["bench", "--weights", "WEIGHTS", "--runtime", "tensorrt", "--size", "64x32"], "runtime is 'tensorrt'"),
+        (["data", "check", "absent"], "absent is not a folder"),
+        (["data", "check", "CLIP"], "layout of no known data set"),
+    ],
+)
+def test_errors_are_one_line(
+    tmp_path: Path, clip: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = {"CLIP": clip, "WEIGHTS": weights}
+    result = run(*(known.get(argument, argument) for argument in arguments), code=2)
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and text in lines[0], result.stderr
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["data", "check", "absent"]
+    for way in (["--debug", *arguments], arguments):
+        monkeypatch.setenv("TCSEG_DEBUG", "0" if "--debug" in way else "1")
+        result = CliRunner().invoke(app, way)
+        assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_ctrl_c_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load_model", interrupt)
+    assert run("segment", clip, code=130).stderr == "interrupted\n"
+
+
+def test_bench_writes_the_table(tmp_path: Path, weights: Path) -> None:
+    out = tmp_path / "deep" / "latency.csv"
+    sizes = ("--size", "64x32", "--size", "96x64")
+    result = run("bench", "--weights", weights, *sizes, "--frames", 3, "--runtime", "pytorch", "--out", out)
+    assert "end_to_end" in result.output and "spread of a fixed computation" in result.output
+    rows = out.read_text().splitlines()
+    assert rows[0].startswith("machine,model,runtime,precision,height,width,threads,scope,n,p50_ms,p90_ms,p99_ms")
+    assert len(rows) == 7 and ",mine,pytorch,fp32,32,64," in rows[1]
+
+
+def test_study_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tcseg import runner
+
+    seen = []
+    monkeypatch.setattr(runner, "run_study", lambda *a: seen.append(a) or 3)
+    arguments = ["--dataset", "camvid", "--profile", "smoke", "--notebook", "1", "--notebook", "2", "--seeds", "1"]
+    run("study", *arguments, "--no-report", code=3)
+    run("report", code=3)
+    assert seen == [("camvid", "smoke", "train", ["1", "2"], None, 1, False), ("procity", "laptop", "reference")]
+
+
+@pytest.mark.slow
+def test_export_on_real_frames(tmp_path: Path, clip: Path, weights: Path) -> None:
+    out = tmp_path / "mine.onnx"
+    result = run("export", out, "--weights", weights, "--frames", clip, "--size", "96x64", "--scope", "labels")
+    assert "of the labels equal PyTorch's on 3 frames" in result.output and out.exists()

@@ -1,0 +1,139 @@
+"""Exports: one file, equal labels, any batch, and clear errors. The slow ones run the exporter."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tcseg import export as module
+from tcseg.export import FORMATS, RUNTIMES, compare, export, missing, open_file, sample_frames
+from tcseg.models import SegmentationModel, build
+from tcseg.postprocess import to_planes, upsample_argmax
+from tcseg.runtimes import open_network, open_networks
+
+
+@pytest.fixture(scope="module")
+def model() -> SegmentationModel:
+    torch.manual_seed(0)
+    return build("student", 19, False).eval()
+
+
+def needs(runtime: str) -> None:
+    if missing(runtime):
+        pytest.skip(missing(runtime))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("suffix", "scope", "dynamic"),
+    [(".onnx", "labels", True), (".xml", "network", False)],
+)
+def test_exports_answer_as_pytorch(
+    tmp_path: Path, model: SegmentationModel, suffix: str, scope: str, dynamic: bool
+) -> None:
+    needs(FORMATS[suffix])
+    path = tmp_path / "deep" / f"student{suffix}"
+    result = export(model, path, size=(128, 96), scope=scope, dynamic=dynamic)
+    assert result.agreement >= 0.999 and result.frames == 4
+    expected = {"student.onnx"} if suffix == ".onnx" else {"student.xml", "student.bin"}
+    assert {file.name for file in path.parent.iterdir()} == expected  # one file: no .data, nothing left aside
+    assert result.bytes == sum(file.stat().st_size for file in path.parent.iterdir()) < 2_500_000
+    run = open_file(path, threads=1)
+    planes = np.concatenate([to_planes(frame) for frame in sample_frames((128, 96), 3)])
+    output = run(planes)  # the batch is dynamic
+    assert output.shape == ((3, 96, 128) if scope == "labels" else (3, 19, 24, 32))
+    assert output.dtype == (np.uint8 if scope == "labels" else np.float32)
+    if dynamic:
+        assert compare(model, path, sample_frames((160, 64), 2), scope) >= 0.999
+    if suffix == ".onnx":
+        _check_facts(path, scope)
+
+
+def _check_facts(path: Path, scope: str) -> None:
+    import onnx
+
+    facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert facts["scope"] == scope and facts["arch"] == "student"
+    assert json.loads(facts["classes"])[0] == "road" and json.loads(facts["colors"])[0] == [128, 64, 128]
+
+
+@pytest.mark.slow
+def test_torch_export_opens_again(tmp_path: Path, model: SegmentationModel) -> None:
+    result = export(model, tmp_path / "student.pt2", size=(96, 64), scope="labels")
+    assert result.agreement >= 0.999
+
+
+@pytest.mark.slow
+def test_networks_of_all_runtimes_agree_on_odd_frames(model: SegmentationModel) -> None:
+    present = [runtime for runtime in RUNTIMES if not missing(runtime)]
+    frame = sample_frames((101, 43), 1)[0]
+    planes = to_planes(frame)
+    with torch.inference_mode():
+        expected = upsample_argmax(model(torch.from_numpy(planes)), (128, 64))[0, :43, :101]
+    networks = open_networks(model, present, (101, 43), threads=1)
+    assert list(networks) == present
+    for runtime, network in networks.items():
+        labels = network(frame)
+        assert labels.shape == (43, 101) and labels.dtype == np.uint8, runtime
+        assert (labels == expected).mean() >= 0.999, runtime
+
+
+def test_pytorch_network_leaves_the_model_and_frame_alone(model: SegmentationModel) -> None:
+    frame = sample_frames((64, 32), 1)[0]
+    before = frame.copy()
+    network = open_network(model)
+    assert network(frame).shape == (32, 64) and (frame == before).all()
+    assert network(frame[:, ::-1]).shape == (32, 64)  # negative strides
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("x.tflite", {}, "suffix must be one of"),
+        ("x.onnx", {"scope": "all"}, "scope is 'all'"),
+        ("x.onnx", {"size": (500, 333)}, "size is 500x333; .* pass 512x352"),
+        ("x.onnx", {"size": (32, 32)}, "at least 64: pass 64x64"),
+    ],
+)
+def test_wrong_arguments(tmp_path: Path, model: SegmentationModel, name: str, options: dict, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        export(model, tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_with_its_fix(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(RuntimeError, match=r"needs onnxscript, not installed: pip install onnxscript"):
+        export(model, tmp_path / "x.onnx")
+    assert missing("pytorch") is None
+    with pytest.raises(ValueError, match="runtime is 'tensorrt'"):
+        missing("tensorrt")
+
+
+def test_a_graph_that_disagrees_is_not_kept(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("onnxruntime")
+    monkeypatch.setitem(module.WRITERS, ".onnx", lambda network, path, *_: path.write_bytes(b"graph"))
+    monkeypatch.setattr(module, "compare", lambda *_: 0.97)
+    old = tmp_path / "x.onnx"
+    old.write_text("of yesterday")
+    with pytest.raises(RuntimeError, match=r"agrees with PyTorch on 97.00% of the labels"):
+        export(model, old)
+    assert old.read_text() == "of yesterday" and len(list(tmp_path.iterdir())) == 1
+    monkeypatch.setattr(module, "compare", lambda *_: 1.0)
+    assert export(model, old).agreement == 1 and old.read_bytes() == b"graph"
+
+
+def test_sample_frames_are_repeatable_pictures() -> None:
+    frames = sample_frames((64, 48), 3)
+    assert frames.shape == (3, 48, 64, 3) and frames.dtype == np.uint8 and frames.std() > 20
+    assert (frames == sample_frames((64, 48), 3)).all() and (frames[0] != frames[1]).any()
