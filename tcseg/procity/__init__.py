@@ -1,0 +1,21 @@
+"""A procedural city: Cityscapes-like driving video with exact labels, depth, flow and visibility, on a laptop CPU.
+
+numpy, OpenCV and numba only. Rooms: `textures`, `geometry` (polygons and rigid parts), `street` and `layout` (what
+stands where), `props`, `vehicles`, `people` (builders), `traffic` (what moves), `raster`, `shading` and `motion` (numba
+kernels), `effects` (camera), `sequence` (random access to frames), `writer` (the Cityscapes layout on disk), `sheet`
+(contact sheets).
+"""
+
+from __future__ import annotations
+
+from .effects import EFFECTS
+from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence
+from .sheet import contact_sheet, flow_colors
+from .style import CITIES
+from .version import VERSION
+from .writer import check, disk_bytes, generate, mend, read_flow
+
+__all__ = [
+    "ANNOTATED", "CITIES", "EFFECTS", "FPS", "FRAMES", "Frame", "Sequence", "VERSION", "check", "contact_sheet",
+    "disk_bytes", "flow_colors", "generate", "mend", "read_flow",
+]  # fmt: skip

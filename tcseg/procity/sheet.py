@@ -1,0 +1,51 @@
+"""Contact sheets: picture, labels, depth, flow and visibility side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from ..labels import CITYSCAPES_ROWS
+from .sequence import ANNOTATED, Frame, Sequence
+
+_PALETTE = np.array([row.color for row in CITYSCAPES_ROWS if row.id >= 0], np.uint8)
+
+
+def flow_colors(flow: np.ndarray, largest: float | None = None) -> np.ndarray:
+    """Flow (2,H,W) -> uint8 (H,W,3) RGB: hue is direction, saturation is length (full at `largest` px)."""
+    length = np.hypot(flow[0], flow[1])
+    largest = largest or max(1.0, float(np.quantile(length, 0.98)))
+    hsv = np.full((*length.shape, 3), 255, np.uint8)
+    hsv[..., 0] = ((np.arctan2(flow[1], flow[0]) / np.pi + 1) * 89.9).astype(np.uint8)
+    hsv[..., 1] = (np.clip(length / largest, 0, 1) * 255).astype(np.uint8)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def _panels(frame: Frame) -> list[np.ndarray]:
+    near = np.clip(3.0 / np.maximum(frame.depth, 3.0), 0, 1) ** 0.5
+    depth = cv2.applyColorMap((near * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    covered = np.repeat((frame.visible_forward.astype(np.uint8) * 255)[..., None], 3, 2)
+    return [frame.image, _PALETTE[frame.label_ids], depth, flow_colors(frame.flow_forward), covered]
+
+
+def contact_sheet(
+    snippets: Iterable[tuple[str, int]],
+    size: tuple[int, int] = (256, 128),
+    t: int = ANNOTATED,
+    effects: bool | dict = True,
+) -> np.ndarray:
+    """One row a snippet: picture, labels, depth (near = red), forward flow, visibility in the next frame (white).
+
+    Args:
+        snippets: (city, seed) pairs.
+        size: (W, H) of a panel.
+        t: frame, 0..28.
+        effects: as for `Sequence`.
+
+    Returns:
+        uint8 (rows*H, 5*W, 3) RGB.
+    """
+    rows = [np.concatenate(_panels(Sequence(city, seed, size, effects).render(t)), 1) for city, seed in snippets]
+    return np.concatenate(rows, 0)

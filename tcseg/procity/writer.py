@@ -1,0 +1,361 @@
+"""The Cityscapes layout on disk: generation in parallel over snippets, manifest, check and mending.
+
+`leftImg8bit_sequence/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png`, `leftImg8bit` (annotated frames only),
+`gtFine` (labelIds, instanceIds, color), `camera`, and `flow` (KITTI 16-bit PNG, both directions, valid = visible).
+Every file is written aside and renamed; `manifest.json` comes last, so that its presence means completeness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ..labels import CITYSCAPES_ROWS
+from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
+from .style import CITIES
+from .version import VERSION
+
+SPLITS = ("train", "val", "test")
+_PALETTE = np.zeros((34, 3), np.uint8)
+for _row in CITYSCAPES_ROWS:
+    if _row.id >= 0:
+        _PALETTE[_row.id] = _row.color
+
+
+class Snippet(NamedTuple):
+    """One snippet to be written: everything a worker process needs."""
+
+    root: str
+    split: str
+    index: int
+    size: tuple[int, int]
+    neighbours: int
+    seed: int
+
+    @property
+    def city(self) -> str:
+        """The split's cities take turns."""
+        return CITIES[self.split][self.index % len(CITIES[self.split])]
+
+    @property
+    def scene_seed(self) -> int:
+        """Depends on (seed, split, index) only; blocks of eight consecutive indices share one stratum."""
+        return (self.seed * len(SPLITS) + SPLITS.index(self.split)) * 8_000 + self.index
+
+    @property
+    def frames(self) -> range:
+        """Frames on disk: those about the annotated one for train, all for val and test."""
+        if self.split != "train":
+            return range(FRAMES)
+        return range(max(0, ANNOTATED - self.neighbours), min(FRAMES, ANNOTATED + self.neighbours + 1))
+
+    def files(self) -> Iterator[tuple[int, str, str]]:
+        """(frame, kind, path below the root) of every file."""
+        folder = f"{self.split}/{self.city}"
+        for t in self.frames:
+            stem = f"{self.city}_{self.index // len(CITIES[self.split]):06d}_{t:06d}"
+            yield t, "image", f"leftImg8bit_sequence/{folder}/{stem}_leftImg8bit.png"
+            if t == ANNOTATED:
+                yield t, "image", f"leftImg8bit/{folder}/{stem}_leftImg8bit.png"
+            if t == ANNOTATED or self.split != "train":
+                for kind in ("labelIds", "instanceIds", "color"):
+                    yield t, kind, f"gtFine/{folder}/{stem}_gtFine_{kind}.png"
+            yield t, "camera", f"camera/{folder}/{stem}_camera.json"
+            if t + 1 in self.frames:
+                yield t, "flow_forward", f"flow/{folder}/{stem}_flow_forward.png"
+            if t - 1 in self.frames:
+                yield t, "flow_backward", f"flow/{folder}/{stem}_flow_backward.png"
+
+
+def _kitti(flow: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """uint16 (H,W,3) in OpenCV's order: valid, v, u as value * 64 + 2**15."""
+    scaled = np.clip(flow.astype(np.float64) * 64 + 32768 + 0.5, 0, 65535)
+    return np.stack([visible.astype(np.uint16), scaled[1].astype(np.uint16), scaled[0].astype(np.uint16)], -1)
+
+
+def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a KITTI flow file.
+
+    Returns:
+        flow float32 (2,H,W) px, x first; valid bool (H,W).
+
+    Raises:
+        ValueError: not a readable 16-bit PNG with three channels.
+    """
+    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.dtype != np.uint16 or raw.ndim != 3:
+        raise ValueError(f"{path} is no KITTI flow file (a 16-bit PNG with three channels)")
+    flow = (raw[..., :0:-1].astype(np.float32) - 32768) / 64
+    return np.ascontiguousarray(flow.transpose(2, 0, 1)), raw[..., 0] > 0
+
+
+def _encode(frame: Frame, kind: str) -> bytes:
+    """The bytes of one file."""
+    if kind == "camera":
+        return json.dumps(frame.camera, indent=1).encode()
+    if kind == "image":
+        array = frame.image[..., ::-1]
+    elif kind == "labelIds":
+        array = frame.label_ids
+    elif kind == "instanceIds":
+        array = frame.instance_ids.astype(np.uint16)
+    elif kind == "color":
+        array = _PALETTE[frame.label_ids][..., ::-1]
+    else:
+        forward = kind == "flow_forward"
+        array = _kitti(
+            *((frame.flow_forward, frame.visible_forward) if forward else (frame.flow_backward, frame.visible_backward))
+        )
+    return cv2.imencode(".png", np.ascontiguousarray(array))[1].tobytes()
+
+
+def _write(path: Path, data: bytes) -> None:
+    aside = path.with_name(path.name + f".{os.getpid()}.part")
+    aside.write_bytes(data)
+    aside.replace(path)
+
+
+def _record(root: Path, snippet: Snippet) -> Path:
+    """Hashes of a finished snippet, kept until the manifest is written."""
+    return root / ".parts" / f"{snippet.split}_{snippet.index:06d}.json"
+
+
+def write_snippet(snippet: Snippet, only: frozenset[str] | None = None) -> dict[str, str]:
+    """Render and write a snippet, or only the named files of it.
+
+    Returns:
+        path below the root -> sha256.
+    """
+    cv2.setNumThreads(1)
+    root = Path(snippet.root)
+    wanted: dict[int, list[tuple[str, str]]] = {}
+    for t, kind, name in snippet.files():
+        if only is None or name in only:
+            wanted.setdefault(t, []).append((kind, name))
+    sequence = Sequence(snippet.city, snippet.scene_seed, snippet.size)
+    hashes = {}
+    for t, items in wanted.items():
+        kinds = {kind for kind, _ in items}
+        frame = sequence.render(t, flow=("flow_forward" in kinds, "flow_backward" in kinds))
+        cache: dict[str, bytes] = {}
+        for kind, name in items:
+            data = cache.setdefault(kind, b"") or _encode(frame, kind)
+            cache[kind] = data
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, data)
+            hashes[name] = hashlib.sha256(data).hexdigest()
+    if only is None:
+        record = _record(root, snippet)
+        record.parent.mkdir(exist_ok=True)
+        _write(record, json.dumps(hashes).encode())
+    return hashes
+
+
+def _snippets(root: Path, p: dict) -> list[Snippet]:
+    out = []
+    for split in SPLITS:
+        out += [Snippet(str(root), split, i, tuple(p["size"]), p["neighbours"], p["seed"]) for i in range(p[split])]
+    return sorted(out, key=lambda s: (s.split, s.city))  # a worker that keeps to one city paints its textures once
+
+
+def disk_bytes(size: tuple[int, int], train: int, val: int, test: int, neighbours: int) -> int:
+    """Estimated bytes of a tree, measured on the 256x128 set (232 MB) and rounded up."""
+    pixels = size[0] * size[1]
+    frame, truth, flow = pixels * 1.75 + 1_500, pixels * 0.4 + 3_000, pixels * 1.15 + 1_500
+    few = min(FRAMES, 2 * neighbours + 1)
+    snippet_train = (few + 1) * frame + truth + 2 * (few - 1) * flow
+    return int(train * snippet_train + (val + test) * FRAMES * (frame + truth + 2 * flow))
+
+
+def _parameters(size: tuple[int, int], train: int, val: int, test: int, neighbours: int, seed: int) -> dict:
+    """Checked parameters of a tree."""
+    size = check_size(size)
+    for name, value in (("train", train), ("val", val), ("test", test), ("seed", seed)):
+        if int(value) != value or not 0 <= value < 8_000:
+            raise ValueError(f"{name} is {value}; it must be a whole number in 0..7999")
+    if not 0 <= neighbours <= FRAMES - 1:
+        raise ValueError(f"neighbours is {neighbours}; it must be in 0..{FRAMES - 1}")
+    return {"size": list(size), "train": train, "val": val, "test": test, "neighbours": neighbours, "seed": seed}
+
+
+def _prepare(root: Path, p: dict) -> None:
+    """Make the folder; fail before rendering when it is not writable or the disk is too small."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / ".probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise PermissionError(f"root {root} is not a writable folder ({error.strerror}): choose another one") from error
+    need = disk_bytes(p["size"], p["train"], p["val"], p["test"], p["neighbours"])
+    free = shutil.disk_usage(root).free
+    if need > free:
+        raise OSError(
+            f"root {root} has {free / 1e6:.0f} MB free; the data set needs {need / 1e6:.0f} MB: "
+            "free some or lower size, train, val, test"
+        )
+
+
+def _finished(root: Path, snippet: Snippet) -> dict[str, str] | None:
+    """Hashes of a snippet that an interrupted run completed, or None."""
+    try:
+        hashes = json.loads(_record(root, snippet).read_text())
+    except (OSError, ValueError):
+        return None
+    names = {name for _, _, name in snippet.files()}
+    return hashes if set(hashes) == names and all((root / name).is_file() for name in names) else None
+
+
+def _run(tasks: list[Snippet], workers: int | None, progress: bool) -> Iterator[dict[str, str]]:
+    """Write snippets in parallel processes (or here, for one worker)."""
+    workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
+    bar = tqdm(total=len(tasks), desc="procity", unit="snippet", disable=not (progress and sys.stderr.isatty()))
+    with bar:
+        if workers == 1:
+            for task in tasks:
+                yield write_snippet(task)
+                bar.update()
+            return
+        # An executor, not a Pool: where a script lacks `if __name__ == "__main__":` its workers die at their start, and a Pool
+        # replaces them for ever, while an executor says so.
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            for done in as_completed([pool.submit(write_snippet, task) for task in tasks]):
+                yield done.result()
+                bar.update()
+
+
+def _manifest(root: Path) -> dict | None:
+    try:
+        return json.loads((root / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def generate(
+    root: Path | str, size: tuple[int, int] = (256, 128), train: int = 160, val: int = 24, test: int = 6,
+    neighbours: int = 2, seed: int = 0, workers: int | None = None, progress: bool = True,
+) -> Path:  # fmt: skip
+    """Write a data set; returns at once when it is there, goes on where an interrupted run stopped.
+
+    A tree with the same parameters that an older version made is made anew.
+
+    Args:
+        root: its folder.
+        size: (W, H), multiples of 32, W = 2 H.
+        train: snippets that hold the frames 19 - neighbours .. 19 + neighbours, labels on frame 19.
+        val: snippets of 30 frames, labels and flow on all.
+        test: as val.
+        neighbours: frames on disk on either side of a training snippet's annotated one.
+        seed: another seed is another data set.
+        workers: processes, default one per core.
+        progress: a bar when stderr is a terminal.
+
+    Returns:
+        root.
+
+    Raises:
+        ValueError: bad size or count. PermissionError: root not writable. OSError: too little disk.
+        FileExistsError: root holds a data set with other parameters.
+    """
+    root = Path(root)
+    p = _parameters(size, train, val, test, neighbours, seed)
+    if _is_there(root, p):
+        return root
+    _prepare(root, p)
+    _stamp(root, p)
+    files: dict[str, str] = {}
+    tasks = []
+    for snippet in _snippets(root, p):
+        done = _finished(root, snippet)
+        if done is None:
+            tasks.append(snippet)
+        else:
+            files |= done
+    for hashes in _run(tasks, workers, progress):
+        files |= hashes
+    about = {"version": VERSION, "parameters": p, "fps": FPS, "annotated": ANNOTATED, "cities": CITIES}
+    manifest = about | {"files": dict(sorted(files.items()))}
+    _write(root / "manifest.json", json.dumps(manifest, indent=1).encode())
+    shutil.rmtree(root / ".parts", ignore_errors=True)
+    return root
+
+
+def _is_there(root: Path, p: dict) -> bool:
+    """Whether the tree is complete; clears one that an older version made, refuses one with other parameters."""
+    old = _manifest(root)
+    if old is None:
+        return False
+    if old["parameters"] != p:
+        raise FileExistsError(
+            f"root {root} holds procity {old['version']} with {old['parameters']}; asked was {VERSION} with {p}: "
+            "remove it or choose another root"
+        )
+    if old["version"] != VERSION:
+        _discard(root, old)
+    return old["version"] == VERSION
+
+
+def _discard(root: Path, manifest: dict) -> None:
+    """Remove the files of a tree that an older generator made; what else lies there stays."""
+    (root / "manifest.json").unlink()
+    for name in manifest["files"]:
+        (root / name).unlink(missing_ok=True)
+
+
+def _stamp(root: Path, p: dict) -> None:
+    """What an unfinished tree is made of; parts of another version or other parameters are thrown away."""
+    stamp = root / ".parts" / "stamp.json"
+    now = json.dumps({"version": VERSION, "parameters": {k: v for k, v in p.items() if k not in SPLITS}})
+    if stamp.is_file() and stamp.read_text() != now:
+        shutil.rmtree(stamp.parent)
+    stamp.parent.mkdir(exist_ok=True)
+    _write(stamp, now.encode())
+
+
+def check(root: Path | str) -> list[str]:
+    """Problems of a tree, by file name; empty when it is complete and intact."""
+    root = Path(root)
+    manifest = _manifest(root)
+    if manifest is None:
+        return [f"{root / 'manifest.json'}: missing or unreadable: the data set is incomplete, run generate() again"]
+    problems = []
+    for name, digest in manifest["files"].items():
+        path = root / name
+        if not path.is_file():
+            problems.append(f"{name}: missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            problems.append(f"{name}: damaged (its sha256 differs from the manifest)")
+    return problems
+
+
+def mend(root: Path | str) -> list[str]:
+    """Render again only what `check` names; returns the names of the mended files.
+
+    Raises:
+        FileNotFoundError: no manifest. ValueError: the tree was made by another version.
+    """
+    root = Path(root)
+    manifest = _manifest(root)
+    if manifest is None:
+        raise FileNotFoundError(f"{root / 'manifest.json'} is missing: run generate() to complete the data set")
+    if manifest["version"] != VERSION:
+        raise ValueError(f"root {root} was made by procity {manifest['version']}, this is {VERSION}: generate it anew")
+    broken = frozenset(problem.split(": ")[0] for problem in check(root))
+    for snippet in _snippets(root, manifest["parameters"]):
+        mine = broken & {name for _, _, name in snippet.files()}
+        if mine:
+            write_snippet(snippet, mine)
+    return sorted(broken)
