@@ -392,7 +392,7 @@ def _say(line: str) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
     aside = path.with_suffix(".part")
     aside.write_bytes(buffer.getvalue())
     aside.replace(path)

@@ -1,0 +1,53 @@
+# tcseg: everything in two commands, `make study` and `make test`. `make help` lists the rest. Works with GNU make 3.81 (macOS).
+DATASET ?= procity
+PROFILE ?= laptop
+# A pip index for PyTorch alone. Without a GPU: TORCH_INDEX=https://download.pytorch.org/whl/cpu (1 GB instead of 5 on Linux)
+TORCH_INDEX ?=
+# The first Python that is a 3.11 or 3.12 (3.13 may work). A name can exist and not run (pyenv), so each is tried.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+# GB that must be free: the CUDA build of PyTorch, which PyPI serves on Linux, takes the most of it; after installing, a study.
+DISK_GB := $(if $(wildcard $(STAMP)),2,$(if $(TORCH_INDEX),4,$(if $(filter Linux,$(shell uname -s)),12,4)))
+
+.DEFAULT_GOAL := help
+.PHONY: help check-system env study test lab lint report reference
+
+help:  ## this list
+	@echo "usage: make TARGET [PROFILE=smoke|laptop|full] [DATASET=procity|camvid|cityscapes] [TORCH_INDEX=url] [PYTHON=python3.12]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+check-system:  ## what the system must have (Python, venv, libGL, git, disk); a line and a fix for each thing missing
+	@sh .ci/check-system "$(PYTHON)" $(DISK_GB)
+
+$(STAMP): pyproject.toml
+	@sh .ci/check-system "$(PYTHON)" $(DISK_GB)
+	@echo "Installing into .venv; this takes some minutes and up to $(DISK_GB) GB."
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url "$(TORCH_INDEX)" torch torchvision)
+	$(BIN)/python -m pip install --quiet --editable '.[deploy,report,test,data]'
+	@touch $@
+
+env: $(STAMP)  ## .venv with the project in it; the other targets call this
+
+study: $(STAMP)  ## embedded data, six notebooks, report: the whole study
+	$(BIN)/tcseg study --dataset $(DATASET) --profile $(PROFILE)
+
+test: $(STAMP)  ## the fast tests, then the slow ones, all notebooks at profile smoke among them
+	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m slow
+
+lab: $(STAMP)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+lint: $(STAMP)  ## ruff over the package, the tests and the notebooks; notebooks without outputs
+	$(BIN)/ruff check tcseg tests notebooks
+	$(BIN)/nbstripout --verify $(wildcard notebooks/*.ipynb)
+
+report: $(STAMP)  ## the report from the committed figures/ alone, no training
+	$(BIN)/python -m tcseg.runner report --dataset $(DATASET) --profile $(PROFILE)
+
+reference: $(STAMP)  ## copy the finished study's tables, figures and run records to figures/, and the two students to tcseg/weights
+	$(BIN)/python -m tcseg.runner reference --dataset $(DATASET) --profile $(PROFILE)

@@ -1,0 +1,215 @@
+"""Notebooks as a graph: each runs after the ones before it, and only when something that it is made of has changed.
+
+doit keeps the content hashes (of the notebook, the package, the earlier notebooks' tables) in the study's folder, so
+a finished study opens in a second, and one that failed or was interrupted goes on with the notebook that it stopped in;
+inside that notebook the runs go on from their checkpoints (see runs.py). Nothing but the study's folder is written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import nbformat
+import pandas as pd
+from doit.api import run_tasks
+from doit.cmd_base import ModuleTaskLoader
+from doit.reporter import ZeroReporter
+from doit.tools import config_changed
+
+from tcseg.execution import NotebookError, Progress, check_parameters, execute
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is to be run: the notebooks in order, their parameters, and where everything goes."""
+
+    artefacts: Mapping[str, Sequence[str]]  # notebook (no suffix), in order -> files it must leave in `folder`
+    source: Path  # folder of the notebooks
+    folder: Path  # of the study
+    parameters: Mapping[str, Any]
+    inputs: Sequence[Path] = ()  # files that every notebook depends on: the package
+    data: str = ""  # fingerprint of the data set
+    environment: Mapping[str, str] = field(default_factory=dict)  # variables for the kernels
+    expected: Mapping[str, float] = field(default_factory=dict)  # seconds a notebook took before, for the estimate
+    again: str = ""  # the command that goes on after a failure
+
+    def output(self, name: str) -> Path:
+        """Where the executed notebook goes."""
+        return self.folder / "notebooks" / f"{name}.ipynb"
+
+    def missing(self, name: str) -> list[str]:
+        """The declared artefacts of a notebook that are not there."""
+        return [file for file in self.artefacts[name] if not (self.folder / file).is_file()]
+
+    def task(self, name: str, action: Callable[[], bool]) -> dict[str, Any]:
+        """The doit task of one notebook.
+
+        The sources go in by a digest taken now: doit's own is taken when a task has finished, and would take an edit
+        made meanwhile for what the notebook ran with.
+        """
+        before = list(self.artefacts)[: list(self.artefacts).index(name)]
+        earlier = [str(self.folder / file) for other in before for file in self.artefacts[other]]
+        source = self.source / f"{name}.ipynb"
+        state = [dict(self.parameters), self.data, dict(self.environment), digest([source, *self.inputs])]
+        return {
+            "basename": name,
+            "actions": [action],
+            "file_dep": [str(source), *(file for file in earlier if file.endswith(".csv"))],
+            "task_dep": before[-1:],
+            "targets": [str(self.output(name)), *(str(self.folder / file) for file in self.artefacts[name])],
+            "uptodate": [config_changed(json.dumps(state, sort_keys=True))],
+            "verbosity": 2,
+        }
+
+
+def digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of files, in the order of their names."""
+    total = hashlib.sha256()
+    for path in sorted(files):
+        total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+class _Run:
+    """One go at a course."""
+
+    def __init__(self, course: Course, names: Sequence[str], stream: TextIO | None) -> None:
+        self.course, self.names = course, list(names)
+        self.progress = Progress(course.expected, stream)
+        self.executed: set[str] = set()
+        self.error: NotebookError | None = None
+
+    def go(self) -> int:
+        """Each notebook through doit, one call each, so that what has finished is on disk before the next begins."""
+        for position, name in enumerate(self.names, start=1):
+            code = run_tasks(ModuleTaskLoader(self._graph()), {name: {}})
+            if self.error is not None or code != 0:
+                self.progress.say(f"{self.error or f'{name}: doit stopped with code {code}'}")
+                self.progress.say(f"Go on from there once it is mended: {self.course.again}")
+                return 1
+            if name not in self.executed:
+                self.progress.say(f"[{position}/{len(self.names)}] {name}  up to date")
+        return 0
+
+    def _graph(self) -> dict[str, Any]:
+        def tasks() -> Iterator[dict[str, Any]]:
+            for name in self.course.artefacts:
+                yield self.course.task(name, partial(self._execute, name))
+
+        database = str(self.course.folder / ".doit.json")
+        config = {"dep_file": database, "backend": "json", "reporter": ZeroReporter}
+        return {"DOIT_CONFIG": config, "task_notebooks": tasks}
+
+    def _execute(self, name: str) -> bool:
+        course, position = self.course, self.names.index(name)
+        shared = {file for other, files in course.artefacts.items() if other != name for file in files}
+        for file in (
+            set(course.artefacts[name]) - shared
+        ):  # an old artefact must not pass for one that this run did not write
+            (course.folder / file).unlink(missing_ok=True)
+        self.progress.start(f"{position + 1}/{len(self.names)}", name, tuple(self.names[position + 1 :]))
+        outcome = "interrupted"
+        try:
+            source, verify = course.source / f"{name}.ipynb", partial(self._verify, name)
+            execute(source, course.output(name), course.parameters, self.progress, course.environment, verify)
+            outcome = "done"
+        except NotebookError as error:
+            self.error, outcome = error, "failed"
+        finally:
+            self.progress.stop(outcome)
+        self.executed.add(name)
+        return self.error is None
+
+    def _verify(self, name: str) -> None:
+        if missing := self.course.missing(name):
+            raise NotebookError(f"{name} ran, but left no {', '.join(missing)} in {self.course.folder}")
+
+
+def run_course(course: Course, names: Sequence[str] | None = None, stream: TextIO | None = None) -> int:
+    """Run what is not up to date; see the module's head.
+
+    Args:
+        course: What to run, and where.
+        names: Stop after the last of these; all notebooks by default. Earlier ones are brought up to date, as always.
+        stream: For progress and failures; standard output by default.
+
+    Returns:
+        0; 1 where a notebook failed (its cell and traceback have been written), 130 after Ctrl-C.
+
+    Raises:
+        NotebookError: The course cannot start: a parameter does not fit a notebook, or another study is at work in the
+            folder.
+    """
+    order = list(course.artefacts)
+    last = max((order.index(name) for name in names), default=len(order) - 1) if names else len(order) - 1
+    for name in order:  # all of them before the first starts: a mistyped parameter must not cost the hours before it
+        check_parameters(course.source / f"{name}.ipynb", course.parameters)
+    course.folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(course, order[: last + 1], stream)
+    with lock(course.folder):
+        try:
+            return run.go()
+        except KeyboardInterrupt:
+            run.progress.say(f"Interrupted; what has finished is kept. Go on with: {course.again}")
+            return 130
+        finally:
+            if course.parameters.get("runs", "train") == "train":
+                write_times(course, run.executed)
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a study's folder against a second runner; the system frees it when the process ends, however it ends.
+
+    Raises:
+        NotebookError: Another process holds it.
+    """
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            message = f"another study is at work in {folder}: wait for it, or give this one another folder (--out)"
+            raise NotebookError(message) from None
+        yield
+
+
+def write_times(course: Course, executed: Iterable[str]) -> None:
+    """Bring tables/notebooks.csv up to date for the notebooks just executed.
+
+    A row from a run that trained is not replaced by one that only loaded: the times are those of a cold study.
+    """
+    path = course.folder / "tables" / "notebooks.csv"
+    rows = pd.read_csv(path).set_index("notebook").to_dict("index") if path.exists() else {}
+    for name in executed:
+        if not course.output(name).exists():
+            continue
+        usage = course.folder / "usage" / f"{name}.json"
+        counts = json.loads(usage.read_text()) if usage.exists() else {}
+        trained, loaded = counts.get("runs_trained", 0), counts.get("runs_loaded", 0)
+        if trained == 0 and rows.get(name, {}).get("runs_trained", 0) > 0:
+            continue
+        rows[name] = {
+            "profile": course.parameters.get("profile", ""), "seconds": round(seconds(course.output(name)), 1),
+            "runs_trained": trained, "runs_loaded": loaded,
+        }  # fmt: skip
+    if rows:
+        ordered = [{"notebook": name, **rows[name]} for name in course.artefacts if name in rows]
+        columns = ["profile", "notebook", "seconds", "runs_trained", "runs_loaded"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}")
+        pd.DataFrame(ordered, columns=columns).to_csv(aside, index=False)
+        os.replace(aside, path)
+
+
+def seconds(executed: Path) -> float:
+    """How long an executed notebook took, from papermill's note in it."""
+    return float(nbformat.read(executed, as_version=4).metadata.get("papermill", {}).get("duration") or 0.0)

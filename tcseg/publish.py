@@ -1,0 +1,222 @@
+"""The committed results: `make reference` copies a finished study's tables, figures and run records to `figures/`.
+
+Nothing else writes there. Tables are merged: the rows of this study replace its old rows, those of other data sets,
+profiles or machines stay. `stale` says which committed results no longer belong to the code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tcseg import models, procity
+from tcseg.benchmark import machine_facts
+from tcseg.runs import Run, git_state, now, versions, write_json
+from tcseg.study import FIGURES, PRIMARY, PROFILES, open_study
+
+MAX_BYTES = 1_000_000  # of a committed file
+MAX_SVG_BYTES = 300_000
+MERGED_BY = ("dataset", "profile", "machine")  # columns that say whose rows a table holds
+SHIPPED_AS = dict(zip(PRIMARY, models.SHIPPED, strict=True))  # recipe -> name under tcseg/weights
+
+
+class PublishError(RuntimeError):
+    """Results that cannot be published, or that no longer belong to the code. The message says which and what to do."""
+
+
+def publish(study: Path, dataset: str, profile: str, ship: bool = False, target: Path = FIGURES) -> list[Path]:
+    """Copy a finished study's tables, figures and run records (no weights) to `target`, and note where each came from.
+
+    Figures of real data sets stay out: their frames may not be redistributed. Files that this study left there before
+    and does not have any more are removed.
+
+    Args:
+        study: The study's folder.
+        dataset: Its data set.
+        profile: Its profile.
+        ship: Also write the weights of `student` and `consistent`, seed 0, to tcseg/weights in half precision.
+        target: The folder of committed results.
+
+    Returns:
+        The files written.
+
+    Raises:
+        PublishError: The study is not there or not finished, or a table or record is larger than a megabyte.
+    """
+    if not (study / "tables" / "ablation.csv").is_file():
+        again = f"make study DATASET={dataset} PROFILE={profile}"
+        raise PublishError(f"{study} holds no finished study (no tables/ablation.csv): {again}")
+    written = [*_publish_tables(study, dataset, target), *_publish_runs(study, target)]
+    if dataset == "procity":
+        written += _publish_figures(study, target)
+    _note_provenance(target, written, f"{dataset}-{profile}", megabytes(study))
+    if ship:
+        written += ship_students(study)
+    return written
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """Write aside and rename; refuse what is too large for the repository."""
+    if len(content) > MAX_BYTES:
+        raise PublishError(f"{path.name} has {len(content) / 1e6:.1f} MB; committed files stay under 1 MB")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_bytes(content)
+    os.replace(aside, path)
+    return path
+
+
+def merge_rows(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The old rows of other studies, then the new rows; the columns are those of `new`.
+
+    Whose rows: the columns of `MERGED_BY` that the table has. A table without any belongs to the newest study alone.
+    """
+    keys = [column for column in MERGED_BY if column in new and column in old]
+    if not keys:
+        return new
+    renewed = set(new[keys].itertuples(index=False, name=None))
+    stays = [row not in renewed for row in old[keys].itertuples(index=False, name=None)]
+    kept = old[stays].reindex(columns=new.columns)
+    return pd.concat([kept, new], ignore_index=True) if len(kept) else new
+
+
+def _publish_tables(study: Path, dataset: str, target: Path) -> Iterator[Path]:
+    for source in sorted((study / "tables").glob("*.csv")):
+        goal, new = target / "tables" / source.name, pd.read_csv(source)
+        owned = any(column in new for column in ("dataset", "machine"))
+        if dataset != "procity" and not owned:
+            continue  # a table that does not say its data set is procity's
+        merged = merge_rows(pd.read_csv(goal), new) if goal.exists() else new
+        buffer = io.StringIO()
+        merged.to_csv(buffer, index=False, lineterminator="\n")
+        yield _write(goal, buffer.getvalue().encode())
+
+
+def _publish_runs(study: Path, target: Path) -> Iterator[Path]:
+    """Records of the study as it stands now: those that its ablation names, and the teacher's."""
+    named = set(pd.read_csv(study / "tables" / "ablation.csv")["run_id"].dropna())
+    for source in sorted((study / "runs").glob("*/record.json")):
+        record = json.loads(source.read_text())
+        if record["run_id"] in named or record["recipe_name"] == "teacher":
+            yield _write(target / "runs" / f"{record['run_id']}.json", (json.dumps(record) + "\n").encode())
+
+
+def _publish_figures(study: Path, target: Path) -> Iterator[Path]:
+    large = left_out(study)
+    for source in sorted((study / "figures").iterdir()):
+        if source.suffix in {".png", ".gif", ".json", ".svg"} and source not in large:
+            yield _write(target / source.name, source.read_bytes())
+
+
+def left_out(study: Path) -> list[Path]:
+    """Figures of a study that are too large to be committed: a megabyte, or 300 kB as SVG."""
+    limits = {".svg": MAX_SVG_BYTES}
+    found = sorted((study / "figures").iterdir())
+    return [path for path in found if path.stat().st_size > limits.get(path.suffix, MAX_BYTES)]
+
+
+def megabytes(folder: Path) -> float:
+    """What a study takes on the disk, in 10^6 bytes, with its checkpoints, cache and report."""
+    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1)
+
+
+def _note_provenance(target: Path, written: list[Path], study: str, disk_mb: float) -> None:
+    """figures/provenance.json: file -> study -> date, commit, versions, machine. Removes what `study` no longer has."""
+    path = target / "provenance.json"
+    noted: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"files": {}, "disk_mb": {}}
+    files: dict[str, dict[str, Any]] = noted["files"]
+    names = {file.relative_to(target).as_posix() for file in written}
+    for name in [name for name, by in files.items() if study in by and name not in names]:
+        del files[name][study]
+        if not files[name]:
+            del files[name]
+            (target / name).unlink(missing_ok=True)
+    stamp = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
+    for name in names:
+        files.setdefault(name, {})[study] = stamp
+    write_json(path, {"files": dict(sorted(files.items())), "disk_mb": {**noted["disk_mb"], study: disk_mb}})
+
+
+def ship_students(study: Path, weights: Path = models.WEIGHTS) -> list[Path]:
+    """Write the first seeds of `student` and `consistent` to tcseg/weights, in half precision.
+
+    Raises:
+        PublishError: The study has no such run, or several.
+    """
+    written = []
+    for recipe, name in SHIPPED_AS.items():
+        run = _first_seed(study, recipe)
+        path, aside = weights / f"{name}.safetensors", weights / f".{name}.safetensors"
+        meta = {key: run.record[key] for key in ("run_id", "dataset", "profile", "size", "metrics")}
+        models.save_weights(run.model(), aside, half=True, recipe=recipe, **meta)
+        if aside.stat().st_size > MAX_BYTES:
+            raise PublishError(f"{name} has {aside.stat().st_size / 1e6:.1f} MB in half precision; at most 1 MB ships")
+        aside.chmod(0o644)  # safetensors writes for the owner alone
+        for suffix in (".json", ".safetensors"):
+            os.replace(aside.with_suffix(suffix), path.with_suffix(suffix))
+        written.append(path)
+    return written
+
+
+def _first_seed(study: Path, recipe: str) -> Run:
+    named = set(pd.read_csv(study / "tables" / "ablation.csv").query("recipe == @recipe and seed == 0")["run_id"])
+    if len(named) != 1:
+        raise PublishError(f"{study} has {len(named)} runs of {recipe} with seed 0 in its ablation; one is needed")
+    folder = study / "runs" / named.pop()
+    return Run(json.loads((folder / "record.json").read_text()), folder)
+
+
+# ------------------------------------------------------------------------------------------------ what is stale
+
+
+def stale(target: Path = FIGURES) -> list[str]:
+    """Committed results that the code of today would not give: their recipe or procity's version has changed.
+
+    Formatting code, editing a figure or a notebook makes nothing stale.
+
+    Returns:
+        One line for each study concerned, with the command that makes it again; empty when all is current.
+    """
+    problems: dict[str, list[str]] = {}
+    records = {}
+    for path in sorted((target / "runs").glob("*.json")):
+        record = json.loads(path.read_text())
+        records[record["run_id"]] = record
+        if reason := _why_stale(record):
+            problems.setdefault(f"{record['dataset']} {record['profile']}", []).append(f"{record['run_id']}: {reason}")
+    table = target / "tables" / "ablation.csv"
+    for row in pd.read_csv(table).dropna(subset=["run_id"]).itertuples() if table.exists() else ():
+        if row.run_id not in records:
+            line = f"{row.run_id}: a row of ablation.csv without a record in runs/"
+            problems.setdefault(f"{row.dataset} {row.profile}", []).append(line)
+    return [
+        f"{study}: {lines[0]}{f' (and {len(set(lines)) - 1} more)' if len(set(lines)) > 1 else ''}; make it again with "
+        f"make study reference DATASET={study.split()[0]} PROFILE={study.split()[1]}"
+        for study, lines in problems.items()
+    ]
+
+
+def _why_stale(record: dict[str, Any]) -> str:
+    """Why a record is stale; empty when it is not."""
+    if record["profile"] not in PROFILES:
+        return f"there is no profile {record['profile']} any more"
+    if record["dataset"] == "procity" and record.get("generator") != procity.VERSION:
+        return f"made with procity {record.get('generator')}, which is now {procity.VERSION}"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            study = open_study(record["dataset"], record["profile"], "reference", folder=Path(folder))
+            recipe = json.loads(json.dumps(asdict(study.recipe(record["recipe_name"], record["seed"]))))
+    except ValueError:
+        return f"there is no recipe {record['recipe_name']} any more"
+    changed = sorted(
+        key for key in recipe.keys() | record["recipe"].keys() if recipe.get(key) != record["recipe"].get(key)
+    )
+    return f"its recipe has changed ({', '.join(changed)})" if changed else ""

@@ -1,0 +1,173 @@
+"""The study of this repository: data, six notebooks, report. `tcseg study` and `make study` call `run_study`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tcseg.course import Course, run_course, seconds
+from tcseg.data import data_root, find_dataset
+from tcseg.execution import NotebookError
+from tcseg.publish import PublishError, left_out, publish
+from tcseg.report import ReportError, build_report
+from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, study_folder
+from tcseg.summary import fill_readme, readme_sections
+
+ROOT = Path(__file__).resolve().parents[1]
+DATASETS = ("procity", "camvid", "cityscapes")
+# Modules that no notebook imports: an edit there changes no result.
+NOT_IN_NOTEBOOKS = {"course.py", "execution.py", "publish.py", "report.py", "runner.py", "cli.py", "doctor.py"}
+
+
+def course_of(
+    dataset: str, profile: str, runs: str = "train", out: Path | None = None, seeds: int | None = None
+) -> Course:
+    """The six notebooks with their parameters, as `run_study` runs them.
+
+    Raises:
+        ValueError: dataset, profile or runs is unknown (the known ones are listed), or the data set is not there.
+    """
+    for name, value, known in (("dataset", dataset, DATASETS), ("profile", profile, PROFILES), ("runs", runs, MODES)):
+        if value not in known:
+            raise ValueError(f"unknown {name} '{value}'; choose from {', '.join(known)}")
+    if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
+        where = f"$TCSEG_DATA/{dataset} or {data_root() / dataset}"
+        raise ValueError(f"no {where}: data/README.md says how to get {dataset}; procity needs no download")
+    folder = Path(out).resolve() if out else study_folder(dataset, profile, runs)
+    asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds) if seeds else None}
+    package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if p.name not in NOT_IN_NOTEBOOKS)
+    again = f"tcseg study --dataset {dataset} --profile {profile}"
+    if runs == "reference":
+        again = f"make report DATASET={dataset} PROFILE={profile}"
+        package += sorted((FIGURES / "tables").glob("*.csv")) + sorted((FIGURES / "runs").glob("*.json"))
+    return Course(
+        artefacts=NOTEBOOKS,
+        source=ROOT / "notebooks",
+        folder=folder,
+        parameters={"dataset": dataset, "profile": profile, "runs": runs, "interactive": False},
+        inputs=package,
+        data=data_fingerprint(dataset),
+        environment={name: value for name, value in asked.items() if value is not None},
+        expected=expected_seconds(folder, profile),
+        again=again,
+    )
+
+
+def data_fingerprint(dataset: str) -> str:
+    """Digest of a real data set's file names and sizes; empty for procity, whose generator is part of the package."""
+    root = None if dataset == "procity" else find_dataset(dataset)
+    if root is None:
+        return ""
+    files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in root.rglob("*.png"))
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def expected_seconds(folder: Path, profile: str) -> dict[str, float]:
+    """What each notebook took before: here, else in the reference study of the same profile."""
+    table = FIGURES / "tables" / "notebooks.csv"
+    expected: dict[str, float] = {}
+    if table.exists() and not folder.name.endswith("-reference"):
+        rows = pd.read_csv(table).query("profile == @profile")
+        expected = dict(zip(rows["notebook"], rows["seconds"].astype(float)))
+    here = {name: folder / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS}
+    return expected | {name: seconds(path) for name, path in here.items() if path.exists()}
+
+
+def run_study(
+    dataset: str = "procity",
+    profile: str = "laptop",
+    runs: str = "train",
+    notebooks: Sequence[str] | None = None,
+    out: Path | None = None,
+    seeds: int | None = None,
+    with_report: bool = True,
+) -> int:
+    """Data, notebooks and report: what `make study` does.
+
+    Args:
+        dataset: "procity", "camvid" or "cityscapes".
+        profile: "smoke", "laptop" or "full".
+        runs: "train", or "reference" to read the committed run records instead of training.
+        notebooks: Stop after the last of these (names with or without .ipynb); all by default.
+        out: The study's folder; data/study/<dataset>-<profile> by default.
+        seeds: Train so many seeds of each recipe instead of the profile's.
+        with_report: Build the report when all notebooks are done.
+
+    Returns:
+        An exit code: 0 done, 1 a notebook or the report failed, 2 an argument is wrong, 130 interrupted. What went
+        wrong has been printed.
+    """
+    try:
+        names = None if notebooks is None else [known_notebook(name) for name in notebooks]
+        course = course_of(dataset, profile, runs, out, seeds)
+        code = run_course(course, names)
+        if code == 0 and with_report and not names:
+            print(f"report: {build_report(course.folder)}")
+        return code
+    except ValueError as error:
+        print(f"tcseg study: {error}", file=sys.stderr)
+        return 2
+    except (NotebookError, ReportError) as error:
+        print(f"tcseg study: {error}", file=sys.stderr)
+        return 1
+
+
+def known_notebook(name: str) -> str:
+    """The name of a notebook without its suffix; a number alone ("5", "05") will do.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    stem = name.removesuffix(".ipynb")
+    found = [known for known in NOTEBOOKS if known == stem or known.split("_")[0] == stem.zfill(2)]
+    if not found:
+        raise ValueError(f"unknown notebook '{name}'; choose from {', '.join(NOTEBOOKS)}")
+    return found[0]
+
+
+def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | None = None) -> int:
+    """Publish the finished study of a data set and profile to figures/ and README.md: what `make reference` does.
+
+    Args:
+        dataset: "procity", "camvid" or "cityscapes".
+        profile: "smoke", "laptop" or "full".
+        ship: Also renew the two students in tcseg/weights; by default for procity only, and not at profile smoke.
+
+    Returns:
+        An exit code: 0 done, 1 there is nothing finished to publish. What went wrong is printed.
+    """
+    ship = ship if ship is not None else (dataset == "procity" and profile != "smoke")
+    study, readme = study_folder(dataset, profile), ROOT / "README.md"
+    try:
+        written = publish(study, dataset, profile, ship)
+    except PublishError as error:
+        print(f"make reference: {error}", file=sys.stderr)
+        return 1
+    readme.write_text(fill_readme(readme.read_text(encoding="utf-8"), readme_sections(FIGURES)), encoding="utf-8")
+    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, readme)))
+    for path in left_out(study):
+        print(f"left out, too large to commit: {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m tcseg.runner study|report|reference`, for the Makefile; people use `tcseg study`."""
+    parser = argparse.ArgumentParser(prog="python -m tcseg.runner", description=main.__doc__)
+    parser.add_argument("what", choices=("study", "report", "reference"))
+    parser.add_argument("--dataset", default="procity")
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--no-ship", action="store_true", help="reference: leave tcseg/weights as it is")
+    given = parser.parse_args(arguments)
+    if given.what == "reference":
+        return reference(given.dataset, given.profile, ship=False if given.no_ship else None)
+    return run_study(given.dataset, given.profile, runs="train" if given.what == "study" else "reference")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

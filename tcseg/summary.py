@@ -1,0 +1,284 @@
+"""What README and report say in figures, as Markdown made from the tables: no number in prose is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from tcseg.benchmark import machine_facts
+from tcseg.runs import git_state, now, versions
+from tcseg.study import FIGURES, PROFILES
+
+DATA_NAMES = {"procity": "procity (embedded, procedural)", "camvid": "CamVid", "cityscapes": "Cityscapes"}
+COLUMNS = {  # of the result table: heading -> column of ablation.csv, flow
+    "mIoU %": ("miou", None),
+    "TC %, exact flow": ("tc", "exact"),
+    "TC %, DIS flow": ("tc", "dis"),
+    "flicker %": ("flicker", None),
+    "pixel accuracy %": ("pixel_accuracy", None),
+}
+
+
+def parameters_of(folder: Path) -> dict[str, str]:
+    """The parameters that the notebooks of a study were run with (dataset, profile, runs); empty where none was run."""
+    for path in sorted((folder / "notebooks").glob("*.ipynb")):
+        found = nbformat.read(path, as_version=4).metadata.get("papermill", {}).get("parameters", {})
+        if found:
+            return {name: str(value) for name, value in found.items()}
+    return {}
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    """A table of a study, or of a folder of tables; an empty one where it is not there."""
+    for path in (folder / "tables" / f"{name}.csv", folder / f"{name}.csv"):
+        if path.exists():
+            return pd.read_csv(path)
+    return pd.DataFrame()
+
+
+def _own_rows(table: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+    for column in ("dataset", "profile"):
+        if column in table and column in wanted:
+            table = table[table[column] == wanted[column]]
+    return table
+
+
+def _spread(values: pd.Series) -> str:
+    """Mean of one value a seed, in percent, with the lowest and the highest seed; a dash where nothing was measured."""
+    values = values.dropna() * 100
+    if values.empty:
+        return "–"
+    spread = f"<br>({values.min():.1f}–{values.max():.1f})" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
+
+
+def _pick(rows: pd.DataFrame, column: str, flow: str | None) -> pd.Series:
+    """One value a seed."""
+    if column not in rows:
+        return pd.Series(dtype=float)
+    chosen = rows if flow is None else rows[rows["flow"] == flow]
+    return chosen.groupby("seed")[column].first()
+
+
+def result_table(folder: Path, dataset: str | None = None, profile: str | None = None) -> str:
+    """The ablation as a Markdown table: a row a recipe, mean over its seeds (lowest to highest), and the ceiling of TC.
+
+    Args:
+        folder: A study's folder, or figures/.
+        dataset: Rows of this data set; by default the one that the study's notebooks were run with.
+        profile: Likewise.
+
+    Returns:
+        Markdown; a sentence where there is no ablation yet.
+    """
+    wanted = parameters_of(folder) | {k: v for k, v in (("dataset", dataset), ("profile", profile)) if v}
+    table = _own_rows(_table(folder, "ablation"), wanted)
+    if table.empty:
+        return "No ablation has been run yet."
+    measured = {h: c for h, c in COLUMNS.items() if not _pick(table, *c).dropna().empty}
+    lines = [f"| recipe | seeds | {' | '.join(measured)} |", "|---|--:|" + "--:|" * len(measured)]
+    for recipe, rows in table.groupby("recipe", sort=False):
+        cells = [_spread(_pick(rows, *column)) for column in measured.values()]
+        lines.append(f"| {recipe} | {rows['seed'].nunique()} | {' | '.join(cells)} |")
+    ceilings = {h: _pick(table, "tc_ceiling", flow).dropna() for h, (c, flow) in measured.items() if c == "tc"}
+    if ceilings:
+        cells = [f"{100 * ceilings[h].iloc[0]:.1f}" if len(ceilings.get(h, ())) else "–" for h in measured]
+        lines.append(f"| *true labels: the ceiling of TC* | | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def values(folder: Path) -> dict[str, str]:
+    """Named numbers for the prose of the pages, such as `student_miou`: percent, mean over seeds."""
+    found = dict(parameters_of(folder))
+    table = _own_rows(_table(folder, "ablation"), found)
+    for recipe, rows in table.groupby("recipe") if len(table) else ():
+        for column, flow in COLUMNS.values():
+            seeds = _pick(rows, column, flow).dropna()
+            if len(seeds):
+                name = "_".join(filter(None, (recipe.replace("+", "_"), column, flow)))
+                found[name] = f"{100 * seeds.mean():.1f}"
+    return found
+
+
+def banner(folder: Path) -> str:
+    """A box that says which data and profile made the pages; at smoke, that the numbers mean nothing."""
+    given = parameters_of(folder)
+    if not given:
+        return ""
+    data = DATA_NAMES.get(given.get("dataset", ""), given.get("dataset", ""))
+    profile = given.get("profile", "")
+    lines = [f"These pages show **{data}** at profile **{profile}**."]
+    if given.get("runs") == "reference":
+        lines.append("The results are the committed reference rows; nothing was trained to make these pages.")
+    if profile == "smoke":
+        lines.append(
+            "A smoke run trains for a few steps to see that everything works: **its numbers have no meaning.**"
+        )
+    kind = "warning" if profile == "smoke" else "note"
+    return "\n".join([f":::{{{kind}}}", *lines, ":::"])
+
+
+def course_map(folder: Path, titles: Mapping[str, str]) -> str:
+    """The chapters as a Markdown table, with the time that each took where it was measured.
+
+    Args:
+        folder: The study's folder; times of other profiles come from figures/.
+        titles: Notebook -> title, in order.
+
+    Returns:
+        Markdown.
+    """
+    tables = [table for table in (_table(FIGURES, "notebooks"), _table(folder, "notebooks")) if len(table)]
+    if not tables:
+        return "\n".join(["| chapter |", "|---|", *(f"| [{title}]({name}.ipynb) |" for name, title in titles.items())])
+    times = pd.concat(tables).drop_duplicates(["profile", "notebook"], keep="last").set_index(["profile", "notebook"])
+    profiles = [name for name in PROFILES if name in times.index.get_level_values("profile")]
+    lines = [f"| chapter | {' | '.join(f'{p}, min' for p in profiles)} |", "|---|" + "--:|" * len(profiles)]
+    for name, title in titles.items():
+        cells = [_minutes(times["seconds"].get((profile, name))) for profile in profiles]
+        lines.append(f"| [{title}]({name}.ipynb) | {' | '.join(cells)} |")
+    totals = [_minutes(times["seconds"].loc[profile].sum()) for profile in profiles]
+    return "\n".join([*lines, f"| all | {' | '.join(totals)} |"])
+
+
+def _minutes(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds / 60:.1f}"
+
+
+def provenance(folder: Path) -> str:
+    """Where the results come from, as a Markdown table: date, commit, machine, versions."""
+    given = parameters_of(folder)
+    committed = FIGURES / "provenance.json"
+    stamp = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
+    if given.get("runs") == "reference" and committed.exists():
+        files = json.loads(committed.read_text())["files"]
+        study = f"{given.get('dataset')}-{given.get('profile')}"
+        stamp = files.get("tables/ablation.csv", {}).get(study, stamp)
+    git, machine = stamp["git"], stamp["machine"]
+    rows = {
+        "results of": stamp["date"],
+        "commit": git["sha"][:12] + (" with local changes" if git["dirty"] else ""),
+        **{f"machine: {name}": value for name, value in machine.items() if value is not None},
+        **{f"version: {name}": value for name, value in stamp["versions"].items()},
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+# ------------------------------------------------------------------------------------------------ README
+
+METRIC_NAMES = {
+    "miou": "mIoU",
+    "tc_exact": "TC, exact flow",
+    "tc_dis": "TC, DIS flow",
+    "flicker": "flicker",
+    "harmful_flicker": "harmful flicker",
+}
+
+
+def effects_table(table: pd.DataFrame) -> str:
+    """The primary comparison as a Markdown table: differences in percentage points, with both intervals.
+
+    Args:
+        table: effects.csv, rows of one data set and profile.
+
+    Returns:
+        Markdown; empty where the comparison is not in the table.
+    """
+    rows = table[table["comparison"] == "consistent_vs_student"] if "comparison" in table else table
+    lines = []
+    for row in rows.itertuples():
+        clips = _interval(row.difference, row.ci_low, row.ci_high)
+        seeds = _interval(row.seed_difference, row.seed_low, row.seed_high)
+        lines.append(f"| {METRIC_NAMES.get(row.metric, row.metric)} | {clips} | {seeds} ({row.seeds} seeds) |")
+    head = ["| consistent − student, points | over clips, 95 % | over seeds, 95 % |", "|---|--:|--:|"]
+    return "\n".join([*head, *lines]) if lines else ""
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """Percentage points with sign and interval; a dash where nothing was measured."""
+    if pd.isna(value):
+        return "–"
+    spread = "" if pd.isna(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * value:+.1f}{spread}".replace("-", "−")
+
+
+def cost_table(folder: Path) -> str:
+    """What a cold study of the embedded data took: minutes by profile, runs, disk, machine."""
+    times = _table(folder, "notebooks")
+    path = folder / "provenance.json"
+    noted = json.loads(path.read_text()) if path.exists() else {}
+    stamps = noted.get("files", {}).get("tables/notebooks.csv", {})
+    lines = []
+    for profile, rows in times.groupby("profile", sort=False) if len(times) else ():
+        machine = stamps.get(f"procity-{profile}", {}).get("machine", {})
+        megabytes = noted.get("disk_mb", {}).get(f"procity-{profile}")
+        disk = "–" if megabytes is None else f"{megabytes:.0f}"
+        where = f"{machine.get('cpu', '–')}, {machine.get('cores', '–')} cores"
+        minutes, trained = rows["seconds"].sum() / 60, rows["runs_trained"].sum()
+        lines.append(f"| `{profile}` | {minutes:.0f} | {trained} | {disk} | {machine.get('gpu') or where} |")
+    head = ["| profile | notebooks, minutes | networks trained | results and cache, MB | measured on |"]
+    return "\n".join([*head, "|---|--:|--:|--:|---|", *lines]) if lines else ""
+
+
+def latency_table(folder: Path, model: str = "student") -> str:
+    """Milliseconds of one model, end to end, by runtime and size, as a Markdown table."""
+    table = _table(folder, "latency")
+    rows = table[(table["model"] == model) & (table["scope"] == "end_to_end") & (table["n"] > 0)] if len(table) else table
+    if rows.empty:
+        return "No latency has been measured yet."
+    lines = ["| end to end, batch 1 | runtime | p50 ms | p90 ms | p99 ms | frames/s |", "|---|---|--:|--:|--:|--:|"]
+    for row in rows.sort_values(["width", "p50_ms"]).itertuples():
+        times = f"{row.p50_ms:.1f} | {row.p90_ms:.1f} | {row.p99_ms:.1f} | {row.fps:.0f}"
+        lines.append(f"| {row.width}x{row.height}, {row.precision}, {row.threads} threads | {row.runtime} | {times} |")
+    return "\n".join([*lines, "", f"Machine: {rows['machine'].iloc[0]}."])
+
+
+def _titles() -> dict[str, str]:
+    """Notebook -> its title, from the first heading of each."""
+    titles = {}
+    for path in sorted((FIGURES.parent / "notebooks").glob("[0-9]*.ipynb")):
+        first = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
+        titles[path.stem] = first.lstrip("# ")
+    return titles
+
+
+def readme_sections(folder: Path) -> dict[str, str]:
+    """The generated parts of the README: results, effects, cost, course and latency, of all committed studies but smoke.
+
+    Args:
+        folder: figures/.
+
+    Returns:
+        Section name -> Markdown.
+    """
+    table, effects = _table(folder, "ablation"), _table(folder, "effects")
+    studies = table[["dataset", "profile"]].drop_duplicates().itertuples(index=False) if len(table) else ()
+    results, differences = [], []
+    for dataset, profile in studies:
+        if profile == "smoke":
+            continue
+        title = f"{DATA_NAMES.get(dataset, dataset)}, profile `{profile}`, split val:"
+        results.append(f"{title}\n\n{result_table(folder, dataset, profile)}")
+        if found := effects_table(_own_rows(effects, {"dataset": dataset, "profile": profile})):
+            differences.append(f"{title}\n\n{found}")
+    return {
+        "results": "\n\n".join(results),
+        "effects": "\n\n".join(differences),
+        "cost": cost_table(folder),
+        "course": course_map(folder, _titles()).replace("](", "](notebooks/"),
+        "latency": latency_table(folder),
+    }
+
+
+def fill_readme(text: str, sections: Mapping[str, str]) -> str:
+    """Put the sections between their markers, `<!-- NAME: ... -->` and `<!-- end of NAME -->`; the rest stays."""
+    for name, section in sections.items():
+        pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        body = f"\n{section}\n\n" if section else ""
+        text = pattern.sub(lambda found, body=body: found[1] + body + found[2], text)
+    return text

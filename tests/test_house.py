@@ -1,0 +1,143 @@
+"""The rules of the house: who imports whom, what notebooks look like in git, what may be committed."""
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tcseg.execution import known_parameters
+from tcseg.study import NOTEBOOKS
+
+ROOT = Path(__file__).resolve().parents[1]
+# A module imports only modules above it. `procity` is a wing: imported by data, study, publish and cli alone.
+ORDER = """
+    labels flow losses metrics stats procity data augment models postprocess targets training evaluation
+    machine export runtimes benchmark videofiles video runs figures study summary publish report execution course runner
+    doctor cli __main__
+""".split()
+MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
+TEXT = {".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".json", ".csv", ".css", ".svg", ""}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of tcseg that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "tcseg" and not node.level:
+            names |= {alias.name for alias in node.names if alias.name != "__version__"}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tcseg.") and not node.level:
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("tcseg.")}
+    return names
+
+
+MODULE_FILES = sorted((ROOT / "tcseg").glob("*.py"))
+
+
+def test_every_module_has_its_place():
+    assert {path.stem for path in MODULE_FILES} - set(ORDER) - {"__init__"} == set()
+
+
+@pytest.mark.parametrize("path", MODULE_FILES, ids=lambda path: path.stem)
+def test_a_module_imports_only_modules_above_it(path):
+    above = ORDER[: ORDER.index(path.stem)] if path.stem in ORDER else []
+    assert imports(path) - set(above) == set()
+
+
+def test_the_procedural_city_stands_alone():
+    for path in (ROOT / "tcseg" / "procity").glob("*.py"):
+        assert imports(path) <= {"labels", "procity"}, path.name
+    users = {path.stem for path in MODULE_FILES if "procity" in imports(path)}
+    assert users <= {"data", "study", "publish", "cli"}
+
+
+# ------------------------------------------------------------------------------------------------ notebooks
+
+
+@pytest.fixture(params=NOTEBOOKS)
+def notebook(request):
+    path = ROOT / "notebooks" / f"{request.param}.ipynb"
+    assert path.is_file(), f"study.NOTEBOOKS names {path.name}, which is not there"
+    return nbformat.read(path, as_version=4)
+
+
+def test_no_other_notebooks():
+    assert {
+        path.stem for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+    } == set(NOTEBOOKS)
+
+
+def test_notebooks_are_kept_without_outputs(notebook):
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.id for cell in code if cell.outputs or cell.execution_count is not None] == []
+    assert [cell.id for cell in notebook.cells if {"execution", "papermill"} & set(cell.metadata)] == []
+    assert not {"papermill", "widgets"} & set(notebook.metadata)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_one_annotated_parameters_cell(name):
+    known = known_parameters(ROOT / "notebooks" / f"{name}.ipynb")
+    types = {parameter.name: parameter.inferred_type_name for parameter in known.values()}
+    assert types == {"dataset": "str", "profile": "str", "runs": "str", "interactive": "bool"}
+    assert all(parameter.help for parameter in known.values()), "each parameter carries a comment"
+
+
+def test_cells_are_short_and_fetch_nothing(notebook):
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        lines = cell.source.splitlines()
+        assert len(lines) <= 40, f"cell {cell.id} has {len(lines)} lines"
+        assert not re.search(r"^\s*[!%]\s*(?:pip|conda|apt|wget|curl)", cell.source, re.MULTILINE), cell.id
+        for node in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.MULTILINE))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                assert node.end_lineno - node.lineno < 15, f"{node.name} in cell {cell.id} belongs to tcseg"
+
+
+def test_notebooks_tell_a_lesson(notebook):
+    prose = "\n".join(cell.source.lower() for cell in notebook.cells if cell.cell_type == "markdown")
+    assert prose.startswith("# ")
+    assert "you will" in prose, "no objectives"
+    assert "summary" in prose, "no summary"
+    assert any("checkpoint" in cell.metadata.get("tags", []) for cell in notebook.cells), "no cell tagged checkpoint"
+
+
+# ------------------------------------------------------------------------------------------------ the repository
+
+
+def tracked() -> list[Path]:
+    """Files that git has or would take."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_large_files():
+    large = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in tracked() if path.stat().st_size > 1e6}
+    assert large == {}
+
+
+def test_no_paths_of_one_machine():
+    found = {}
+    for path in tracked():
+        if path.suffix in TEXT and path != Path(__file__).resolve():
+            for hit in MACHINE_PATHS.findall(path.read_text(encoding="utf-8", errors="replace")):
+                found.setdefault(path.relative_to(ROOT).as_posix(), []).append(hit)
+    assert found == {}
+
+
+def test_nothing_of_a_real_data_set_is_committed():
+    names = [path.relative_to(ROOT).as_posix() for path in tracked()]
+    assert [name for name in names if name.startswith("data/") and name != "data/README.md"] == []
+    assert [name for name in names if re.search(r"_leftImg8bit|_gtFine_|0016E5|0001TP|0006R0|Seq05VD", name)] == []
+
+
+def test_records_are_json_of_today():
+    for path in (ROOT / "figures" / "runs").glob("*.json"):
+        record = json.loads(path.read_text())
+        assert record["run_id"] == path.stem

@@ -1,0 +1,117 @@
+"""`run_study` and its arguments; the course itself is in test_course.py, the notebooks in test_notebooks.py."""
+
+import pytest
+
+from tcseg import runner
+from tcseg.course import Course
+from tcseg.execution import NotebookError
+from tcseg.runner import course_of, data_fingerprint, expected_seconds, known_notebook, run_study
+from tcseg.study import NOTEBOOKS
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The courses that would have been run; nothing is."""
+    courses = []
+    monkeypatch.setattr(runner, "run_course", lambda course, names=None: courses.append((course, names)) or 0)
+    return courses
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset": "kitti"}, "unknown dataset 'kitti'; choose from procity, camvid, cityscapes"),
+        ({"profile": "huge"}, "unknown profile 'huge'; choose from smoke, laptop, full"),
+        ({"runs": "guess"}, "unknown runs 'guess'; choose from train, reference"),
+        ({"notebooks": ["07_more"]}, "unknown notebook '07_more'; choose from 01_explore_cityscapes, "),
+    ],
+)
+def test_unknown_arguments_are_refused_with_the_known(options, message, ran, capsys):
+    assert run_study(**options) == 2
+    assert message in capsys.readouterr().err
+    assert ran == []
+
+
+def test_a_data_set_that_is_not_there_is_named(ran, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "find_dataset", lambda name: None)
+    assert run_study("cityscapes", "smoke") == 2
+    assert "no $TCSEG_DATA/cityscapes or " in capsys.readouterr().err
+
+
+def test_notebooks_by_name_or_number():
+    assert [known_notebook(name) for name in ("5", "05", "05_ablations", "05_ablations.ipynb")] == ["05_ablations"] * 4
+
+
+def test_the_course_of_a_study(tmp_path):
+    course = course_of("procity", "smoke", out=tmp_path / "mine", seeds=2)
+    assert tuple(course.artefacts) == tuple(NOTEBOOKS)
+    assert course.parameters == {"dataset": "procity", "profile": "smoke", "runs": "train", "interactive": False}
+    assert course.folder == tmp_path / "mine"
+    assert course.environment == {"TCSEG_STUDY_FOLDER": str(tmp_path / "mine"), "TCSEG_SEEDS": "2"}
+    names = {path.name for path in course.inputs}
+    assert "study.py" in names and "raster.py" in names  # what the notebooks run
+    assert not names & {"cli.py", "runner.py", "report.py"}  # what only runs them
+
+
+def test_a_study_in_its_own_place_tells_the_kernels_nothing():
+    course = course_of("procity", "laptop", runs="reference")
+    assert course.folder.parts[-3:] == ("data", "study", "procity-laptop-reference")
+    assert course.environment == {}
+    assert "make report" in course.again
+
+
+def test_the_report_follows_a_whole_study_only(ran, tmp_path, monkeypatch, capsys):
+    built = []
+    monkeypatch.setattr(runner, "build_report", lambda folder: built.append(folder) or folder / "report" / "index.html")
+    assert run_study("procity", "smoke", notebooks=["2"], out=tmp_path) == 0
+    assert ran[-1][1] == ["02_train_teacher"] and built == []
+    assert run_study("procity", "smoke", out=tmp_path) == 0
+    assert built == [tmp_path]
+    assert capsys.readouterr().out == f"report: {tmp_path / 'report' / 'index.html'}\n"
+
+
+def test_what_stops_a_course_is_printed(monkeypatch, tmp_path, capsys):
+    def refuse(course, names=None):
+        raise NotebookError("another study is at work")
+
+    monkeypatch.setattr(runner, "run_course", refuse)
+    assert run_study("procity", "smoke", out=tmp_path) == 1
+    assert capsys.readouterr().err == "tcseg study: another study is at work\n"
+
+
+def test_the_fingerprint_of_a_real_data_set_is_of_its_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
+    (tmp_path / "camvid" / "train").mkdir(parents=True)
+    (tmp_path / "camvid" / "train" / "a.png").write_bytes(b"1")
+    before = data_fingerprint("camvid")
+    (tmp_path / "camvid" / "train" / "a.png").write_bytes(b"12")
+    assert len(before) == 64 and data_fingerprint("camvid") != before
+    assert data_fingerprint("procity") == ""  # its generator is part of the package
+
+
+def test_expected_times_come_from_here_before_the_reference(tmp_path, monkeypatch):
+    (tmp_path / "tables").mkdir()
+    rows = "profile,notebook,seconds,runs_trained,runs_loaded\nsmoke,05_ablations,30,4,0\nlaptop,05_ablations,900,9,0\n"
+    (tmp_path / "tables" / "notebooks.csv").write_text(rows)
+    monkeypatch.setattr(runner, "FIGURES", tmp_path)
+    assert expected_seconds(tmp_path / "study", "laptop") == {"05_ablations": 900.0}
+    assert expected_seconds(tmp_path / "procity-laptop-reference", "laptop") == {}
+
+
+def test_main_is_for_the_makefile(monkeypatch):
+    called = []
+    monkeypatch.setattr(runner, "run_study", lambda *a, **k: called.append((a, k)) or 0)
+    assert runner.main(["report", "--profile", "smoke"]) == 0
+    assert called == [(("procity", "smoke"), {"runs": "reference"})]
+
+
+def test_nothing_to_publish_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "study_folder", lambda *a: tmp_path)
+    assert runner.reference("procity", "smoke") == 1
+    assert "holds no finished study (no tables/ablation.csv): make study DATASET=procity PROFILE=smoke" in (
+        capsys.readouterr().err
+    )
+
+
+def test_courses_are_values():
+    assert Course({}, None, None, {}) == Course({}, None, None, {})

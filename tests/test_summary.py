@@ -1,0 +1,132 @@
+"""What README and report say in figures, from tables."""
+
+import json
+from itertools import product
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_notebook
+
+from tcseg import summary
+
+
+@pytest.fixture
+def study(tmp_path):
+    rows = [
+        {
+            "dataset": dataset,
+            "profile": "smoke",
+            "recipe": recipe,
+            "seed": seed,
+            "flow": flow,
+            "miou": 0.3 + 0.02 * seed,
+            "tc": 0.7 if flow == "exact" else 0.6,
+            "tc_ceiling": 0.95,
+            "flicker": None,
+            "pixel_accuracy": 0.8,
+        }
+        for dataset, recipe, seed, flow in product(
+            ("procity", "camvid"), ("student", "student+tl"), (0, 1), ("exact", "dis")
+        )
+    ]
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(rows).to_csv(tmp_path / "tables" / "ablation.csv", index=False)
+    metadata = {"papermill": {"parameters": {"dataset": "procity", "profile": "smoke", "runs": "train"}}}
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(new_notebook(metadata=metadata), tmp_path / "notebooks" / "01_first.ipynb")
+    return tmp_path
+
+
+def test_result_table(study):
+    assert summary.result_table(study).splitlines() == [
+        "| recipe | seeds | mIoU % | TC %, exact flow | TC %, DIS flow | pixel accuracy % |",
+        "|---|--:|--:|--:|--:|--:|",
+        "| student | 2 | 31.0<br>(30.0–32.0) | 70.0<br>(70.0–70.0) | 60.0<br>(60.0–60.0) | 80.0<br>(80.0–80.0) |",
+        "| student+tl | 2 | 31.0<br>(30.0–32.0) | 70.0<br>(70.0–70.0) | 60.0<br>(60.0–60.0) | 80.0<br>(80.0–80.0) |",
+        "| *true labels: the ceiling of TC* | | – | 95.0 | 95.0 | – |",
+    ]
+    assert summary.result_table(study, "cityscapes", "full") == "No ablation has been run yet."
+
+
+def test_named_values(study):
+    values = summary.values(study)
+    assert values["student_tl_tc_exact"] == "70.0" and values["student_miou"] == "31.0"
+    assert values["profile"] == "smoke" and "student_flicker" not in values
+
+
+def test_banner_warns_of_smoke_only(study):
+    assert ":::{warning}" in summary.banner(study) and "**its numbers have no meaning.**" in summary.banner(study)
+    path = study / "notebooks" / "01_first.ipynb"
+    path.write_text(path.read_text().replace('"smoke"', '"laptop"').replace('"train"', '"reference"'))
+    assert "no meaning" not in summary.banner(study) and "committed reference rows" in summary.banner(study)
+
+
+def test_course_map_has_measured_times(study, monkeypatch):
+    monkeypatch.setattr(summary, "FIGURES", study / "none")
+    titles = {"01_first": "1 · First", "02_second": "2 · Second"}
+    assert summary.course_map(study, titles).splitlines()[2] == "| [1 · First](01_first.ipynb) |"
+    times = pd.DataFrame({"profile": ["smoke"], "notebook": ["01_first"], "seconds": [90.0]})
+    times.to_csv(study / "tables" / "notebooks.csv", index=False)
+    assert summary.course_map(study, titles).splitlines() == [
+        "| chapter | smoke, min |",
+        "|---|--:|",
+        "| [1 · First](01_first.ipynb) | 1.5 |",
+        "| [2 · Second](02_second.ipynb) | – |",
+        "| all | 1.5 |",
+    ]
+
+
+def test_provenance_of_reference_pages_is_the_reference_run(study, monkeypatch):
+    assert "| version: torch | " in summary.provenance(study)
+    git = {"sha": "abcdef0123456789", "dirty": True}
+    stamp = {"date": "2026-01-02", "git": git, "versions": {"torch": "9.9"}, "machine": {"cpu": "Z80"}}
+    (study / "provenance.json").write_text(json.dumps({"files": {"tables/ablation.csv": {"procity-smoke": stamp}}}))
+    monkeypatch.setattr(summary, "FIGURES", study)
+    path = study / "notebooks" / "01_first.ipynb"
+    path.write_text(path.read_text().replace('"train"', '"reference"'))
+    text = summary.provenance(study)
+    for row in (
+        "results of | 2026-01-02",
+        "commit | abcdef012345 with local changes",
+        "machine: cpu | Z80",
+        "version: torch | 9.9",
+    ):
+        assert f"| {row} |" in text
+
+
+def test_effects_are_in_points_with_their_intervals():
+    row = {
+        "comparison": "consistent_vs_student",
+        "metric": "flicker",
+        "difference": -0.0123,
+        "ci_low": -0.02,
+        "ci_high": 0.001,
+    }
+    row |= {"seeds": 3, "seed_difference": -0.012, "seed_low": None, "seed_high": None}
+    table = pd.DataFrame([row, row | {"comparison": "kd_vs_student"}])
+    assert summary.effects_table(table).splitlines()[2:] == ["| flicker | −1.2 (−2.0 to +0.1) | −1.2 (3 seeds) |"]
+    assert summary.effects_table(table.iloc[1:]) == ""
+
+
+def test_costs_are_of_the_cold_study(study):
+    times = {"profile": "smoke", "notebook": "01_first", "seconds": 90.0, "runs_trained": 3, "runs_loaded": 0}
+    pd.DataFrame([times, times | {"notebook": "02", "seconds": 150.0}]).to_csv(
+        study / "tables" / "notebooks.csv", index=False
+    )
+    stamp = {"machine": {"cpu": "Z80", "cores": 1, "gpu": None}}
+    noted = {"files": {"tables/notebooks.csv": {"procity-smoke": stamp}}, "disk_mb": {"procity-smoke": 12.4}}
+    (study / "provenance.json").write_text(json.dumps(noted))
+    assert summary.cost_table(study).splitlines()[2:] == ["| `smoke` | 4 | 6 | 12 | Z80, 1 cores |"]
+
+
+def test_readme_keeps_what_is_not_between_markers():
+    text = "a\n<!-- results: made by x -->\nold\n<!-- end of results -->\nb\n"
+    filled = summary.fill_readme(text, {"results": "new \\1", "cost": "unused"})
+    assert filled == "a\n<!-- results: made by x -->\n\nnew \\1\n\n<!-- end of results -->\nb\n"
+    assert summary.fill_readme(filled, {"results": "new \\1"}) == filled
+
+
+def test_the_readme_says_what_the_committed_tables_say():
+    text = (summary.FIGURES.parent / "README.md").read_text(encoding="utf-8")
+    assert summary.fill_readme(text, summary.readme_sections(summary.FIGURES)) == text
