@@ -44,7 +44,7 @@ lab: $(STAMP)  ## JupyterLab on the notebooks
 
 lint: $(STAMP)  ## ruff over the package, the tests and the notebooks; notebooks without outputs
 	$(BIN)/ruff check tcseg tests notebooks
-	$(BIN)/nbstripout --verify $(wildcard notebooks/*.ipynb)
+	$(BIN)/nbstripout --verify --keep-id $(wildcard notebooks/*.ipynb)
 
 report: $(STAMP)  ## the report from the committed figures/ alone, no training
 	$(BIN)/python -m tcseg.runner report --dataset $(DATASET) --profile $(PROFILE)

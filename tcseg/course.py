@@ -50,23 +50,27 @@ class Course:
         """The declared artefacts of a notebook that are not there."""
         return [file for file in self.artefacts[name] if not (self.folder / file).is_file()]
 
-    def task(self, name: str, action: Callable[[], bool]) -> dict[str, Any]:
+    def state(self, name: str) -> str:
+        """Everything but the earlier notebooks' tables that a notebook is made of, as one string."""
+        source = self.source / f"{name}.ipynb"
+        parts = [dict(self.parameters), self.data, dict(self.environment), digest([source, *self.inputs])]
+        return json.dumps(parts, sort_keys=True)
+
+    def task(self, name: str, state: str, action: Callable[[], bool]) -> dict[str, Any]:
         """The doit task of one notebook.
 
-        The sources go in by a digest taken now: doit's own is taken when a task has finished, and would take an edit
-        made meanwhile for what the notebook ran with.
+        The sources go in by a state taken before the study starts: doit's own hashes are taken when a task has
+        finished, and would take an edit made meanwhile for what the notebook ran with.
         """
         before = list(self.artefacts)[: list(self.artefacts).index(name)]
         earlier = [str(self.folder / file) for other in before for file in self.artefacts[other]]
-        source = self.source / f"{name}.ipynb"
-        state = [dict(self.parameters), self.data, dict(self.environment), digest([source, *self.inputs])]
         return {
             "basename": name,
             "actions": [action],
-            "file_dep": [str(source), *(file for file in earlier if file.endswith(".csv"))],
+            "file_dep": [file for file in earlier if file.endswith(".csv")],
             "task_dep": before[-1:],
             "targets": [str(self.output(name)), *(str(self.folder / file) for file in self.artefacts[name])],
-            "uptodate": [config_changed(json.dumps(state, sort_keys=True))],
+            "uptodate": [config_changed(state)],
             "verbosity": 2,
         }
 
@@ -85,6 +89,7 @@ class _Run:
     def __init__(self, course: Course, names: Sequence[str], stream: TextIO | None) -> None:
         self.course, self.names = course, list(names)
         self.progress = Progress(course.expected, stream)
+        self.states = {name: course.state(name) for name in course.artefacts}
         self.executed: set[str] = set()
         self.error: NotebookError | None = None
 
@@ -103,7 +108,7 @@ class _Run:
     def _graph(self) -> dict[str, Any]:
         def tasks() -> Iterator[dict[str, Any]]:
             for name in self.course.artefacts:
-                yield self.course.task(name, partial(self._execute, name))
+                yield self.course.task(name, self.states[name], partial(self._execute, name))
 
         database = str(self.course.folder / ".doit.json")
         config = {"dep_file": database, "backend": "json", "reporter": ZeroReporter}
@@ -127,6 +132,8 @@ class _Run:
         finally:
             self.progress.stop(outcome)
         self.executed.add(name)
+        if self.error is None and course.parameters.get("runs", "train") == "train":
+            write_times(course, name)
         return self.error is None
 
     def _verify(self, name: str) -> None:
@@ -161,9 +168,6 @@ def run_course(course: Course, names: Sequence[str] | None = None, stream: TextI
         except KeyboardInterrupt:
             run.progress.say(f"Interrupted; what has finished is kept. Go on with: {course.again}")
             return 130
-        finally:
-            if course.parameters.get("runs", "train") == "train":
-                write_times(course, run.executed)
 
 
 @contextmanager
@@ -182,32 +186,26 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_times(course: Course, executed: Iterable[str]) -> None:
-    """Bring tables/notebooks.csv up to date for the notebooks just executed.
+def write_times(course: Course, name: str) -> None:
+    """Bring tables/notebooks.csv up to date for a notebook that has just been executed.
 
     A row from a run that trained is not replaced by one that only loaded: the times are those of a cold study.
     """
-    path = course.folder / "tables" / "notebooks.csv"
+    path, usage = course.folder / "tables" / "notebooks.csv", course.folder / "usage" / f"{name}.json"
     rows = pd.read_csv(path).set_index("notebook").to_dict("index") if path.exists() else {}
-    for name in executed:
-        if not course.output(name).exists():
-            continue
-        usage = course.folder / "usage" / f"{name}.json"
-        counts = json.loads(usage.read_text()) if usage.exists() else {}
-        trained, loaded = counts.get("runs_trained", 0), counts.get("runs_loaded", 0)
-        if trained == 0 and rows.get(name, {}).get("runs_trained", 0) > 0:
-            continue
-        rows[name] = {
-            "profile": course.parameters.get("profile", ""), "seconds": round(seconds(course.output(name)), 1),
-            "runs_trained": trained, "runs_loaded": loaded,
-        }  # fmt: skip
-    if rows:
-        ordered = [{"notebook": name, **rows[name]} for name in course.artefacts if name in rows]
-        columns = ["profile", "notebook", "seconds", "runs_trained", "runs_loaded"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}")
-        pd.DataFrame(ordered, columns=columns).to_csv(aside, index=False)
-        os.replace(aside, path)
+    counts = json.loads(usage.read_text()) if usage.exists() else {}
+    trained, loaded = counts.get("runs_trained", 0), counts.get("runs_loaded", 0)
+    if trained == 0 and rows.get(name, {}).get("runs_trained", 0) > 0:
+        return
+    took = round(seconds(course.output(name)), 1)
+    profile = course.parameters.get("profile", "")
+    rows[name] = {"profile": profile, "seconds": took, "runs_trained": trained, "runs_loaded": loaded}
+    ordered = [{"notebook": known, **rows[known]} for known in course.artefacts if known in rows]
+    columns = ["profile", "notebook", "seconds", "runs_trained", "runs_loaded"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    pd.DataFrame(ordered, columns=columns).to_csv(aside, index=False)
+    os.replace(aside, path)
 
 
 def seconds(executed: Path) -> float:

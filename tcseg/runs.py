@@ -97,7 +97,8 @@ class Run:
     """A finished run.
 
     Attributes:
-        record: the JSON described in `figures/runs/README.md`.
+        record: run_id, recipe_name, recipe, seed, dataset, profile, split, data_key, generator; metrics, per_class, per_clip (see
+            `evaluation`); cost, model, versions, machine, git, started, finished.
         folder: with weights and log; None for a committed reference row.
         trained_now: whether this process trained it.
     """

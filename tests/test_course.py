@@ -126,7 +126,7 @@ def test_times_are_those_of_the_cold_run(three):
         )
         assert seconds(path) == duration
         (usage / f"{name}.json").write_text(f'{{"runs_trained": {trained}, "runs_loaded": {loaded}}}')
-        write_times(three.course, [name])
+        write_times(three.course, name)
 
     ran("02_b", 10.04, trained=2, loaded=1)
     ran("01_a", 3.0, trained=0, loaded=0)

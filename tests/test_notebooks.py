@@ -84,7 +84,7 @@ def test_tables_keep_the_contract(procity):
     assert set(ablation["flow"]) == {"exact", "dis"} and ablation["tc_ceiling"].notna().all()
     latency = pd.read_csv(procity.folder / "tables" / "latency.csv")
     columns = "machine model runtime precision height width threads scope n p50_ms p90_ms p99_ms fps".split()
-    assert latency.columns.tolist() == columns
+    assert [column for column in latency.columns if column in columns] == columns  # and perhaps more
     assert (latency["p50_ms"] <= latency["p99_ms"]).all()
 
 
