@@ -25,6 +25,7 @@ from torch import Tensor
 from tcseg import flow as optical_flow
 from tcseg import procity
 from tcseg.labels import IGNORE, LabelSet, ids_to_train_ids, label_set
+from tcseg.machine import require_disk
 
 LOADER_VERSION = 1
 ANNOTATED = 19  # the labelled frame of a Cityscapes snippet of 30
@@ -348,26 +349,37 @@ def load_clips(
     return _open_cache(folder, dataset, split, [snippet.name for snippet in snippets], key)
 
 
-def _write_cache(folder: Path, dataset: str, split: str, snippets: Sequence[Snippet], size: tuple[int, int]) -> None:
-    """Decode all snippets into one .npy per array, in a folder that is renamed when complete."""
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+def _layout(
+    snippets: Sequence[Snippet], split: str, size: tuple[int, int]
+) -> tuple[list[str], dict[str, tuple[tuple[int, ...], type]]]:
+    """Which flow a split gets, and shape and type of each array in its cache."""
     count, length, (width, height) = len(snippets), len(snippets[0].frames), size
     sources = ["exact"] if all(len(s.flow) == length - 1 for s in snippets) and length > 1 else []
     if length > 1 and (not sources or split != "train"):
         sources.append("dis")
+    arrays: dict[str, tuple[tuple[int, ...], type]] = {
+        "frames": ((count, length, 3, height, width), np.uint8),
+        "labels": ((count, length, height, width), np.uint8),
+        "annotated": ((count, length), np.bool_),
+    }
+    for kind in [*sources, "back"] if split == "train" and sources else sources:
+        arrays[f"flow_{kind}"] = ((count, length - 1, 2, height, width), np.float16)
+        arrays[f"visible_{kind}"] = ((count, length - 1, height, width), np.bool_)
+    return sources, arrays
 
-    def array(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        return np.lib.format.open_memmap(aside / f"{name}.npy", "w+", dtype, (count, *shape))
 
-    arrays = {"frames": array("frames", (length, 3, height, width), np.uint8)}
-    arrays["labels"] = array("labels", (length, height, width), np.uint8)
-    arrays["annotated"] = array("annotated", (length,), np.bool_)
-    kinds = [*sources, "back"] if split == "train" and sources else sources
-    for kind in kinds:
-        arrays[f"flow_{kind}"] = array(f"flow_{kind}", (length - 1, 2, height, width), np.float16)
-        arrays[f"visible_{kind}"] = array(f"visible_{kind}", (length - 1, height, width), np.bool_)
+def _write_cache(folder: Path, dataset: str, split: str, snippets: Sequence[Snippet], size: tuple[int, int]) -> None:
+    """Decode all snippets into one .npy per array, in a folder that is renamed when complete."""
+    sources, layout = _layout(snippets, split, size)
+    need = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
+    require_disk(folder, need, f"the decoded {split} split")
+    aside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    arrays = {
+        name: np.lib.format.open_memmap(aside / f"{name}.npy", "w+", dtype, shape)
+        for name, (shape, dtype) in layout.items()
+    }
 
     def fill(i: int) -> None:
         frames, arrays["labels"][i], arrays["annotated"][i] = _load_snippet(snippets[i], dataset, size)
@@ -382,7 +394,7 @@ def _write_cache(folder: Path, dataset: str, split: str, snippets: Sequence[Snip
                     arrays[f"flow_{kind}"][i], arrays[f"visible_{kind}"][i] = value, visible
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes outside the interpreter's lock
-        list(pool.map(fill, range(count)))
+        list(pool.map(fill, range(len(snippets))))
     for values in arrays.values():
         values.flush()
     (aside / "meta.json").write_text(json.dumps({"sources": sources}))

@@ -58,6 +58,27 @@ def free_disk_gib(path: Path | str = ".") -> float:
     return shutil.disk_usage(path).free / 2**30
 
 
+def require_disk(folder: Path, need: int, what: str) -> None:
+    """Refuse work that would fill the disk.
+
+    Args:
+        folder: Where it would be written; it need not exist yet.
+        need: Bytes.
+        what: The work, for the message.
+
+    Raises:
+        OSError: There is less than `need` plus a reserve of 100 MB.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < need + 100e6:
+        raise OSError(
+            f"{what} needs {need / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free (100 MB are kept in reserve): "
+            "free some space, then run again: nothing that is finished is lost"
+        )
+
+
 def gpu_name() -> str | None:
     """The CUDA or Apple GPU that torch can use; None without one, or where torch does not import."""
     try:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import models
+from tcseg.machine import package_version
 from tcseg.models import SegmentationModel
 
 TRAINING_CODE = ("labels", "flow", "losses", "data", "augment", "models", "training", "targets")
@@ -65,13 +64,7 @@ def digest(value: object) -> str:
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can move a number."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "missing"
-    return found
+    return {"python": platform.python_version(), **{name: package_version(name) or "missing" for name in PACKAGES}}
 
 
 @cache
@@ -223,11 +216,3 @@ def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
             f"no reference rows for {dataset}-{profile} in {folder} (there are: {', '.join(known)}); use runs='train'"
         )
     return [Run(record, None) for record in chosen]
-
-
-def disk_free(folder: Path) -> int:
-    """Free bytes on the disk that holds `folder` (which need not exist yet)."""
-    while not folder.exists():
-        folder = folder.parent
-    stat = os.statvfs(folder)
-    return stat.f_bavail * stat.f_frsize

@@ -21,10 +21,10 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 
 from tcseg import evaluation, models, procity, targets, training
-from tcseg.benchmark import machine_facts
 from tcseg.data import Clips, data_root, find_dataset, load_clips
 from tcseg.labels import LabelSet, label_set
-from tcseg.runs import Run, disk_free, find_reference, run_or_load, write_json
+from tcseg.machine import machine_facts, require_disk
+from tcseg.runs import Run, find_reference, run_or_load, write_json
 from tcseg.training import Recipe
 
 FIGURES = data_root().parent / "figures"
@@ -299,8 +299,7 @@ class Study:
         teacher_id = self.teacher().id if taught else None
 
         def fit(folder: Path) -> tuple[models.SegmentationModel, dict]:
-            if disk_free(folder) < 200 << 20:
-                raise OSError(f"less than 200 MB free in {folder}; free some space, then run again: nothing is lost")
+            require_disk(folder, 100 << 20, f"training {recipe.name}")
             _say(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
             return training.train(recipe, train, folder, self.targets(recipe.teacher) if taught else None)
 

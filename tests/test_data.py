@@ -90,6 +90,16 @@ def test_an_interrupted_cache_is_made_again(tmp_path):
     assert (load(root, tmp_path / "cache").frames == clips.frames).all()
 
 
+def test_no_disk_space_is_said_before_decoding(tmp_path, monkeypatch):
+    from tcseg import machine
+
+    root = cityscapes_tree(tmp_path / "tree")
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e6}))
+    with pytest.raises(OSError, match=r"the decoded train split needs \d+ MB and .* has 1 MB free"):
+        load(root, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_limit_spreads_over_the_split(tmp_path):
     root = cityscapes_tree(tmp_path / "tree", snippets=5)
     assert [n[-13:-7] for n in load(root, tmp_path / "c", limit=3).names] == ["000000", "000002", "000004"]

@@ -15,8 +15,8 @@ from tcseg.study import NOTEBOOKS
 ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `procity` is a wing: imported by data, study, publish and cli alone.
 ORDER = """
-    labels flow losses metrics stats procity data augment models postprocess targets training evaluation
-    machine export runtimes benchmark videofiles video runs figures study summary publish report execution course runner
+    labels machine flow losses metrics stats procity data augment models postprocess targets training evaluation
+    export runtimes benchmark videofiles video runs figures study summary publish report execution course runner
     doctor cli __main__
 """.split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
