@@ -14,7 +14,7 @@ import pandas as pd
 from tcseg.course import Course, run_course, seconds
 from tcseg.data import data_root, find_dataset
 from tcseg.execution import NotebookError
-from tcseg.publish import PublishError, left_out, publish
+from tcseg.publish import PublishError, left_out, publish, stale
 from tcseg.report import ReportError, build_report
 from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, study_folder
 from tcseg.summary import fill_readme, readme_sections
@@ -106,6 +106,8 @@ def run_study(
     try:
         names = None if notebooks is None else [known_notebook(name) for name in notebooks]
         course = course_of(dataset, profile, runs, out, seeds)
+        if runs == "reference" and (problems := stale()):
+            raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
         code = run_course(course, names)
         if code == 0 and with_report and not names:
             print(f"report: {build_report(course.folder)}")

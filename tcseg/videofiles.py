@@ -198,4 +198,5 @@ class Sink:
 def _quantize(picture: np.ndarray):
     from PIL import Image
 
-    return Image.fromarray(picture).quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    # 64 colours without dithering: sensor noise would double the file
+    return Image.fromarray(picture).quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

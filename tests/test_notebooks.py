@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -86,6 +87,19 @@ def test_tables_keep_the_contract(procity):
     columns = "machine model runtime precision height width threads scope n p50_ms p90_ms p99_ms fps".split()
     assert [column for column in latency.columns if column in columns] == columns  # and perhaps more
     assert (latency["p50_ms"] <= latency["p99_ms"]).all()
+
+
+def test_smoke_numbers_are_golden(procity):
+    """What a smoke study must find on any machine; training for a few steps is only held to where it starts."""
+    ablation = pd.read_csv(procity.folder / "tables" / "ablation.csv").set_index(["recipe", "flow"])
+    teacher = ablation.loc["teacher"]
+    assert teacher["tc_ceiling"].to_dict() == pytest.approx({"exact": 0.8845, "dis": 0.8438}, abs=0.01)
+    constant = ablation.loc["constant map"]
+    assert constant.loc["exact", "tc"] == 1 and constant.loc["exact", "flicker"] == 0
+    assert constant.loc["exact", "pixel_accuracy"] == pytest.approx(0.283, abs=0.01)
+    logs = sorted(procity.folder.glob("runs/*/log.jsonl"))
+    first = [pd.read_json(log, lines=True).iloc[0]["ce"] for log in logs]
+    assert first == pytest.approx([np.log(19)] * len(logs), abs=0.4)  # an untrained network knows nothing
 
 
 def test_a_study_writes_to_its_folder_only(procity):

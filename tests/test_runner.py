@@ -32,6 +32,13 @@ def test_unknown_arguments_are_refused_with_the_known(options, message, ran, cap
     assert ran == []
 
 
+def test_stale_results_are_not_reported(ran, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "stale", lambda: ["procity laptop: student-s0-a: its recipe has changed (steps)"])
+    assert run_study(runs="reference") == 1
+    assert "committed results are stale:\n  procity laptop" in capsys.readouterr().err
+    assert ran == []
+
+
 def test_a_data_set_that_is_not_there_is_named(ran, capsys, monkeypatch):
     monkeypatch.setattr(runner, "find_dataset", lambda name: None)
     assert run_study("cityscapes", "smoke") == 2
