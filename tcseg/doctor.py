@@ -148,8 +148,8 @@ def check_data() -> list[Line]:
     lines = []
     hints = {
         "procity": "made by the study itself, or: tcseg data procity",
-        "cityscapes": "optional; README, 'Real data'",
-        "camvid": "optional; README, 'Real data'",
+        "cityscapes": "optional; README, 'Data'",
+        "camvid": "optional; README, 'Data'",
     }
     for name in DATASETS:
         folder = find_data(name)

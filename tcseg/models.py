@@ -113,11 +113,23 @@ class SegmentationModel(nn.Module):
         return self.head(self.decoder(self.encoder(x)))
 
 
+def _spec(name: str) -> ModelSpec:
+    if name in REGISTRY:
+        return REGISTRY[name]
+    encoder = name.removeprefix("timm:")
+    if encoder == name:
+        raise ValueError(f"model is {name!r}; it must be one of {', '.join(REGISTRY)}, or timm:ENCODER")
+    if encoder not in timm.list_models():
+        raise ValueError(f"model is {name!r}, but timm has no {encoder!r}; `timm.list_models()` names what it has")
+    return ModelSpec(encoder, 128, f"{encoder} + FPN 128", pretrained=True)
+
+
 def build(name: str, num_classes: int, pretrained: bool | None = None) -> SegmentationModel:
-    """Build a model of the registry, in channels_last.
+    """Build a model, in channels_last.
 
     Args:
-        name: a key of `REGISTRY`.
+        name: a key of `REGISTRY`, or "timm:" and the name of any timm encoder with maps of stride 4 to 32, such as
+            "timm:resnet101" (a larger teacher: FPN 128, ImageNet weights from timm's hub).
         num_classes: K.
         pretrained: ImageNet weights for the encoder; None = as the registry says.
 
@@ -125,9 +137,7 @@ def build(name: str, num_classes: int, pretrained: bool | None = None) -> Segmen
         ValueError: unknown name.
         RuntimeError: ImageNet weights cannot be had.
     """
-    if name not in REGISTRY:
-        raise ValueError(f"model is {name!r}; it must be one of {', '.join(REGISTRY)}")
-    spec = REGISTRY[name]
+    spec = _spec(name)
     model = SegmentationModel(name, spec, num_classes)
     if spec.pretrained if pretrained is None else pretrained:
         load_imagenet(model.encoder, spec.encoder)

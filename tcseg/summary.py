@@ -228,7 +228,9 @@ def cost_table(folder: Path) -> str:
 def latency_table(folder: Path, model: str = "student") -> str:
     """Milliseconds of one model, end to end, by runtime and size, as a Markdown table."""
     table = _table(folder, "latency")
-    rows = table[(table["model"] == model) & (table["scope"] == "end_to_end") & (table["n"] > 0)] if len(table) else table
+    rows = (
+        table[(table["model"] == model) & (table["scope"] == "end_to_end") & (table["n"] > 0)] if len(table) else table
+    )
     if rows.empty:
         return "No latency has been measured yet."
     lines = ["| end to end, batch 1 | runtime | p50 ms | p90 ms | p99 ms | frames/s |", "|---|---|--:|--:|--:|--:|"]

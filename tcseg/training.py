@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -238,10 +238,11 @@ def train(
         torch.from_numpy(clips.labels[chosen, annotated_frame(clips)]), clips.label_set.num_classes, recipe.balance
     ).to(accelerator.device)
 
+    watched, steps, label = _watched(), range(start, recipe.steps), f"{recipe.name} seed {recipe.seed}"
     model.train()
-    began = saved = time.perf_counter()
+    began = saved = said = time.perf_counter()
     with _Log(folder / "log.jsonl", start) as log:
-        for step in _progress(recipe, start):
+        for step in tqdm(steps, desc=label, initial=start, total=recipe.steps, disable=not watched):
             for group in optimizer.param_groups:
                 group["lr"] = one_cycle(step, recipe.steps, recipe.learning_rate)
             batch = _batch(recipe, clips, chosen, targets, step, accelerator.process_index)
@@ -260,6 +261,9 @@ def train(
             if step % log_every == 0 or step == recipe.steps - 1:
                 row = {name: round(value.item(), 5) for name, value in parts.items()}
                 log.write({"step": step, **row, "lr": optimizer.param_groups[0]["lr"], "seconds": round(spent, 2)})
+            if not watched and now - said > 60:
+                print(f"{label}: step {step + 1}/{recipe.steps}, loss {parts['loss'].item():.3f}")
+                said = now
             if now - saved > checkpoint_seconds:
                 save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimizer.optimizer, step + 1, spent)
                 saved = now
@@ -272,13 +276,6 @@ def train(
     return accelerator.unwrap_model(model).cpu().eval(), cost
 
 
-def _progress(recipe: Recipe, start: int) -> tqdm:
-    """A bar for people; silent where nobody watches (the log file has it all)."""
-    watched = sys.stderr.isatty() or ("JPY_PARENT_PID" in os.environ and "TCSEG_QUIET" not in os.environ)
-    steps = range(start, recipe.steps)
-    return tqdm(steps, initial=start, total=recipe.steps, desc=f"{recipe.name} seed {recipe.seed}", disable=not watched)
-
-
-def recipe_dict(recipe: Recipe) -> dict[str, object]:
-    """The recipe as plain JSON."""
-    return asdict(recipe)
+def _watched() -> bool:
+    """Whether a person sees a progress bar: in a terminal or a notebook's page, not under the study's runner."""
+    return sys.stderr.isatty() or ("JPY_PARENT_PID" in os.environ and "TCSEG_QUIET" not in os.environ)

@@ -35,8 +35,18 @@ def test_odd_frame_size_says_what_to_do(student):
 
 
 def test_unknown_model_names_the_known():
-    with pytest.raises(ValueError, match="'resnet'; it must be one of teacher, student"):
+    with pytest.raises(ValueError, match="'resnet'; it must be one of teacher, student, or timm:ENCODER"):
         models.build("resnet", 19)
+    with pytest.raises(ValueError, match="'timm:resnet99', but timm has no 'resnet99'"):
+        models.build("timm:resnet99", 19)
+
+
+def test_any_timm_encoder_makes_a_teacher(tmp_path):
+    model = models.build("timm:test_resnet", 19, pretrained=False).eval()
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape == (1, 19, 16, 24)
+    models.save_weights(model, tmp_path / "w.safetensors")
+    assert models.load_weights(tmp_path / "w.safetensors").arch == "timm:test_resnet"
 
 
 def test_teacher_starts_from_imagenet():
