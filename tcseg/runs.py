@@ -23,8 +23,8 @@ from tcseg import models
 from tcseg.machine import package_version
 from tcseg.models import SegmentationModel
 
-TRAINING_CODE = ("labels", "flow", "losses", "data", "augment", "models", "training", "targets")
-EVALUATION_CODE = ("labels", "flow", "data", "models", "postprocess", "metrics", "evaluation")
+TRAINING_CODE = ("labels", "flow", "losses", "snippets", "data", "augment", "models", "training", "targets")
+EVALUATION_CODE = ("labels", "flow", "snippets", "data", "models", "postprocess", "metrics", "evaluation")
 PACKAGES = ("tcseg", "torch", "torchvision", "timm", "numpy", "opencv-python", "accelerate", "numba")
 
 

@@ -15,7 +15,7 @@ from tcseg.study import NOTEBOOKS
 ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `procity` is a wing: imported by data, study, publish and cli alone.
 ORDER = """
-    labels machine flow losses metrics stats procity data augment models postprocess targets training evaluation
+    labels machine flow losses metrics stats procity snippets data augment models postprocess targets training evaluation
     export runtimes benchmark videofiles video runs figures study summary publish report execution course runner
     doctor cli __main__
 """.split()
