@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -400,8 +399,3 @@ def _save(figure: Figure, path: Path) -> None:
     if not any(axes.images for axes in figure.axes):  # a picture as SVG is a PNG in a larger envelope
         figure.savefig(path.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-
-
-def load_alt(path: Path) -> str:
-    """The alt text saved beside a figure."""
-    return json.loads(path.with_suffix(".json").read_text())["alt"]
