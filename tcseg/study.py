@@ -357,12 +357,14 @@ class Study:
         path = self.figures / f"{name}.png"
         try:
             figure = draw()
-        except FileNotFoundError as error:
+        except FileNotFoundError:
             committed = FIGURES / f"{name}.png"
             if self.runs != "reference" or not committed.exists():
                 raise
             display(
-                Markdown(f"*Reference figure, drawn by the reference run ({type(error).__name__} here: no weights).*")
+                Markdown(
+                    "*As the reference run drew it: this figure needs weights or logs that are not in the repository.*"
+                )
             )
             path.write_bytes(committed.read_bytes())
         else:
