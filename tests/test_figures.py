@@ -51,6 +51,16 @@ def latency() -> pd.DataFrame:
     return pd.DataFrame([row | {"scope": scope} for scope in figures.SCOPES])
 
 
+def flow_table() -> pd.DataFrame:
+    """Two estimators and the truth at two widths; one that was not measured."""
+    rows = [
+        {"estimator": name, "width": width, "epe_visible": error, "label_agreement": 0.9, "ms": ms}
+        for name, error, ms in (("dis", 0.5, 4.0), ("zero", 3.0, 0.1), ("raft", NAN, NAN), ("exact", 0.0, NAN))
+        for width in (256, 512)
+    ]
+    return pd.DataFrame(rows)
+
+
 def named(figure: Figure) -> Figure:
     """A figure whose visible charts all say what their axes are, and that can be written."""
     assert isinstance(figure, Figure)
@@ -161,6 +171,29 @@ def test_latency_names_scopes_once() -> None:
     named(figures.latency(gap))
 
 
+def test_flow_quality_says_what_was_not_measured() -> None:
+    figure = named(figures.flow_quality(flow_table()))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "dis",
+        "zero",
+        "raft (not measured)",
+        "exact",
+    ]
+    assert [ax.get_yscale() for ax in figure.axes] == ["log", "linear", "log"]
+    assert list(figure.axes[1].lines[0].get_ydata()) == [90, 90]
+
+
+def test_tc_by_flow_draws_the_ceiling_once() -> None:
+    rows = [
+        {"predictor": name, "estimator": flow, "tc": tc, "share": tc / 0.9}
+        for name, tc in (("true labels", 0.9), ("student", 0.7)) for flow in ("exact", "dis")
+    ]  # fmt: skip
+    left, right = named(figures.tc_by_flow(pd.DataFrame(rows))).axes
+    assert len(left.lines) == 2 and len(right.lines) == 1
+    assert list(right.lines[0].get_xdata()) == pytest.approx([100 * 0.7 / 0.9] * 2)
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["exact", "dis"]
+
+
 def test_empty_input_says_so() -> None:
     empty = {
         "image_grid": figures.image_grid({}),
@@ -177,6 +210,8 @@ def test_empty_input_says_so() -> None:
         "effects_forest": figures.effects_forest(effects()[:0]),
         "cost": figures.cost(ablation()[:0]),
         "latency": figures.latency(latency()[:0]),
+        "flow_quality": figures.flow_quality(flow_table()[:0]),
+        "tc_by_flow": figures.tc_by_flow(pd.DataFrame(columns=["predictor", "estimator", "tc", "share"])),
     }
     for name, figure in empty.items():
         assert isinstance(named(figure), Figure), name

@@ -1,0 +1,50 @@
+"""Every figure of the report: arrays and tables in, a matplotlib Figure out.
+
+Pure functions: nothing is read, shown or saved here (`Study.figure` does that), and pyplot's global state is untouched.
+Where a table says NaN the figure leaves a gap; where there is nothing at all it says so in words. Shares are 0..1 in
+tables and percent on axes. Rooms: `style` (colours, shared parts), `pictures`, `charts` (general, and per class), `training`,
+`ablation`, `city`, `flows`, `measurement`, `realtime`. A caller writes `figures.image_grid(...)`, whichever room it is in.
+"""
+
+from __future__ import annotations
+
+from .ablation import (
+    FOREST,
+    LOWER_IS_BETTER,
+    METRIC_NAMES,
+    ablation_heatmap,
+    accuracy_consistency,
+    cost,
+    effects_forest,
+    recipe_means,
+    score_table,
+)
+from .charts import bars, class_gains, class_iou, class_shares, confusion, lines
+from .city import contact_sheet
+from .flows import flow_quality, tc_by_flow
+from .measurement import dose_response, metrics_controls, tc_vs_flow_noise
+from .pictures import (
+    answers,
+    browse,
+    class_palette,
+    flow_colors,
+    flow_picture,
+    highlight,
+    image_grid,
+    overlay,
+    scalar_maps,
+    time_slices,
+)
+from .realtime import SCOPES, latency
+from .style import BLUE, CYCLE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, SKY, STYLE, YELLOW
+from .sweeps import pareto, sweep_dots, sweep_lines
+from .training import soft_targets, training_curves
+
+__all__ = [
+    "BLUE", "CYCLE", "FOREST", "GRAY", "GREEN", "LOWER_IS_BETTER", "METRIC_NAMES", "ORANGE", "PALE", "PINK",
+    "RECIPE_COLORS", "RED", "SCOPES", "SKY", "STYLE", "YELLOW", "ablation_heatmap", "accuracy_consistency", "answers",
+    "bars", "browse", "class_gains", "class_iou", "class_palette", "class_shares", "confusion", "contact_sheet", "cost",
+    "dose_response", "effects_forest", "flow_colors", "flow_picture", "flow_quality", "highlight", "image_grid", "latency", "lines",
+    "metrics_controls", "overlay", "pareto", "recipe_means", "scalar_maps", "score_table", "soft_targets", "sweep_dots",
+    "sweep_lines", "tc_by_flow", "tc_vs_flow_noise", "time_slices", "training_curves",
+]  # fmt: skip

@@ -1,0 +1,178 @@
+"""The ablation: accuracy beside consistency, differences with their intervals, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .style import BLUE, GRAY, PALE, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
+
+METRIC_NAMES = {
+    "miou": "mIoU",
+    "pixel_accuracy": "pixel accuracy",
+    "tc_exact": "TC exact",
+    "tc_dis": "TC DIS",
+    "flicker": "flicker",
+    "harmful_flicker": "harmful flicker",
+}
+EFFECT_NAMES = METRIC_NAMES | {
+    "tc": "TC",
+    "tc_gap_closed": "TC, way to the ceiling",
+    "flicker_relative": "flicker",
+    "harmful_flicker_relative": "harmful flicker",
+}
+FOREST = ("miou", "tc", "flicker_relative", "harmful_flicker_relative")
+"""Metrics of the forest plot, where a study has them."""
+LOWER_IS_BETTER = ("flicker", "harmful_flicker", "flicker_relative", "harmful_flicker_relative")
+
+
+def score_table(metrics: Mapping[str, Mapping]) -> pd.DataFrame:
+    """Metrics of run records as a table to read: name -> `record["metrics"]`; percent, NaN where there is no answer."""
+    rows = {}
+    for name, values in metrics.items():
+        flat = {**values, **{f"tc_{flow}": tc for flow, tc in values.get("tc", {}).items()}}
+        rows[name] = {f"{title} (%)": flat.get(key) for key, title in METRIC_NAMES.items()}
+    return (100 * pd.DataFrame.from_dict(rows, orient="index").astype(float)).round(2)
+
+
+def recipe_means(table: pd.DataFrame) -> pd.DataFrame:
+    """The ablation's tidy rows (one a run and flow) as one row a recipe.
+
+    Args:
+        table: columns of `ablation.csv`.
+
+    Returns:
+        Index = recipe in order of appearance; columns (metric, "mean" | "std" | "count") over seeds, values 0..1.
+    """
+    runs = table.drop_duplicates(["recipe", "seed"]).set_index(["recipe", "seed"])
+    wide = runs[["miou", "pixel_accuracy", "flicker", "harmful_flicker"]].copy()
+    for flow in ("exact", "dis"):
+        rows = table[table["flow"] == flow].drop_duplicates(["recipe", "seed"])
+        wide[f"tc_{flow}"] = rows.set_index(["recipe", "seed"])["tc"]
+    grouped = wide[list(METRIC_NAMES)].astype(float).groupby(level="recipe", sort=False)
+    return grouped.agg(["mean", "std", "count"])
+
+
+@styled
+def ablation_heatmap(table: pd.DataFrame, baseline: str = "student") -> Figure:
+    """The ablation as a picture: a row a recipe, a column a metric, mean (and spread of seeds) in percent.
+
+    Colour says by how much a cell beats (purple) or misses (orange) the baseline, on the scale of its column.
+    """
+    import seaborn as sns
+
+    summary = recipe_means(table)
+    figure, axes = canvas(6.8, 0.5 * max(2, len(summary)) + 1.3)
+    ax = axes[0, 0]
+    names = [name for name in METRIC_NAMES if len(summary) and summary[(name, "mean")].notna().any()]
+    if not names:
+        ax.set(xlabel="metric", ylabel="recipe")
+        say_empty(ax)
+        return figure
+    mean = 100 * summary.xs("mean", axis=1, level=1)[names]
+    spread = 100 * summary.xs("std", axis=1, level=1)[names]
+    change = mean - (mean.loc[baseline] if baseline in mean.index else mean.mean())
+    change = change * [-1 if name in LOWER_IS_BETTER else 1 for name in names]
+    change = change / change.abs().max().replace(0, 1)
+    text = mean.map("{:.1f}".format).where(mean.notna(), "")
+    text = text + spread.map("\n±{:.1f}".format).where(spread.notna() & mean.notna(), "")
+    sns.heatmap(
+        change, ax=ax, annot=text, fmt="", cmap="PuOr", vmin=-1.6, vmax=1.6, cbar=False, linewidths=2,
+        annot_kws={"size": 9}, xticklabels=[METRIC_NAMES[name].replace(" ", "\n", 1) for name in names],
+    )  # fmt: skip
+    ax.set(xlabel=f"percent; purple = better than {baseline}, orange = worse", ylabel="")
+    ax.tick_params(length=0, rotation=0)
+    return figure
+
+
+@styled
+def accuracy_consistency(points: pd.DataFrame, ceiling: float = float("nan"), flow: str = "exact") -> Figure:
+    """Accuracy (mIoU) against consistency (TC), a point a recipe or control: never the one without the other.
+
+    Args:
+        points: index = name; columns miou, tc and, where known, miou_low, miou_high, tc_low, tc_high; 0..1.
+        ceiling: TC of the true labels.
+        flow: the flow that TC was measured with.
+    """
+    figure, axes = canvas(6.4, 5.6)
+    ax, controls = axes[0, 0], cycle("xv+^*D")
+    for index, (name, row) in enumerate((100 * points.astype(float)).iterrows()):
+        control = name not in RECIPE_COLORS
+        bars_of = {
+            axis: [[max(0.0, row[key] - row[f"{key}_low"])], [max(0.0, row[f"{key}_high"] - row[key])]]
+            for axis, key in (("xerr", "tc"), ("yerr", "miou"))
+            if np.isfinite(row.get(f"{key}_low", np.nan)) and np.isfinite(row.get(f"{key}_high", np.nan))
+        }
+        look = {"fmt": next(controls), "color": GRAY} if control else {"fmt": "o", "color": color_of(name, index)}
+        ax.errorbar(row["tc"], row["miou"], **bars_of, **look, elinewidth=1, capsize=2, label=name)
+    if np.isfinite(ceiling):
+        ax.axvline(100 * ceiling, color=RED, linestyle="--", linewidth=1, label="ceiling: true labels")
+    ax.set(xlabel=f"temporal consistency, {flow} flow (%)", ylabel="mIoU (%)")
+    if len(points):
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    else:
+        say_empty(ax)
+    return figure
+
+
+@styled
+def effects_forest(effects: pd.DataFrame) -> Figure:
+    """Differences with their intervals, a panel a metric: points, or percent of the base's for a relative one.
+
+    Filled = the interval is clear of zero; open = it is not, or there is none. The grey bar reaches as far as the minimal
+    detectable difference: what lies inside it, this study would probably not have found.
+
+    Args:
+        effects: columns comparison, metric, difference, ci_low, ci_high and, where known, mdd; shares.
+    """
+    metrics = list(dict.fromkeys(effects["metric"]))
+    kinds = list(dict.fromkeys(effects["comparison"]))
+    rows = max(1, -(-len(metrics) // 2))
+    figure, axes = canvas(6.8, rows * (0.3 * max(2, len(kinds)) + 0.9), rows, 2)
+    for ax in axes.flat[max(1, len(metrics)) :]:
+        ax.set_axis_off()
+    for index, (ax, metric) in enumerate(zip(axes.flat, metrics, strict=False)):
+        _forest_panel(ax, effects[effects["metric"] == metric], kinds)
+        arrow = "left" if metric in LOWER_IS_BETTER else "right"
+        unit = "% of the base's" if metric.endswith(("_relative", "_closed")) else "points"
+        ax.set(title=f"{EFFECT_NAMES.get(metric, metric)} (better: {arrow})", xlabel=f"difference ({unit})")
+        ax.set_yticks(range(len(kinds)), [kind.replace("_", " ") if index % 2 == 0 else "" for kind in kinds])
+        ax.set_ylim(len(kinds) - 0.5, -0.5)
+    if not metrics:
+        axes[0, 0].set(xlabel="difference (points)", ylabel="comparison")
+        say_empty(axes[0, 0])
+    return figure
+
+
+def _forest_panel(ax: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
+    for _, row in rows.iterrows():
+        y, middle = kinds.index(row["comparison"]), 100 * row["difference"]
+        low, high = 100 * row["ci_low"], 100 * row["ci_high"]
+        if np.isfinite(row.get("mdd", np.nan)):
+            ax.barh(y, 200 * row["mdd"], left=-100 * row["mdd"], height=0.6, color=PALE, alpha=0.5, zorder=0.5)
+        ax.plot([low, high], [y, y], color=BLUE, linewidth=2)
+        ax.plot(middle, y, "o", color=BLUE, markerfacecolor=BLUE if low > 0 or high < 0 else "white")
+    ax.axvline(0, color="black", linewidth=0.8)
+
+
+@styled
+def cost(table: pd.DataFrame) -> Figure:
+    """What a recipe costs to train, and nothing at inference: columns recipe, seed, train_seconds of `ablation.csv`."""
+    import seaborn as sns
+
+    runs = table.drop_duplicates(["recipe", "seed"]).dropna(subset=["train_seconds"])
+    figure, axes = canvas(6.4, 0.36 * max(2, runs["recipe"].nunique()) + 1.0)
+    ax = axes[0, 0]
+    if len(runs):
+        runs = runs.assign(minutes=runs["train_seconds"].astype(float) / 60)
+        sns.stripplot(data=runs, x="minutes", y="recipe", ax=ax, color=BLUE, size=7, jitter=False, alpha=0.7)
+    else:
+        say_empty(ax)
+    ax.set(xlabel="training time of one run (minutes)", ylabel="recipe")
+    ax.set_xlim(left=0)
+    return figure

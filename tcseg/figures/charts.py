@@ -1,0 +1,146 @@
+"""General charts: curves, bars, and one row a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tcseg.labels import LabelSet
+
+from .style import BLUE, CYCLE, GRAY, PALE, RED, canvas, color_of, say_empty, styled
+
+
+@styled
+def lines(series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logy: bool = False) -> Figure:
+    """Curves over their index; a `pd.Series` brings its own x. NaN leaves a gap."""
+    figure, axes = canvas(6.4, 3.2)
+    ax = axes[0, 0]
+    for index, (name, values) in enumerate(series.items()):
+        values = values if isinstance(values, pd.Series) else pd.Series(np.asarray(values, float))
+        ax.plot(values.index, values.to_numpy(float), label=name, color=color_of(name, index), linewidth=1.6)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if logy and any(np.nanmax(np.asarray(values, float), initial=0) > 0 for values in series.values()):
+        ax.set_yscale("log")
+    if not any(np.isfinite(np.asarray(values, float)).any() for values in series.values()):
+        say_empty(ax)
+    elif len(series) > 1:
+        ax.legend()
+    return figure
+
+
+@styled
+def bars(values: pd.DataFrame, xlabel: str, reference: float | None = None, reference_name: str = "") -> Figure:
+    """Horizontal bars: index = name, column `value`, and `low`, `high` where an interval is known.
+
+    Args:
+        values: one row a bar, drawn from top to bottom; NaN values are named "not measured".
+        xlabel: quantity and unit.
+        reference: a dashed line, e.g. a ceiling.
+        reference_name: what the line is.
+    """
+    figure, axes = canvas(6.4, 0.42 * max(2, len(values)) + 0.9)
+    ax = axes[0, 0]
+    numbers = values["value"].to_numpy(float) if len(values) else np.zeros(0)
+    interval = values.reindex(columns=["low", "high"]).to_numpy(float)
+    for y, (name, number) in enumerate(zip(values.index, numbers, strict=True)):
+        ax.barh(y, np.nan_to_num(number), height=0.7, color=color_of(str(name), y))
+        text = f" {number:.3g}" if np.isfinite(number) else " not measured"
+        ax.text(np.nan_to_num(number) if not np.isfinite(number) or number > 0 else 0, y, text, va="center")
+        if np.isfinite(interval[y]).all():
+            ax.plot(interval[y], [y, y], color="black", linewidth=1.2)
+    ax.set(xlabel=xlabel, yticks=range(len(values)), yticklabels=[str(name) for name in values.index])
+    ax.invert_yaxis()
+    ax.margins(x=0.14)
+    ax.grid(False, axis="y")
+    if reference is not None and np.isfinite(reference):
+        ax.axvline(reference, color=RED, linestyle="--", label=reference_name)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    if not np.isfinite(numbers).any():
+        ax.set_xlim(0, 1)
+    if not len(values):
+        say_empty(ax)
+    return figure
+
+
+def _class_axis(ax: Axes, names: Sequence[str]) -> None:
+    ax.set(yticks=range(len(names)), yticklabels=list(names))
+    ax.set_ylim(len(names) - 0.4, -0.6)
+
+
+@styled
+def class_shares(shares: pd.DataFrame, xlabel: str = "share of the labelled pixels (%, logarithmic)") -> Figure:
+    """How much each class has of something: index = class, one column a source, values 0..1, on a logarithmic axis."""
+    figure, axes = canvas(6.4, 0.25 * max(4, len(shares)) + 1.0)
+    ax = axes[0, 0]
+    for index, source in enumerate(shares.columns):
+        percent = 100 * shares[source].to_numpy(float)
+        shown = np.where(percent > 0, percent, np.nan)
+        ax.plot(shown, range(len(shares)), "osD^"[index % 4], color=CYCLE[index], label=source)
+    _class_axis(ax, shares.index)
+    ax.set_xlabel(xlabel)
+    if np.nansum(shares.to_numpy(float)) > 0:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.legend(loc="lower right")
+    else:
+        say_empty(ax)
+    return figure
+
+
+@styled
+def class_iou(table: pd.DataFrame) -> Figure:
+    """IoU per class of one or more models: index = class, one column a model, values 0..1; a line joins the models."""
+    figure, axes = canvas(6.4, 0.27 * max(4, len(table)) + 1.0)
+    ax = axes[0, 0]
+    percent = 100 * table.to_numpy(float)
+    for y, row in enumerate(percent):
+        seen = row[np.isfinite(row)]
+        if seen.size:
+            ax.plot([seen.min(), seen.max()], [y, y], color=PALE, linewidth=2, zorder=1)
+        else:
+            ax.text(1, y, "in neither map", va="center", color=GRAY)
+    for index, model in enumerate(table.columns):
+        ax.scatter(percent[:, index], range(len(table)), color=color_of(model, index), label=model, zorder=2, s=30)
+    _class_axis(ax, table.index)
+    ax.set(xlabel="IoU (%)", xlim=(-2, 102))
+    if table.shape[1]:
+        ax.legend(loc="lower right")
+    return figure
+
+
+@styled
+def class_gains(gains: pd.Series, xlabel: str) -> Figure:
+    """What a change did to each class: index = class, values in points of IoU (-100..100), sorted, NaN last."""
+    ordered = gains.astype(float).sort_values(ascending=False)
+    figure, axes = canvas(6.4, 0.25 * max(4, len(ordered)) + 1.0)
+    ax = axes[0, 0]
+    values = ordered.to_numpy()
+    ax.barh(range(len(values)), np.nan_to_num(values), color=np.where(np.nan_to_num(values) >= 0, BLUE, RED).tolist())
+    _class_axis(ax, [f"{name} (absent)" if np.isnan(value) else name for name, value in ordered.items()])
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_xlabel(xlabel)
+    return figure
+
+
+@styled
+def confusion(matrix: np.ndarray, label_set: LabelSet) -> Figure:
+    """Where a class's pixels go: counts (K, K or K+1) label x prediction, as percent of the label's row."""
+    counts = np.asarray(matrix, float)[:, : label_set.num_classes]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        percent = 100 * counts / counts.sum(1, keepdims=True)
+    import seaborn as sns
+
+    figure, axes = canvas(6.4, 5.6)
+    ax = axes[0, 0]
+    names = list(label_set.classes)
+    sns.heatmap(
+        percent, ax=ax, cmap="cividis", vmin=0, vmax=100, square=True, xticklabels=names, yticklabels=names,
+        cbar_kws={"label": "of the class's pixels (%)", "shrink": 0.8},
+    )  # fmt: skip
+    ax.set(xlabel="prediction", ylabel="label")
+    ax.tick_params(axis="both", labelsize=8, length=0)
+    return figure

@@ -1,0 +1,194 @@
+"""Pictures: label maps, flow, masks, frames side by side; and the slider through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from tcseg.labels import IGNORE, LabelSet, colorize
+
+from .style import YELLOW, canvas, say_empty, styled
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+
+
+def overlay(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity: float = 0.6) -> np.ndarray:
+    """Paint labels over a frame; unlabelled pixels show the darkened frame.
+
+    Args:
+        frame: uint8 (H,W,3) RGB.
+        labels: uint8 (H,W) trainIds, 255 = unlabelled.
+        label_set: whose colours.
+        opacity: of the labels, 0..1.
+
+    Returns:
+        uint8 (H,W,3).
+    """
+    mixed = (1 - opacity) * frame.astype(np.float32) + opacity * colorize(labels, label_set)
+    return np.where((labels == IGNORE)[..., None], frame * 0.4, mixed).astype(np.uint8)
+
+
+def highlight(frame: np.ndarray, mask: np.ndarray, color: tuple[int, int, int] = (213, 94, 0)) -> np.ndarray:
+    """Light up pixels (H,W) bool of a frame uint8 (H,W,3): the rest is turned to a pale gray."""
+    gray = 160 + 0.35 * frame.astype(np.float32).mean(-1, keepdims=True).repeat(3, -1)
+    return np.where(mask[..., None], np.array(color, np.float32), gray).clip(0, 255).astype(np.uint8)
+
+
+def flow_colors(flow: np.ndarray, maximum: float | None = None) -> np.ndarray:
+    """Flow (2,H,W) in pixels as colour: hue is its direction, strength its length; `maximum` px is full colour."""
+    length, angle = cv2.cartToPolar(np.float32(flow[0]), np.float32(flow[1]), angleInDegrees=True)
+    top = float(maximum or np.quantile(length, 0.98)) or 1.0
+    hsv = np.stack((angle, np.clip(length / top, 0, 1), np.ones_like(length)), -1)
+    return (cv2.cvtColor(hsv.astype(np.float32), cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
+
+
+@styled
+def image_grid(images: Mapping[str, np.ndarray], columns: int = 2, width: float = 6.8) -> Figure:
+    """Pictures side by side, each with its title.
+
+    Args:
+        images: title -> uint8 (H,W,3), or (H,W) bool shown black (False) and white.
+        columns: how many in a row.
+        width: of the figure in inches.
+    """
+    rows = -(-max(1, len(images)) // columns)
+    ratio = max((image.shape[0] / image.shape[1] for image in images.values()), default=0.5)
+    figure, axes = canvas(width, rows * (width / columns * ratio + 0.3), rows, columns)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (title, image) in zip(axes.flat, images.items(), strict=False):
+        ax.imshow(image, cmap="gray", interpolation="nearest", aspect="auto" if image.shape[0] < 8 else "equal")
+        ax.set_title(title)
+    if not images:
+        say_empty(axes[0, 0])
+    return figure
+
+
+def answers(
+    frame: np.ndarray, labels: np.ndarray, guesses: Mapping[str, np.ndarray], label_set: LabelSet, width: float = 6.8
+) -> Figure:
+    """A frame and its truth, then for each model its answer and the labelled pixels that it gets wrong.
+
+    Args:
+        frame: uint8 (H,W,3).
+        labels: uint8 (H,W) trainIds, 255 = unlabelled.
+        guesses: model -> uint8 (H,W) trainIds.
+        label_set: whose colours.
+        width: of the figure in inches.
+    """
+    images = {"frame": frame, "true labels": overlay(frame, labels, label_set, 0.8)}
+    for name, guess in guesses.items():
+        images[name] = colorize(guess, label_set)
+        images[f"{name}: wrong"] = highlight(frame, (labels != IGNORE) & (guess != labels))
+    return image_grid(images, columns=2, width=width)
+
+
+@styled
+def scalar_maps(maps: Mapping[str, np.ndarray], unit: str, columns: int = 2, maximum: float | None = None) -> Figure:
+    """Maps of one quantity on one colour scale: title -> float (H,W) in `unit`; NaN stays white."""
+    rows = -(-max(1, len(maps)) // columns)
+    ratio = max((values.shape[0] / values.shape[1] for values in maps.values()), default=0.5)
+    figure, axes = canvas(6.8, rows * (6.2 / columns * ratio + 0.35), rows, columns)
+    finite = [values[np.isfinite(values)] for values in maps.values()]
+    pooled = np.concatenate(finite) if finite else np.zeros(0)
+    top = maximum or (float(np.quantile(pooled, 0.99)) if pooled.size else 1.0) or 1.0
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
+        shown = ax.imshow(values, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+        ax.set_title(title)
+    if maps:
+        figure.colorbar(shown, ax=list(axes.flat), label=unit, shrink=0.9, pad=0.02)
+    else:
+        say_empty(axes[0, 0])
+    return figure
+
+
+@styled
+def flow_picture(frame: np.ndarray, flow: np.ndarray, visible: np.ndarray, step: int | None = None) -> Figure:
+    """What flow and visibility say about a frame: arrows on the frame, the flow in colour with its key, hidden pixels.
+
+    Args:
+        frame: uint8 (H,W,3).
+        flow: (2,H,W) pixels, to the next frame.
+        visible: (H,W) bool.
+        step: pixels between arrows; None = a twentieth of the width.
+    """
+    height, width = frame.shape[:2]
+    step = step or max(4, width // 20)
+    flow = np.asarray(flow, np.float32)
+    figure, axes = canvas(6.8, 2 * (3.4 * height / width + 0.35), 2, 2)
+    for ax in axes.flat:
+        ax.axis("off")
+    y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step]
+    axes[0, 0].imshow(frame)
+    true_length = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    axes[0, 0].quiver(x, y, flow[0, y, x], flow[1, y, x], color=YELLOW, width=0.005, **true_length)
+    axes[0, 0].set_title("where each pixel goes (true length)")
+    top = float(np.quantile(np.hypot(*flow), 0.98)) or 1.0
+    axes[0, 1].imshow(flow_colors(flow, top))
+    axes[0, 1].set_title(f"flow as colour, full at {top:.1f} px")
+    axes[1, 0].imshow(highlight(frame, ~visible))
+    axes[1, 0].set_title(f"hidden or gone in the next frame: {100 * (1 - visible.mean()):.1f} %")
+    disc = np.linspace(-1, 1, 65, dtype=np.float32)
+    key = flow_colors(np.stack(np.meshgrid(disc, disc)), 1.0)
+    key[np.hypot(*np.meshgrid(disc, disc)) > 1] = 255
+    axes[1, 1].imshow(key, extent=(-top, top, top, -top))
+    axes[1, 1].set_title("colour key: direction of motion")
+    return figure
+
+
+@styled
+def class_palette(label_set: LabelSet) -> Figure:
+    """The colour of each class and its trainId: the legend of every label map."""
+    columns = 4
+    rows = -(-label_set.num_classes // columns)
+    figure, axes = canvas(6.8, 0.34 * rows + 0.2)
+    ax = axes[0, 0]
+    for index, name in enumerate(label_set.classes):
+        column, row = divmod(index, rows)
+        ax.add_patch(matplotlib.patches.Rectangle((column, -row), 0.14, 0.7, color=label_set.colors[index] / 255))
+        ax.text(column + 0.18, 0.35 - row, f"{index} {name}", va="center")
+    ax.set(xlim=(0, columns), ylim=(-rows + 0.8, 0.9))
+    ax.axis("off")
+    return figure
+
+
+@styled
+def time_slices(slices: Mapping[str, np.ndarray], label_set: LabelSet) -> Figure:
+    """One column of pixels followed through time: title -> labels (H,T). A steady object draws a smooth band.
+
+    Each pixel is painted in its class's colour; speckles along time are flicker.
+    """
+    figure, axes = canvas(6.8, 3.4, 1, max(1, len(slices)))
+    for ax, (title, labels) in zip(axes.flat, slices.items(), strict=False):
+        ax.imshow(colorize(labels, label_set), aspect="auto", interpolation="nearest")
+        ax.set(title=title, xlabel="time (frames)")
+        ax.grid(False)
+    axes[0, 0].set(ylabel="row of the picture (px)", xlabel="time (frames)")
+    if not slices:
+        say_empty(axes[0, 0])
+    return figure
+
+
+def browse(pictures: Sequence[np.ndarray], label: str = "frame") -> VBox:
+    """The interactive twin of a picture: a slider through pictures, each uint8 (H,W,3).
+
+    A rendered page has no kernel to answer the slider, so show a static figure before this one.
+    """
+    from ipywidgets import Image, IntSlider, VBox
+
+    slider = IntSlider(0, 0, max(0, len(pictures) - 1), description=label)
+    picture = Image(value=_png(pictures[0]), format="png", layout={"max_width": "100%", "width": "720px"})
+    slider.observe(lambda change: setattr(picture, "value", _png(pictures[change["new"]])), names="value")
+    return VBox([slider, picture])
+
+
+def _png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()

@@ -1,0 +1,99 @@
+"""The sweeps of the ablation: one thing varied, everything else as it was."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from .style import GRAY, PALE, canvas, color_of, say_empty, styled
+
+SCORES = {"miou": "mIoU (%)", "tc": "TC (%)", "flicker": "flicker (%)"}
+
+
+def _seeds(rows: pd.DataFrame, by: str, score: str) -> pd.DataFrame:
+    """Mean, lowest and highest seed of a score in percent, by the varied value in order."""
+    return 100 * rows.dropna(subset=[score]).groupby(by)[score].agg(["mean", "min", "max"]).sort_index()
+
+
+def _line(ax: Axes, rows: pd.DataFrame, by: str, score: str, name: str, color: str) -> None:
+    found = _seeds(rows, by, score)
+    ax.plot(found.index, found["mean"], marker="o", markersize=4, color=color, label=name)
+    ax.fill_between(found.index, found["min"], found["max"], color=color, alpha=0.15, linewidth=0)
+
+
+@styled
+def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, str] | None = None) -> Figure:
+    """Scores against a varied number, a line a recipe: mean over seeds, and a band from the lowest seed to the highest.
+
+    Args:
+        table: of `sweeps.table`.
+        by: the varied column, numbers; the axis is logarithmic.
+        xlabel: its axis.
+        ticks: value -> label; by default the values themselves.
+    """
+    figure, axes = canvas(8.4, 3.2, 1, len(SCORES))
+    for ax, (score, label) in zip(axes[0], SCORES.items(), strict=True):
+        shown = table[table["base"] != "teacher"] if len(table) else table
+        for index, (name, rows) in enumerate(shown.groupby("base", sort=False) if len(shown) else ()):
+            _line(ax, rows, by, score, name, color_of(name, index))
+        if len(shown):
+            values = sorted(set(shown[by]))
+            ax.set_xscale("log")
+            ax.set_xticks(values, [(ticks or {}).get(value, f"{value:g}") for value in values])
+            ax.xaxis.set_minor_locator(NullLocator())
+        else:
+            say_empty(ax, "no run of this sweep yet")
+        ax.set(xlabel=xlabel, title=label)
+    if len(table):
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+@styled
+def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal") -> Figure:
+    """Accuracy (mIoU) against TC along a varied weight, beside what can be had without it.
+
+    Args:
+        table: of `sweeps.table`, one base; a dot is the mean over seeds.
+        others: index = name, columns miou and tc (0..1): other recipes, averages at inference, controls.
+        by: the varied column; written beside each dot.
+    """
+    figure, axes = canvas(6.4, 4.2)
+    ax = axes[0, 0]
+    for name, row in others.dropna(subset=["miou", "tc"]).iterrows():
+        ax.plot(100 * row["tc"], 100 * row["miou"], "x", color=GRAY)
+        ax.annotate(
+            name, (100 * row["tc"], 100 * row["miou"]), (4, 4), textcoords="offset points", fontsize=9, color=GRAY
+        )
+    if len(table):
+        means = 100 * table.groupby(by)[["tc", "miou"]].mean().sort_index()
+        ax.plot(means["tc"], means["miou"], "o-", color=color_of(table["base"].iloc[0], 0), label=table["base"].iloc[0])
+        for value, row in means.iterrows():
+            ax.annotate(f"{value:g}", (row["tc"], row["miou"]), (0, 7), textcoords="offset points", ha="center")
+        ax.legend(title="weight of the loss", loc="lower left")
+    else:
+        say_empty(ax, "no run of this sweep yet")
+    ax.set(xlabel="TC (%)", ylabel="mIoU (%)")
+    return figure
+
+
+@styled
+def sweep_dots(table: pd.DataFrame) -> Figure:
+    """A row a recipe, a dot a seed, a line at the mean; the recipe as it is on top, its mean across all rows."""
+    names = list(dict.fromkeys(table["recipe"])) if len(table) else []
+    figure, axes = canvas(8.4, 1.2 + 0.34 * max(3, len(names)), 1, len(SCORES))
+    for ax, (score, label) in zip(axes[0], SCORES.items(), strict=True):
+        for place, name in enumerate(names):
+            values = 100 * table.loc[table["recipe"] == name, score].dropna()
+            ax.plot(values, [place] * len(values), "o", markersize=4, color=color_of(name, 0), alpha=0.7)
+            ax.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color="black")
+            if place == 0:
+                ax.axvline(values.mean(), color=PALE, linestyle="--", zorder=0)
+        ax.set_yticks(range(len(names)), names if ax is axes[0, 0] else [""] * len(names))
+        ax.invert_yaxis()
+        ax.set(xlabel=label)
+        if not names:
+            say_empty(ax, "no run of this sweep yet")
+    return figure
