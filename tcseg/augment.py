@@ -1,15 +1,17 @@
-"""Batches of clips and their joint augmentation: frames, labels, flow, visibility and soft targets move together.
+"""Batches of clips and their augmentation: what belongs to a frame moves with it.
 
-One random affine view (zoom, shift, flip) is drawn a clip and applied to everything in it. Flow is not an image: under a view that
-takes new pixel q to old pixel p = A q + b, the flow's values become A^-1 flow(p). Light and colour change frames only.
+Labelled frames are zoomed, shifted and flipped with their labels. Pairs of video frames are only flipped: with them come flow,
+visibility and the teacher's stored targets, and a flip leaves all of these exact, which resampling does not (targets resampled
+under a zoom cost the student two points of mIoU). Light and colour change frames only. Frames stay uint8 until then.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tcseg.data import Clips, annotated_frame, as_tensor
@@ -19,15 +21,15 @@ from tcseg.labels import IGNORE
 
 @dataclass
 class Clip:
-    """A batch of clips of T frames.
+    """A batch of clips of T frames: labelled frames (T = 1, with labels), or pairs (T = 2, with flow).
 
     Attributes:
-        frames: (B,T,3,H,W) float 0..255 RGB.
-        labels: (B,H,W) int64 of the annotated frame, 255 = ignore; None for unlabelled clips.
-        flow: (B,T-1,2,H,W) float, t -> t+1, pixels of this grid; None for T = 1.
-        visible: (B,T-1,H,W) bool; None for T = 1.
+        frames: (B,T,3,H,W) 0..255 RGB, uint8 as sampled, float32 once augmented.
+        labels: (B,H,W) int64 of the annotated frame, 255 = ignore.
+        flow: (B,2,H,W) float, first frame -> second, pixels.
+        visible: (B,H,W) bool, pixels of the first frame that are seen in the second.
         targets: (B,T,K,h,w) float probabilities of the teacher; None without one.
-        valid: (B,H,W) bool, pixels that the view took from inside the picture.
+        features: (B,T,C,h,w) float features of the teacher; None where the recipe has no use for them.
     """
 
     frames: Tensor
@@ -35,16 +37,26 @@ class Clip:
     flow: Tensor | None = None
     visible: Tensor | None = None
     targets: Tensor | None = None
-    valid: Tensor | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class View:
-    """How far a view may go: zoom range, share of flips, strength of light and colour changes (0..1)."""
+    """How far an augmentation may go.
+
+    Attributes:
+        zoom: range, drawn evenly on a logarithmic scale; above 1 = closer. Labelled frames only.
+        flip: share of clips that are mirrored.
+        color: strength (0..1) of changes of saturation, contrast and brightness, the same for all frames of a clip.
+        jitter: the same, drawn for each frame by itself.
+        noise: largest standard deviation of Gaussian noise, grey levels.
+    """
 
     zoom: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.5
     color: float = 0.0
+    jitter: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.zoom
@@ -53,66 +65,82 @@ class View:
 
 
 LABELLED_VIEW = View(zoom=(0.9, 1.6), color=0.25)
-UNLABELLED_VIEW = View(color=0.25)  # unzoomed: stored targets are then exact for the view the student sees
+PAIR_VIEW = View(color=0.25)
+SYNTHETIC_VIEW = View(color=0.25, jitter=0.1, noise=8.0)  # a moved still is too perfect a second frame
 
 
-def random_views(batch: int, view: View, generator: torch.Generator) -> Tensor:
-    """Affine maps (B,2,3) from the new picture to the old one, in grid_sample's coordinates (-1..1 over the borders)."""
+def _zoom(clip: Clip, view: View, generator: torch.Generator) -> Clip:
+    """Zoom, shift and flip labelled frames (B,1,3,H,W) with their labels; what lies outside the picture is ignored."""
+    height, width = clip.frames.shape[-2:]
     low, high = view.zoom
-    zoom = torch.exp(torch.empty(batch).uniform_(1e-9, 1, generator=generator) * _log(high / low)) * low
-    flip = 1 - 2.0 * (torch.rand(batch, generator=generator) < view.flip)
-    shift = (torch.rand(batch, 2, generator=generator) * 2 - 1) * (1 - 1 / zoom).abs()[:, None]
-    theta = torch.zeros(batch, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = flip / zoom, 1 / zoom, shift
-    return theta
+    frames, labels = torch.empty_like(clip.frames), torch.empty_like(clip.labels)
+    draws = torch.rand(len(frames), 4, generator=generator, dtype=torch.float64).tolist()
+    for i, (closer, mirrored, right, down) in enumerate(draws):
+        zoom = low * (high / low) ** closer
+        flip = -1 if mirrored < view.flip else 1
+        room = abs(1 - 1 / zoom)  # how far the view's centre may move, as a share of the frame
+        center = width / 2 * (1 + room * (2 * right - 1)), height / 2 * (1 + room * (2 * down - 1))
+        # Pixel index of the new picture -> of the old one; a pixel's centre is at index + 0.5.
+        x, y = flip / zoom, 1 / zoom
+        there = np.array([
+            [x, 0, center[0] + x * (0.5 - width / 2) - 0.5],
+            [0, y, center[1] + y * (0.5 - height / 2) - 0.5],
+        ])  # fmt: skip
+        image = np.ascontiguousarray(clip.frames[i, 0].permute(1, 2, 0).numpy())
+        shown = cv2.warpAffine(
+            image,
+            there,
+            (width, height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        frames[i, 0] = torch.from_numpy(shown).permute(2, 0, 1)
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        truth = clip.labels[i].numpy().astype(np.uint8)
+        labels[i] = torch.from_numpy(cv2.warpAffine(truth, there, (width, height), flags=flags, borderValue=IGNORE))
+    return replace(clip, frames=frames, labels=labels)
 
 
-def _log(value: float) -> Tensor:
-    return torch.tensor(value).log()
+def _flip(clip: Clip, view: View, generator: torch.Generator) -> Clip:
+    """Mirror some of the pairs, with all that belongs to them."""
+    mirrored = torch.rand(len(clip.frames), generator=generator) < view.flip
+
+    def mirror(x: Tensor | None) -> Tensor | None:
+        if x is None:
+            return None
+        return torch.where(mirrored.view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+
+    flow = mirror(clip.flow)
+    if flow is not None:
+        flow = flow.clone()
+        flow[mirrored, 0] *= -1
+    moved = {name: mirror(getattr(clip, name)) for name in ("frames", "visible", "targets", "features")}
+    return replace(clip, flow=flow, **moved)
 
 
-def _sample(x: Tensor, theta: Tensor, mode: str, padding: str = "border") -> Tensor:
-    """Show (B,C,H,W) under the views."""
-    grid = F.affine_grid(theta.to(x.dtype), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=False)
+def change_colors(frames: Tensor, view: View, generator: torch.Generator) -> Tensor:
+    """Change saturation, contrast and brightness, and add noise: (B,T,3,H,W) uint8 or float -> float32 0..255.
 
-
-def apply_views(clip: Clip, theta: Tensor) -> Clip:
-    """Show every part of a clip under the views theta (B,2,3); see `random_views`."""
-    batch, length, _, height, width = clip.frames.shape
-    each = theta.repeat_interleave(length, 0)  # one view for all frames of a clip
-    pairs = theta.repeat_interleave(max(1, length - 1), 0)
-    inside = _sample(torch.ones(batch, 1, height, width), theta, "nearest", "zeros")[:, 0] > 0.5
-    out = Clip(_sample(clip.frames.flatten(0, 1), each, "bilinear").view_as(clip.frames), valid=inside)
-    if clip.labels is not None:
-        labels = _sample(clip.labels[:, None].float(), theta, "nearest")[:, 0].round().long()
-        out.labels = torch.where(inside, labels, IGNORE)
-    if clip.flow is not None and clip.visible is not None:
-        # theta's linear part is diagonal and the aspect is kept, so A^-1 acts on pixel vectors as it does on grid coordinates.
-        unzoom = torch.stack((1 / theta[:, 0, 0], 1 / theta[:, 1, 1]), 1).view(batch, 1, 2, 1, 1)
-        out.flow = _sample(clip.flow.flatten(0, 1), pairs, "bilinear").view_as(clip.flow) * unzoom
-        visible = _sample(clip.visible.flatten(0, 1)[:, None].float(), pairs, "nearest", "zeros")[:, 0] > 0.5
-        out.visible = visible.view_as(clip.visible)
-    if clip.targets is not None:
-        out.targets = _sample(clip.targets.flatten(0, 1), each, "bilinear").view_as(clip.targets)
-    return out
-
-
-def change_colors(frames: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Random brightness, contrast and saturation, one draw a clip (B,T,3,H,W): the same for all of its frames."""
-    if strength == 0:
-        return frames
-    draw = 1 + strength * (2 * torch.rand(3, len(frames), 1, 1, 1, 1, generator=generator) - 1)
-    gray = frames.mean(2, keepdim=True)
-    frames = gray + (frames - gray) * draw[0]
-    mean = frames.mean((1, 2, 3, 4), keepdim=True)
-    return ((frames - mean) * draw[1] + mean * draw[2]).clamp(0, 255)
+    All three are one affine map of a frame's colours: contrast and saturation act about the clip's mean and the pixel's grey.
+    """
+    batch, length = frames.shape[:2]
+    shared = 1 + view.color * (2 * torch.rand(3, batch, 1, 1, 1, generator=generator) - 1)
+    own = 1 + view.jitter * (2 * torch.rand(3, batch, length, 1, 1, generator=generator) - 1)
+    saturation, contrast, brightness = shared * own  # each (B,T,1,1)
+    pixels = frames.float().flatten(3)  # (B,T,3,H*W)
+    mean = pixels.mean((1, 2, 3)).view(-1, 1, 1, 1)
+    mix = saturation * torch.eye(3) + (1 - saturation) / 3  # (B,T,3,3)
+    pixels = (contrast * mix) @ pixels + (brightness - contrast) * mean
+    if view.noise > 0:
+        strength = view.noise * torch.rand(batch, length, 1, 1, generator=generator)
+        pixels = pixels + strength * torch.randn(pixels.shape, generator=generator)
+    return pixels.clamp(0, 255).unflatten(3, frames.shape[-2:])
 
 
 def augment(clip: Clip, view: View, generator: torch.Generator) -> Clip:
-    """Draw a view a clip and apply it, then change light and colour."""
-    shown = apply_views(clip, random_views(len(clip.frames), view, generator))
-    return replace(shown, frames=change_colors(shown.frames, view.color, generator))
+    """Draw a view for each labelled frame, or a flip for each pair, then change light and colour."""
+    shown = _zoom(clip, view, generator) if clip.labels is not None else _flip(clip, view, generator)
+    return replace(shown, frames=change_colors(shown.frames, view, generator))
 
 
 def _choose(pool: Tensor, batch: int, generator: torch.Generator) -> Tensor:
@@ -127,9 +155,7 @@ def _soft(targets: Tensor, index: tuple) -> Tensor:
     return probs / probs.sum(-3, keepdim=True).clamp(min=1)
 
 
-def sample_labelled(
-    clips: Clips, chosen: list[int], batch: int, generator: torch.Generator, targets: Tensor | None = None
-) -> Clip:
+def sample_labelled(clips: Clips, chosen: list[int], batch: int, generator: torch.Generator) -> Clip:
     """Labelled frames as clips of one frame, unaugmented.
 
     Args:
@@ -137,45 +163,76 @@ def sample_labelled(
         chosen: clip indices whose labels may be used.
         batch: B.
         generator: decides which.
-        targets: uint8 (N,T,K,h,w) of the teacher, or None.
     """
     index = _choose(torch.tensor(chosen), batch, generator)
     t = annotated_frame(clips)
-    frames = as_tensor(clips.frames[:, t], index)[:, None].float()
-    labels = as_tensor(clips.labels[:, t], index).long()
-    return Clip(frames, labels, targets=None if targets is None else _soft(targets, (index, slice(t, t + 1))))
+    return Clip(as_tensor(clips.frames[:, t], index)[:, None], as_tensor(clips.labels[:, t], index).long())
 
 
-def sample_pairs(clips: Clips, batch: int, generator: torch.Generator, targets: Tensor | None = None) -> Clip:
-    """Pairs of consecutive frames from any clip, labelled or not, unaugmented, with flow and visibility.
+def sample_pairs(
+    clips: Clips,
+    batch: int,
+    generator: torch.Generator,
+    targets: Tensor | None = None,
+    features: Tensor | None = None,
+) -> Clip:
+    """Pairs of frames from any clip, labelled or not, unaugmented, with flow and visibility.
 
-    Where the split has stills only (CamVid), the second frame is the first one moved by a known homography (`synthetic_motion`).
+    The frames are as far apart as the split's flow says (see `data.with_flow`). Without flow (stills), the second frame is the
+    first one moved by a known homography (`synthetic_motion`).
+
+    Args:
+        clips: a training split.
+        batch: B.
+        generator: decides which.
+        targets, features: the teacher's, of every frame: uint8 (N,T,K,h,w) and float16 (N,T,C,h,w), or None.
     """
     index = _choose(torch.arange(len(clips)), batch, generator)
+    length = clips.frames.shape[1]
     if clips.flow is None:
-        return _moved_stills(clips, index, generator, targets)
-    t = torch.randint(0, clips.frames.shape[1] - 1, (batch,), generator=generator)
-    rows, cols = index.numpy(), t.numpy()
-    frames = torch.stack([torch.from_numpy(clips.frames[rows, cols + d]) for d in (0, 1)], 1).float()
-    clip = Clip(frames, flow=torch.from_numpy(clips.flow[rows, cols]).float()[:, None])
-    clip.visible = torch.from_numpy(clips.visible[rows, cols])[:, None]
-    if targets is not None:
-        clip.targets = torch.stack([_soft(targets, (index, t + d)) for d in (0, 1)], 1)
-    return clip
+        t = torch.randint(0, length, (batch,), generator=generator)
+        return _moved_stills(clips, index, t, generator, targets, features)
+    starts = clips.flow.shape[1]
+    t = torch.randint(0, starts, (batch,), generator=generator)
+    rows, cols, gap = index.numpy(), t.numpy(), length - starts
+    return Clip(
+        torch.stack([torch.from_numpy(clips.frames[rows, cols + d]) for d in (0, gap)], 1),
+        flow=torch.from_numpy(clips.flow[rows, cols]).float(),
+        visible=torch.from_numpy(clips.visible[rows, cols]),
+        targets=None if targets is None else torch.stack([_soft(targets, index, t + d) for d in (0, gap)], 1),
+        features=None if features is None else torch.stack([features[index, t + d] for d in (0, gap)], 1).float(),
+    )
 
 
-def _moved_stills(clips: Clips, index: Tensor, generator: torch.Generator, targets: Tensor | None) -> Clip:
-    still = as_tensor(clips.frames[:, 0], index).float()
+def _soft(targets: Tensor, index: Tensor, t: Tensor) -> Tensor:
+    """Stored uint8 targets of chosen frames -> probabilities (B,K,h,w)."""
+    probs = targets[index, t].float()
+    return probs / probs.sum(1, keepdim=True).clamp(min=1)
+
+
+def _moved_stills(
+    clips: Clips,
+    index: Tensor,
+    t: Tensor,
+    generator: torch.Generator,
+    targets: Tensor | None,
+    features: Tensor | None,
+) -> Clip:
+    still = torch.from_numpy(clips.frames[index.numpy(), t.numpy()]).float()
     there = synthetic_motion(len(index), clips.size, generator)
     forward = homography_flow(there, clips.size)
     backward = homography_flow(torch.linalg.inv(there), clips.size)
     moved, inside = warp(still, backward)
     seen, within = warp(inside[:, None].float(), forward)
-    clip = Clip(torch.stack((still, moved), 1), flow=forward[:, None], visible=((seen[:, 0] > 0.99) & within)[:, None])
-    if targets is not None:
-        first = _soft(targets, (index, 0))
-        small = resize_flow(backward, (first.shape[-1], first.shape[-2]))
-        second, kept = warp(first, small)
+    clip = Clip(torch.stack((still, moved), 1), flow=forward, visible=(seen[:, 0] > 0.99) & within)
+
+    def with_moved(first: Tensor) -> Tensor:
+        second, kept = warp(first, resize_flow(backward, (first.shape[-1], first.shape[-2])))
         # Where the moved still shows nothing, the teacher says nothing: a uniform target would teach doubt.
-        clip.targets = torch.stack((first, torch.where(kept[:, None], second, first)), 1)
+        return torch.stack((first, torch.where(kept[:, None], second, first)), 1)
+
+    if targets is not None:
+        clip.targets = with_moved(_soft(targets, index, t))
+    if features is not None:
+        clip.features = with_moved(features[index, t].float())
     return clip

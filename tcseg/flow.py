@@ -108,6 +108,18 @@ def visibility(flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
     return inside & (gap <= 0.01 * size + 0.5)
 
 
+def compose(flow_ab: Tensor, flow_bc: Tensor, visible_ab: Tensor, visible_bc: Tensor) -> tuple[Tensor, Tensor]:
+    """Flow a -> c and its visibility from two steps: w_ac(p) = w_ab(p) + w_bc(p + w_ab(p)).
+
+    Args:
+        flow_ab, flow_bc: (B,2,H,W) pixels.
+        visible_ab, visible_bc: (B,H,W) bool.
+    """
+    onward, inside = warp(flow_bc, flow_ab)
+    seen, _ = warp(visible_bc[:, None].float(), flow_ab)
+    return flow_ab + onward, visible_ab & inside & (seen[:, 0] > 0.99)
+
+
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize (B,2,H,W) to size = (W,H) and scale its values to the new pixels."""
     width, height = size

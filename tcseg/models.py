@@ -87,6 +87,7 @@ class SegmentationModel(nn.Module):
         self.encoder = timm.create_model(spec.encoder, pretrained=False, features_only=True, out_indices=indices)
         self.decoder = FPNDecoder(self.encoder.feature_info.channels(), spec.channels)
         self.head = nn.Conv2d(spec.channels, num_classes, 1)
+        self.adapter: nn.Module | None = None
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
 
@@ -95,8 +96,10 @@ class SegmentationModel(nn.Module):
         """Cityscapes' classes for K = 19, CamVid's for K = 11."""
         return CAMVID if self.num_classes == CAMVID.num_classes else CITYSCAPES
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B,K,H/4,W/4) of frames (B,3,H,W), uint8 or float 0..255 RGB.
+
+        With `features`, also what the head sees, (B,C,H/4,W/4), through `adapter` where a training has set one.
 
         Raises:
             ValueError: a side is not a multiple of 32.
@@ -110,7 +113,10 @@ class SegmentationModel(nn.Module):
             )
         x = (frames.to(self.head.weight.dtype) - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last)  # 1.3-2x faster convolutions on CPU
-        return self.head(self.decoder(self.encoder(x)))
+        seen = self.decoder(self.encoder(x))
+        if not features:
+            return self.head(seen)
+        return self.head(seen), (seen if self.adapter is None else self.adapter(seen))
 
 
 def _spec(name: str) -> ModelSpec:

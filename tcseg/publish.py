@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import pandas as pd
 from tcseg import models, procity
 from tcseg.benchmark import machine_facts
 from tcseg.runs import Run, git_state, now, versions, write_json
-from tcseg.study import FIGURES, PRIMARY, PROFILES, open_study
+from tcseg.study import FIGURES, MEASURED, PRIMARY, PROFILES, open_study
 
 MAX_BYTES = 1_000_000  # of a committed file
 MAX_SVG_BYTES = 300_000
@@ -57,9 +57,29 @@ def publish(study: Path, dataset: str, profile: str, ship: bool = False, target:
     written = [*_publish_tables(study, dataset, target), *_publish_runs(study, target)]
     if dataset == "procity":
         written += _publish_figures(study, target)
-    _note_provenance(target, written, f"{dataset}-{profile}", megabytes(study))
+    stamp = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
+    kept = {f"runs/{run_id}.json" for run_id in _named_runs(study)}  # rows of other sittings that the tables show
+    _note_provenance(target, written, f"{dataset}-{profile}", stamp, megabytes(study), kept)
     if ship:
         written += ship_students(study)
+    return written
+
+
+def publish_measurements(source: Path = MEASURED, target: Path = FIGURES) -> list[Path]:
+    """Copy the tables and figures of every measurement made here (`tcseg measure`); a quick one is left out.
+
+    Returns:
+        The files written; none where nothing was measured.
+    """
+    written = []
+    for note in sorted((source / "records").glob("*.json")):
+        record = json.loads(note.read_text())
+        if record.pop("quick"):
+            continue
+        names = record.pop("files")
+        copies = [_write(target / name.removeprefix("figures/"), (source / name).read_bytes()) for name in names]
+        _note_provenance(target, copies, f"measure {note.stem}", record)
+        written += copies
     return written
 
 
@@ -100,12 +120,18 @@ def _publish_tables(study: Path, dataset: str, target: Path) -> Iterator[Path]:
         yield _write(goal, buffer.getvalue().encode())
 
 
+def _named_runs(study: Path) -> set[str]:
+    """Ids of all runs in a study's tables."""
+    tables = [pd.read_csv(path) for path in (study / "tables").glob("*.csv")]
+    return {run_id for table in tables if "run_id" in table for run_id in table["run_id"].dropna()}
+
+
 def _publish_runs(study: Path, target: Path) -> Iterator[Path]:
-    """Records of the study as it stands now: those that its ablation names, and the teacher's."""
-    named = set(pd.read_csv(study / "tables" / "ablation.csv")["run_id"].dropna())
+    """Records of the study as it stands now: those that a table names, and the teachers'."""
+    named = _named_runs(study)
     for source in sorted((study / "runs").glob("*/record.json")):
         record = json.loads(source.read_text())
-        if record["run_id"] in named or record["recipe_name"] == "teacher":
+        if record["run_id"] in named or record["recipe"]["arch"] == "teacher":
             yield _write(target / "runs" / f"{record['run_id']}.json", (json.dumps(record) + "\n").encode())
 
 
@@ -128,21 +154,31 @@ def megabytes(folder: Path) -> float:
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1)
 
 
-def _note_provenance(target: Path, written: list[Path], study: str, disk_mb: float) -> None:
-    """figures/provenance.json: file -> study -> date, commit, versions, machine. Removes what `study` no longer has."""
+def _note_provenance(
+    target: Path,
+    written: list[Path],
+    study: str,
+    stamp: dict[str, Any],
+    disk_mb: float | None = None,
+    kept: Collection[str] = (),
+) -> None:
+    """figures/provenance.json: file -> study -> date, commit, versions, machine.
+
+    What `study` wrote before and has no more is removed, but for `kept`.
+    """
     path = target / "provenance.json"
     noted: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"files": {}, "disk_mb": {}}
     files: dict[str, dict[str, Any]] = noted["files"]
     names = {file.relative_to(target).as_posix() for file in written}
-    for name in [name for name, by in files.items() if study in by and name not in names]:
+    for name in [name for name, by in files.items() if study in by and name not in {*names, *kept}]:
         del files[name][study]
         if not files[name]:
             del files[name]
             (target / name).unlink(missing_ok=True)
-    stamp = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
     for name in names:
         files.setdefault(name, {})[study] = stamp
-    write_json(path, {"files": dict(sorted(files.items())), "disk_mb": {**noted["disk_mb"], study: disk_mb}})
+    disk = noted["disk_mb"] | ({study: disk_mb} if disk_mb is not None else {})
+    write_json(path, {"files": dict(sorted(files.items())), "disk_mb": disk})
 
 
 def ship_students(study: Path, weights: Path = models.WEIGHTS) -> list[Path]:
@@ -201,7 +237,20 @@ def stale(target: Path = FIGURES) -> list[str]:
         f"{study}: {lines[0]}{f' (and {len(set(lines)) - 1} more)' if len(set(lines)) > 1 else ''}; make it again with "
         f"make study reference DATASET={study.split()[0]} PROFILE={study.split()[1]}"
         for study, lines in problems.items()
-    ]
+    ] + _stale_measurements(target)
+
+
+def _stale_measurements(target: Path) -> list[str]:
+    """One line for each committed measurement of another version of procity."""
+    path, found = target / "provenance.json", {}
+    for by in json.loads(path.read_text())["files"].values() if path.exists() else ():
+        for name, stamp in by.items():
+            if stamp.get("procity", procity.VERSION) != procity.VERSION:
+                found[name] = (
+                    f"{name}: made with procity {stamp['procity']}, which is now {procity.VERSION}; make it again with "
+                )
+                found[name] += f"tcseg {name} and make reference"
+    return list(found.values())
 
 
 def _why_stale(record: dict[str, Any]) -> str:

@@ -23,8 +23,10 @@ from tcseg import models
 from tcseg.machine import package_version
 from tcseg.models import SegmentationModel
 
-TRAINING_CODE = ("labels", "flow", "losses", "snippets", "data", "augment", "models", "training", "targets")
-EVALUATION_CODE = ("labels", "flow", "snippets", "data", "models", "postprocess", "metrics", "evaluation")
+TRAINING_CODE = (
+    "labels", "flow", "losses", "temporal_losses", "snippets", "data", "augment", "models", "targets", "objective", "training",
+)  # fmt: skip
+EVALUATION_CODE = tuple("labels flow snippets data models postprocess metrics temporal trajectories evaluation".split())
 PACKAGES = ("tcseg", "torch", "torchvision", "timm", "numpy", "opencv-python", "accelerate", "numba")
 
 
@@ -146,6 +148,11 @@ class Run:
         return pd.read_json(self.folder / "log.jsonl", lines=True)
 
 
+def run_id_of(name: str, seed: int, recipe: dict, inputs: object) -> str:
+    """Name, seed and a hash of all that decides the result."""
+    return f"{name}-s{seed}-{digest([recipe, inputs, code_key(TRAINING_CODE)])}"
+
+
 def run_or_load(
     store: Path,
     name: str,
@@ -169,7 +176,7 @@ def run_or_load(
     Returns:
         The run; `trained_now` tells whether `train` was called.
     """
-    run_id = f"{name}-s{seed}-{digest([recipe, inputs, code_key(TRAINING_CODE)])}"
+    run_id = run_id_of(name, seed, recipe, inputs)
     folder = store / run_id
     folder.mkdir(parents=True, exist_ok=True)
     record_file, weights = folder / "record.json", folder / "weights.safetensors"

@@ -1,4 +1,4 @@
-"""The study: three profiles, the recipes of the ablation, and what a notebook asks for.
+"""The study: what a notebook asks for.
 
 `open_study(...)` is the one object a notebook works with: clips, runs, tables and figures of a data set at a profile. It writes to
 `data/study/<dataset>-<profile>/` only (and makes the embedded data in `data/procity/` when it is missing).
@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -18,81 +19,37 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from tcseg import evaluation, models, procity, targets, training
 from tcseg.data import Clips, data_root, find_dataset, load_clips
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
-from tcseg.runs import Run, find_reference, run_or_load, write_json
-from tcseg.training import Recipe
+from tcseg.objective import Recipe
+from tcseg.recipes import FULL_PROCITY_SNIPPETS, PRIMARY, PROFILES, RECIPES, TEACHER, VARIATIONS, Profile, Variation
+from tcseg.runs import Run, find_reference, run_id_of, run_or_load, write_json
 
 FIGURES = data_root().parent / "figures"
 """Committed reference tables, runs and figures."""
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How large a study is.
-
-    Attributes:
-        size, camvid_size: (W,H) of frames in training and evaluation.
-        train_snippets, val_snippets, test_snippets: of procity; at most so many of a real data set (None = all).
-        neighbours: training snippets hold the annotated frame and so many on each side.
-        labelled_share: of procity's training snippets whose labels are used (real data sets: all).
-        teacher_steps, student_steps, batch, pairs: see `training.Recipe`.
-        primary_seeds, seeds: paired seeds of `student` and `consistent`, and of the other recipes.
-        bench_sizes, bench_frames: latency measurements.
-    """
-
-    name: str
-    size: tuple[int, int]
-    camvid_size: tuple[int, int]
-    train_snippets: int | None
-    val_snippets: int | None
-    test_snippets: int
-    neighbours: int
-    labelled_share: float
-    teacher_steps: int
-    student_steps: int
-    batch: int
-    pairs: int
-    primary_seeds: int
-    seeds: int
-    bench_sizes: tuple[tuple[int, int], ...]
-    bench_frames: int
-
-
-PROFILES = {
-    "smoke": Profile("smoke", (128, 64), (128, 96), 8, 3, 0, 1, 0.5, 8, 8, 4, 2, 2, 1, ((256, 128),), 30),
-    "laptop": Profile(
-        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 600, 1000, 6, 3, 3, 2, ((512, 256), (1024, 512)), 100
-    ),
-    "full": Profile(
-        "full", (1024, 512), (480, 352), None, 108, 30, 2, 1.0, 40_000, 40_000, 16, 8, 5, 5,
-        ((512, 256), (1024, 512), (2048, 1024)), 500,
-    ),
-}  # fmt: skip
-FULL_PROCITY_SNIPPETS = 1000  # procity is as large as one asks; Cityscapes' own count is 2975
-
-_STUDENT = Recipe("student", "student", steps=1)
-RECIPES: dict[str, Recipe] = {
-    "student": _STUDENT,
-    "student+tl": replace(_STUDENT, name="student+tl", temporal=3.0),
-    "kd": replace(_STUDENT, name="kd", teacher="plain"),
-    "kd+tl": replace(_STUDENT, name="kd+tl", teacher="plain", temporal=3.0),
-    "trajectory": replace(_STUDENT, name="trajectory", teacher="trajectory"),
-    "consistent": replace(_STUDENT, name="consistent", teacher="trajectory", temporal=3.0),
-}
-"""teacher {none, plain, trajectory} x temporal loss {off, on}; `consistent_vs_student` is the primary comparison."""
-TEACHER = Recipe("teacher", "teacher", steps=1, learning_rate=1.5e-3, pairs=0)
-PRIMARY = ("student", "consistent")
+MEASURED = data_root() / "study" / "measurements"
+"""Where `tcseg measure` writes its tables and figures."""
 
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "01_explore_cityscapes": ("tables/dataset.csv", "figures/class_shares.png"),
     "02_train_teacher": ("figures/teacher_training.png",),
     "03_distill_student": ("figures/distillation.png",),
-    "04_temporal_consistency": ("figures/temporal.png", "tables/controls.csv"),
-    "05_ablations": ("tables/ablation.csv", "tables/effects.csv", "figures/effects.png"),
+    "04_temporal_consistency": (
+        "figures/temporal.png",
+        "figures/tc_vs_flow_noise.png",
+        "figures/metrics_controls.png",
+        "tables/controls.csv",
+        "tables/metrics_controls.csv",
+    ),
+    "05_ablations": (
+        *(f"figures/{name}.png" for name in ("effects", "pareto", "schedule")),
+        *(f"tables/{name}.csv" for name in ("ablation", "effects")),
+        *(f"tables/{name}.csv" for name in dict.fromkeys(variation.sweep for variation in VARIATIONS.values())),
+    ),
     "06_realtime_benchmark": ("tables/latency.csv", "figures/latency.png", "figures/clip.gif"),
 }
 """The notebooks in order, and what each must leave in the study's folder."""
@@ -105,9 +62,41 @@ def _known(what: str, value: object, known: object) -> None:
         raise ValueError(f"{what} is {value!r}; it must be one of {', '.join(map(str, known))}")
 
 
-def study_folder(dataset: str, profile: str, runs: str = "train") -> Path:
-    """Where a study writes."""
-    return data_root() / "study" / (f"{dataset}-{profile}" + ("-reference" if runs == "reference" else ""))
+def study_folder(dataset: str, profile: str, runs: str = "train", size: str | None = None) -> Path:
+    """Where a study writes; one of another size than the profile's has a place of its own."""
+    tail = ("-reference" if runs == "reference" else "") + (f"-{size}" if size else "")
+    return data_root() / "study" / (f"{dataset}-{profile}" + tail)
+
+
+def asked_size(text: str) -> tuple[int, int]:
+    """Read the size of a study's frames: "512x256" -> (512, 256).
+
+    Raises:
+        ValueError: not two multiples of 32.
+    """
+    width, _, height = text.partition("x")
+    if (
+        not (width.isdecimal() and height.isdecimal())
+        or int(width) % 32
+        or int(height) % 32
+        or not int(width) * int(height)
+    ):
+        raise ValueError(f"size is {text!r}; write width x height, both multiples of 32, as 512x256")
+    return int(width), int(height)
+
+
+def measured_table(name: str, runs: str = "train") -> Path:
+    """The file of a measurement's table: your own before the committed one; with runs="reference" the other way round.
+
+    Raises:
+        FileNotFoundError: it is neither committed nor measured here.
+    """
+    for folder in (FIGURES, MEASURED) if runs == "reference" else (MEASURED, FIGURES):
+        if (folder / "tables" / f"{name}.csv").exists():
+            return folder / "tables" / f"{name}.csv"
+    raise FileNotFoundError(
+        f"there is no table {name}.csv, here or committed; make it with: tcseg measure {name.split('_')[0]}"
+    )
 
 
 def open_study(
@@ -126,8 +115,8 @@ def open_study(
         runs: "train" trains what is missing; "reference" shows the committed rows.
         notebook: whose usage is counted.
         interactive: whether widgets may be shown as well as pictures.
-        folder: write there instead of `data/study/<dataset>-<profile>`; `tcseg study --out` and `--seeds` reach a notebook's
-            kernel as `$TCSEG_STUDY_FOLDER` and `$TCSEG_SEEDS`.
+        folder: write there instead of `data/study/<dataset>-<profile>`; `tcseg study --out`, `--seeds` and `--size` reach a
+            notebook's kernel as `$TCSEG_STUDY_FOLDER`, `$TCSEG_SEEDS` and `$TCSEG_SIZE`.
 
     Raises:
         ValueError: an unknown value; the message lists the known ones.
@@ -143,11 +132,13 @@ def open_study(
             f"dataset {dataset!r} is neither in $TCSEG_DATA/{dataset} nor in {data_root() / dataset}; "
             "data/README.md says how to get it, or use dataset='procity', which needs no download"
         )
-    where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile, runs))
-    scale = PROFILES[profile]
+    scale, size = PROFILES[profile], os.environ.get("TCSEG_SIZE")
+    if size:
+        scale = replace(scale, size=asked_size(size), camvid_size=asked_size(size))
     if os.environ.get("TCSEG_SEEDS"):
         count = int(os.environ["TCSEG_SEEDS"])
         scale = replace(scale, primary_seeds=count, seeds=count)
+    where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile, runs, size))
     return Study(dataset, scale, runs, classes, where, notebook, interactive)
 
 
@@ -207,9 +198,9 @@ class Study:
             return folder
         scale = self.scale
         train = scale.train_snippets or FULL_PROCITY_SNIPPETS
-        (width, height), name = self.size, f"-{train}-{scale.val_snippets}-{scale.test_snippets}"
+        name = procity.tree_name(self.size, train, scale.val_snippets, scale.test_snippets)
         return procity.generate(
-            data_root() / "procity" / f"{width}x{height}{name}",
+            data_root() / "procity" / name,
             size=self.size,
             train=train,
             val=scale.val_snippets,
@@ -236,28 +227,40 @@ class Study:
         return self._clips[split]
 
     @cached_property
+    def ceilings(self) -> dict[str, dict[str, float | None]]:
+        """Every variant of TC of val's true labels, by flow source; None where they are not dense."""
+        return evaluation.ceilings(self.clips("val"))
+
+    @property
     def tc_ceiling(self) -> dict[str, float | None]:
-        """TC of val's true labels by flow source; None where they are not dense."""
-        return evaluation.ceiling(self.clips("val"))
+        """TC of val's true labels by flow source."""
+        return self.ceilings["tc"]
 
     # -------------------------------------------------------------------------------------------- runs
 
     def recipe(self, name: str, seed: int = 0) -> Recipe:
-        """A recipe of the study ("teacher" or a key of `RECIPES`) at this profile's size."""
-        _known("recipe", name, ("teacher", *RECIPES))
-        scale = self.scale
-        share = scale.labelled_share if self.dataset == "procity" else 1.0
-        base = TEACHER if name == "teacher" else RECIPES[name]
-        steps = scale.teacher_steps if name == "teacher" else scale.student_steps
-        return replace(base, seed=seed, steps=steps, batch=scale.batch, pairs=scale.pairs, labelled_share=share)
+        """A recipe of the study ("teacher", or a key of `RECIPES` or `VARIATIONS`) at this profile's size."""
+        _known("recipe", name, ("teacher", *RECIPES, *VARIATIONS))
+        scale, varied = self.scale, VARIATIONS.get(name, Variation("", name))
+        base = TEACHER if varied.base == "teacher" else RECIPES[varied.base]
+        steps = scale.teacher_steps if varied.base == "teacher" else scale.student_steps
+        size = {
+            "seed": seed,
+            "batch": scale.batch,
+            "pairs": scale.pairs,
+            "labelled_share": scale.labelled_share if self.dataset == "procity" else 1.0,
+            "steps": max(1, round(varied.longer * steps)),
+        }
+        return replace(base, name=name, **(size | dict(varied.change)))
 
     def seeds(self, name: str) -> tuple[int, ...]:
         """The paired seeds that this profile gives a recipe."""
         return tuple(range(self.scale.primary_seeds if name in PRIMARY else self.scale.seeds))
 
-    def teacher(self) -> Run:
-        """The one teacher of the study."""
-        return self.run("teacher", 0)
+    def teacher(self, labelled_share: float | None = None) -> Run:
+        """The study's teacher; or for a label budget, the one that has seen these labels only."""
+        own = labelled_share in (None, self.recipe("teacher").labelled_share)
+        return self.run("teacher" if own else Variation("", "teacher", {"labelled_share": labelled_share}).name)
 
     def run(self, name: str, seed: int = 0) -> Run:
         """Train a recipe, or load it: from the study's store, or from the committed rows with runs="reference".
@@ -265,22 +268,49 @@ class Study:
         Raises:
             FileNotFoundError: runs="reference" and there is no such row.
         """
-        recipe = self.recipe(name, seed)
-        run = self._reference(name, seed) if self.runs == "reference" else self._train(recipe)
-        self._used[run.id] = self._used.get(run.id, False) or run.trained_now
-        if self.notebook:
-            trained = sum(self._used.values())
-            counts = {"runs_trained": trained, "runs_loaded": len(self._used) - trained}
-            write_json(self.folder / "usage" / f"{self.notebook}.json", counts)
+        run = self._reference(name, seed) if self.runs == "reference" else self._train(self.recipe(name, seed))
+        self.count(run, run.trained_now)
         return run
 
-    def all_runs(self) -> list[Run]:
-        """Every (recipe, seed) of the profile, recipe by recipe; trains what is missing."""
-        return [self.run(name, seed) for name in RECIPES for seed in self.seeds(name)]
+    def count(self, run: Run, trained: bool) -> None:
+        """Note for the page's footer that a run was used, and whether it was trained for this notebook."""
+        self._used[run.id] = self._used.get(run.id, False) or trained
+        if self.notebook:
+            made = sum(self._used.values())
+            counts = {"runs_trained": made, "runs_loaded": len(self._used) - made}
+            write_json(self.folder / "usage" / f"{self.notebook}.json", counts)
 
-    def targets(self, kind: str) -> object:
-        """The teacher's soft targets on the training split ("plain" or "trajectory"), uint8 (N,T,K,h,w)."""
-        teacher, train = self.teacher(), self.clips("train")
+    def is_made(self, name: str, seed: int) -> bool:
+        """Whether this study's own store has the run."""
+        recipe = self.recipe(name, seed)
+        run_id = run_id_of(name, seed, asdict(recipe), self._inputs(recipe))
+        return (self.runs_folder / run_id / "record.json").exists()
+
+    def _inputs(self, recipe: Recipe) -> list:
+        """What decides a run beside its recipe and the code: the data, and the teacher."""
+        teacher = self.teacher(recipe.labelled_share).id if recipe.teacher != "none" else None
+        return [self.clips("train").key, teacher]
+
+    def found(self, name: str) -> list[Run]:
+        """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed."""
+        records = [*self.runs_folder.glob(f"{name}-s*/record.json"), *(FIGURES / "runs").glob(f"{name}-s*.json")]
+        runs: dict[int, Run] = {}
+        for path in records:
+            record = json.loads(path.read_text())
+            if record["recipe_name"] == name and record["seed"] not in runs and self._is_current(record):
+                runs[record["seed"]] = Run(record, path.parent if path.name == "record.json" else None)
+        return [runs[seed] for seed in sorted(runs)]
+
+    def _is_current(self, record: dict) -> bool:
+        """Whether a record is of this study, and of the recipe and the generator of today."""
+        recipe = json.loads(json.dumps(asdict(self.recipe(record["recipe_name"], record["seed"]))))
+        generator = procity.VERSION if self.dataset == "procity" else None
+        mine = {"dataset": self.dataset, "profile": self.profile, "generator": generator, "recipe": recipe}
+        return all(record.get(key) == value for key, value in mine.items())
+
+    def targets(self, kind: str, labelled_share: float | None = None) -> Tensor:
+        """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `targets.make`."""
+        teacher, train = self.teacher(labelled_share), self.clips("train")
         path = self.folder / "cache" / f"targets-{kind}-{teacher.id}-{train.key}.npy"
         return targets.make(teacher.model(), train, kind, path)
 
@@ -297,16 +327,17 @@ class Study:
     def _train(self, recipe: Recipe) -> Run:
         train, val = self.clips("train"), self.clips("val")
         taught = recipe.teacher != "none"
-        teacher_id = self.teacher().id if taught else None
 
         def fit(folder: Path) -> tuple[models.SegmentationModel, dict]:
             require_disk(folder, 100 << 20, f"training {recipe.name}")
             _say(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
-            return training.train(recipe, train, folder, self.targets(recipe.teacher) if taught else None)
+            targets = self.targets(recipe.teacher, recipe.labelled_share) if taught else None
+            features = self.targets("features", recipe.labelled_share) if recipe.needs_features else None
+            return training.train(recipe, train, folder, targets, features)
 
         def measure(model: models.SegmentationModel) -> dict:
             result = evaluation.evaluate(model, val)
-            result["metrics"]["tc_ceiling"] = self.tc_ceiling
+            result["metrics"] = evaluation.with_ceilings(result["metrics"], self.ceilings)
             size = {
                 "parameters": models.count_parameters(model),
                 "gmacs": round(models.count_gmacs(model, self.size), 4),
@@ -322,10 +353,9 @@ class Study:
             "size": list(self.size),
             "machine": machine_facts(),
         }
-        inputs = [train.key, teacher_id]
         return run_or_load(
-            self.runs_folder, recipe.name, recipe.seed, asdict(recipe), inputs, fit, measure, context
-        )  # fmt: skip
+            self.runs_folder, recipe.name, recipe.seed, asdict(recipe), self._inputs(recipe), fit, measure, context
+        )
 
     # -------------------------------------------------------------------------------------------- tables and figures
 
@@ -348,6 +378,14 @@ class Study:
             if (folder / f"{name}.csv").exists():
                 return pd.read_csv(folder / f"{name}.csv")
         raise FileNotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
+
+    def measured(self, name: str) -> pd.DataFrame:
+        """The table of a long measurement (`tcseg measure NAME`): your own if you made it, else the committed one.
+
+        Raises:
+            FileNotFoundError: there is neither.
+        """
+        return pd.read_csv(measured_table(name, self.runs))
 
     def figure(self, name: str, draw: Callable[[], Figure], alt: str) -> None:
         """Draw a figure, save it as `figures/<name>.png` (and .svg where it is all lines) with its alt text, show it.

@@ -1,8 +1,9 @@
-"""What the student is taught: the teacher's probabilities on every training frame, computed once and stored as uint8.
+"""What the student is taught: the teacher's answers on every training frame, computed once and stored.
 
-Two kinds. *plain*: the teacher's softmax, frame by frame. *trajectory*: test-time augmented (flip, scale 1.5) and fused along flow
-trajectories over the neighbouring frames, so that the student learns from answers that are steady before it sees them. Fusing
-happens at training time only; at inference there is one small network and one frame.
+Two kinds of probabilities, as uint8. *plain*: the teacher's softmax, frame by frame. *trajectory*: test-time augmented (flip,
+scale 1.5) and fused along flow trajectories over the neighbouring frames, so that the student learns from answers that are steady
+before it sees them. Fusing happens at training time only; at inference there is one small network and one frame. For the methods
+that copy features: *features*, what the teacher's head sees, at stride 8, as float16.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tcseg.data import Clips
-from tcseg.flow import resize_flow, warp
+from tcseg.flow import compose, resize_flow, warp
+from tcseg.machine import require_disk
 from tcseg.models import SegmentationModel
 
 
@@ -38,18 +40,6 @@ def augmented_probs(model: SegmentationModel, frames: Tensor, scale: float = 1.5
             probs = probs.flip(-1) if flipped else probs
             total = total + F.interpolate(probs, (height // 4, width // 4), mode="bilinear", align_corners=False)
     return total / 4
-
-
-def compose(flow_ab: Tensor, flow_bc: Tensor, visible_ab: Tensor, visible_bc: Tensor) -> tuple[Tensor, Tensor]:
-    """Flow a -> c and its visibility from two steps: w_ac(p) = w_ab(p) + w_bc(p + w_ab(p)).
-
-    Args:
-        flow_ab, flow_bc: (1,2,H,W) pixels.
-        visible_ab, visible_bc: (1,H,W) bool.
-    """
-    onward, inside = warp(flow_bc, flow_ab)
-    seen, _ = warp(visible_bc[:, None].float(), flow_ab)
-    return flow_ab + onward, visible_ab & inside & (seen[:, 0] > 0.99)
 
 
 def fuse(probs: Tensor, steps: dict[int, tuple[Tensor, Tensor]], reach: int = 2, decay: float = 0.7) -> Tensor:
@@ -96,40 +86,61 @@ def _steps(clips: Clips, index: int, size: tuple[int, int]) -> dict[int, tuple[T
     return steps
 
 
+KINDS = ("plain", "trajectory", "features")
+FEATURE_STRIDE = 8
+
+
+@torch.no_grad()
+def teacher_features(model: SegmentationModel, frames: Tensor) -> Tensor:
+    """What the teacher's head sees, averaged to stride 8: (T,3,H,W) uint8 -> (T,C,H/8,W/8) float."""
+    return F.avg_pool2d(model(frames, features=True)[1], FEATURE_STRIDE // model.stride)
+
+
 def make(model: SegmentationModel, clips: Clips, kind: str, path: Path) -> Tensor:
     """The teacher's targets for a training split, from `path` if it is there.
 
     Args:
         model: the teacher.
         clips: a training split.
-        kind: "plain" or "trajectory".
+        kind: "plain", "trajectory" or "features".
         path: a .npy file, named by what it depends on.
 
     Returns:
-        uint8 (N,T,K,H/4,W/4), 255 = probability 1.
+        uint8 (N,T,K,H/4,W/4), 255 = probability 1; or float16 (N,T,C,H/8,W/8) features.
 
     Raises:
         ValueError: unknown kind.
+        OSError: too little disk; the message says how much is needed.
     """
-    if kind not in ("plain", "trajectory"):
-        raise ValueError(f"kind of targets is {kind!r}; it must be plain or trajectory")
+    if kind not in KINDS:
+        raise ValueError(f"kind of targets is {kind!r}; it must be one of {', '.join(KINDS)}")
     if not path.exists():
         width, height = clips.size
-        count, length = clips.frames.shape[:2]
+        is_features = kind == "features"
+        stride, dtype = (FEATURE_STRIDE, np.float16) if is_features else (model.stride, np.uint8)
+        channels = model.head.in_channels if is_features else model.num_classes
+        shape = (*clips.frames.shape[:2], channels, height // stride, width // stride)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        require_disk(path.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize, f"the teacher's {kind} targets")
+        aside = path.with_suffix(".part")
+        stored = np.lib.format.open_memmap(aside, "w+", dtype, shape)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         model = model.to(device).eval()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".part")
-        shape = (count, length, model.num_classes, height // 4, width // 4)
-        stored = np.lib.format.open_memmap(aside, "w+", np.uint8, shape)
-        for i in range(count):
+        for i in range(len(clips)):
             frames = torch.from_numpy(np.asarray(clips.frames[i])).to(device)
-            if kind == "plain":
-                probs = plain_probs(model, frames).cpu()
-            else:
-                probs = fuse(augmented_probs(model, frames).cpu(), _steps(clips, i, (width // 4, height // 4)))
-            stored[i] = (probs * 255).round().to(torch.uint8).numpy()
+            stored[i] = _answers(model, clips, i, frames, kind).to(getattr(torch, np.dtype(dtype).name)).numpy()
         stored.flush()
         aside.replace(path)
         model.cpu()
     return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def _answers(model: SegmentationModel, clips: Clips, index: int, frames: Tensor, kind: str) -> Tensor:
+    """One clip's targets, on the CPU; probabilities as 0..255."""
+    if kind == "features":
+        return teacher_features(model, frames).cpu()
+    if kind == "plain":
+        return (plain_probs(model, frames).cpu() * 255).round()
+    width, height = clips.size
+    steps = _steps(clips, index, (width // 4, height // 4))
+    return (fuse(augmented_probs(model, frames).cpu(), steps) * 255).round()

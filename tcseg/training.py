@@ -13,6 +13,8 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,56 +26,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tcseg import losses, models
-from tcseg.augment import LABELLED_VIEW, UNLABELLED_VIEW, Clip, augment, sample_labelled, sample_pairs
-from tcseg.data import Clips, annotated_frame, labelled_subset
-from tcseg.flow import resize_flow
-
-TEACHERS = ("none", "plain", "trajectory")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a trained model, but the data and the code.
-
-    Attributes:
-        name: for people and tables.
-        arch: a key of `models.REGISTRY`.
-        steps, seed: length of the schedule; initial weights, data order and augmentation.
-        labelled_share: of the training snippets whose labels may be used; the others are unlabelled video.
-        batch: labelled frames a step.
-        pairs: pairs of consecutive frames a step, drawn from all snippets; used when there is a teacher or a temporal loss.
-        teacher: "none", "plain" or "trajectory" (see `targets`).
-        distillation, temperature: weight and temperature of the KL term.
-        temporal: weight of the temporal loss; 0 = off.
-        learning_rate, weight_decay: AdamW's.
-        balance: power of the class weights (0 = none).
-    """
-
-    name: str
-    arch: str
-    steps: int
-    seed: int = 0
-    labelled_share: float = 1.0
-    batch: int = 8
-    pairs: int = 3
-    teacher: str = "none"
-    distillation: float = 2.0
-    temperature: float = 1.0
-    temporal: float = 0.0
-    learning_rate: float = 4e-3
-    weight_decay: float = 0.02
-    balance: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.teacher not in TEACHERS:
-            raise ValueError(f"teacher is {self.teacher!r}; it must be one of {', '.join(TEACHERS)}")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; it must be at least 1")
-
-    @property
-    def needs_pairs(self) -> bool:
-        """Whether unlabelled pairs are part of the batch."""
-        return self.teacher != "none" or self.temporal > 0
+from tcseg.augment import LABELLED_VIEW, PAIR_VIEW, SYNTHETIC_VIEW, Clip, augment, sample_labelled, sample_pairs
+from tcseg.data import Clips, annotated_frame, labelled_subset, with_flow
+from tcseg.objective import Recipe, compute_losses
 
 
 def one_cycle(step: int, steps: int, peak: float, warmup: float = 0.15) -> float:
@@ -90,54 +45,39 @@ def _generator(seed: int, step: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 16 + stream) % 2**63)
 
 
-def _batch(recipe: Recipe, clips: Clips, chosen: list[int], targets: Tensor | None, step: int, rank: int) -> list[Clip]:
-    """The step's labelled clips and, if the recipe needs them, its pairs; augmented on the CPU."""
+@dataclass(frozen=True)
+class Lesson:
+    """What a step draws from: the clips, which of them have labels, and the teacher's targets (see `objective`)."""
+
+    clips: Clips
+    chosen: list[int]
+    targets: Tensor | None = None
+    features: Tensor | None = None
+
+
+def draw_batch(recipe: Recipe, lesson: Lesson, step: int, rank: int = 0) -> tuple[list[Clip], tuple[int, int]]:
+    """The step's labelled clips and, if the recipe needs them, its pairs, augmented on the CPU; and the lattice's offset."""
     draw, look = _generator(recipe.seed, step, 4 * rank), _generator(recipe.seed, step, 4 * rank + 1)
-    batch = [augment(sample_labelled(clips, chosen, recipe.batch, draw, targets), LABELLED_VIEW, look)]
+    clips = lesson.clips
+    batch = [augment(sample_labelled(clips, lesson.chosen, recipe.batch, draw), LABELLED_VIEW, look)]
+    row, column = torch.randint(0, recipe.label_stride, (2,), generator=draw).tolist()
     if recipe.needs_pairs:
         draw, look = _generator(recipe.seed, step, 4 * rank + 2), _generator(recipe.seed, step, 4 * rank + 3)
-        batch.append(augment(sample_pairs(clips, recipe.pairs, draw, targets), UNLABELLED_VIEW, look))
-    return batch
+        view = SYNTHETIC_VIEW if clips.flow is None else PAIR_VIEW
+        pairs = sample_pairs(clips, recipe.pairs, draw, lesson.targets, lesson.features)
+        batch.append(augment(pairs, view, look))
+    return batch, (row, column)
 
 
-def _distil(logits: Tensor, clip: Clip, recipe: Recipe, weights: Tensor) -> Tensor:
-    """KL to the stored targets of a clip; logits (B*T,K,h,w)."""
-    targets = clip.targets.flatten(0, 1).to(logits.device)
-    logits = torch.nn.functional.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
-    mask = torch.nn.functional.interpolate(clip.valid[:, None].float(), targets.shape[-2:], mode="area")[:, 0] > 0.99
-    mask = mask.repeat_interleave(clip.frames.shape[1], 0).to(logits.device)
-    return losses.kl_distillation(logits, targets, recipe.temperature, mask, weights)
-
-
-def _temporal(logits: Tensor, clip: Clip) -> Tensor:
-    """Temporal loss of pairs on the logits' grid; logits (B*2,K,h,w)."""
-    probs = logits.softmax(1).unflatten(0, (-1, 2))
-    height, width = logits.shape[-2:]
-    flow = resize_flow(clip.flow[:, 0].to(logits.device), (width, height))
-    visible = clip.visible[:, 0].float()[:, None].to(logits.device)
-    seen = torch.nn.functional.interpolate(visible, (height, width), mode="area")[:, 0] > 0.99
-    return losses.temporal_consistency(probs[:, 0], probs[:, 1], flow, seen)
-
-
-def compute_losses(
-    model: torch.nn.Module, batch: list[Clip], recipe: Recipe, weights: Tensor, device: torch.device
-) -> dict[str, Tensor]:
-    """One forward pass over all frames of the step, then each loss that the recipe asks for.
-
-    Returns:
-        "loss" (the weighted sum) and its unweighted parts: "ce", and "kd" and "temporal" where they are on.
-    """
-    frames = torch.cat([clip.frames.flatten(0, 1) for clip in batch]).to(device)
-    logits = model(frames).float()
-    labelled, *pairs = logits.split([clip.frames.shape[0] * clip.frames.shape[1] for clip in batch])
-    parts = {"ce": losses.cross_entropy(labelled, batch[0].labels.to(device), weights)}
-    if recipe.teacher != "none":
-        each = [_distil(z, clip, recipe, weights) for z, clip in zip((labelled, *pairs), batch, strict=True)]
-        parts["kd"] = torch.stack(each).mean()
-    if recipe.temporal > 0:
-        parts["temporal"] = _temporal(pairs[0], batch[1])
-    total = parts["ce"] + recipe.distillation * parts.get("kd", 0.0) + recipe.temporal * parts.get("temporal", 0.0)
-    return {"loss": total, **parts}
+def _batches(recipe: Recipe, lesson: Lesson, steps: range, rank: int) -> Iterator[tuple[list[Clip], tuple[int, int]]]:
+    """Each step's batch, drawn in a thread while the step before it is computed."""
+    with ThreadPoolExecutor(1) as thread:
+        ahead = thread.submit(draw_batch, recipe, lesson, steps.start, rank) if steps else None
+        for step in steps:
+            batch = ahead.result()
+            if step + 1 < steps.stop:
+                ahead = thread.submit(draw_batch, recipe, lesson, step + 1, rank)
+            yield batch
 
 
 def save_checkpoint(
@@ -166,6 +106,10 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
                 index, field = key.split(".", 1)
                 moments.setdefault(int(index), {})[field] = file.get_tensor(name)
     model.load_state_dict(weights)
+    for index, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+        for field, value in moments.get(index, {}).items():
+            if value.ndim:  # the fused AdamW needs moments to lie in memory as their parameter does, and does not check
+                moments[index][field] = torch.empty_like(parameter).copy_(value)
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(meta["step"]), float(meta["seconds"])
 
@@ -196,11 +140,26 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
+def untrained(recipe: Recipe, lesson: Lesson, initial: models.SegmentationModel | None) -> models.SegmentationModel:
+    """The network as it is before the first step: from scratch (or ImageNet), or with another one's weights."""
+    torch.manual_seed(recipe.seed)
+    model = models.build(recipe.arch, lesson.clips.label_set.num_classes)
+    if initial is not None:
+        new_head = initial.num_classes != model.num_classes
+        kept = {key: value for key, value in initial.state_dict().items() if not (new_head and key.startswith("head."))}
+        model.load_state_dict(kept, strict=not new_head)
+    if recipe.needs_features and recipe.method == "feature":
+        model.adapter = torch.nn.Conv2d(model.head.in_channels, lesson.features.shape[2], 1)
+    return model
+
+
 def train(
     recipe: Recipe,
     clips: Clips,
     folder: Path,
     targets: Tensor | None = None,
+    features: Tensor | None = None,
+    initial: models.SegmentationModel | None = None,
     checkpoint_seconds: float = 15.0,
     log_every: int = 20,
 ) -> tuple[models.SegmentationModel, dict[str, float]]:
@@ -211,69 +170,124 @@ def train(
         clips: the training split.
         folder: for `checkpoint.safetensors` and `log.jsonl`.
         targets: uint8 (N,T,K,h,w) teacher probabilities; required by recipes with a teacher.
+        features: float16 (N,T,C,h,w) teacher features; required by the methods "feature" and "pf".
+        initial: a network of the same architecture to start from; its head is left behind where the classes differ.
         checkpoint_seconds: how much work a kill may cost at most.
         log_every: steps between log lines.
 
     Returns:
-        The model in eval mode on the CPU, and its cost: train_seconds, steps, seconds_per_step.
+        The model in eval mode on the CPU, and its cost: train_seconds, steps, seconds_per_step, threads.
 
     Raises:
-        ValueError: the recipe needs targets and has none.
+        ValueError: the recipe needs targets or features and has none, or the clips have no such flow.
         FloatingPointError: the loss is not finite.
     """
-    if recipe.teacher != "none" and targets is None:
-        raise ValueError(
-            f"recipe {recipe.name!r} has teacher {recipe.teacher!r} but targets is None; make them with targets.make"
-        )
+    for name, needed, given in (
+        ("targets", recipe.teacher != "none", targets),
+        ("features", recipe.needs_features, features),
+    ):
+        if needed and given is None:
+            raise ValueError(
+                f"recipe {recipe.name!r} has teacher {recipe.teacher!r} and method {recipe.method!r} but {name} is None; make "
+                f"them with targets.make"
+            )
+    if recipe.needs_pairs:
+        clips = with_flow(clips, recipe.flow, recipe.gap)
+    lesson = Lesson(clips, labelled_subset(clips, recipe.labelled_share), targets, features)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
     accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
-    model = models.build(recipe.arch, clips.label_set.num_classes)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    model = untrained(recipe, lesson, initial)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     checkpoint = folder / "checkpoint.safetensors"
     start, seconds = load_checkpoint(checkpoint, model, optimizer) if checkpoint.exists() else (0, 0.0)
     model, optimizer = accelerator.prepare(model, optimizer)
-    chosen = labelled_subset(clips, recipe.labelled_share)
-    weights = losses.class_weights(
-        torch.from_numpy(clips.labels[chosen, annotated_frame(clips)]), clips.label_set.num_classes, recipe.balance
-    ).to(accelerator.device)
-
-    watched, steps, label = _watched(), range(start, recipe.steps), f"{recipe.name} seed {recipe.seed}"
     model.train()
-    began = saved = said = time.perf_counter()
+    progress = _Progress(recipe, start, seconds, log_every, checkpoint_seconds)
     with _Log(folder / "log.jsonl", start) as log:
-        for step in tqdm(steps, desc=label, initial=start, total=recipe.steps, disable=not watched):
-            for group in optimizer.param_groups:
-                group["lr"] = one_cycle(step, recipe.steps, recipe.learning_rate)
-            batch = _batch(recipe, clips, chosen, targets, step, accelerator.process_index)
-            parts = compute_losses(model, batch, recipe, weights, accelerator.device)
-            if not torch.isfinite(parts["loss"]):
-                raise FloatingPointError(
-                    f"{recipe.name}: loss is {parts['loss'].item()} at step {step}; lower learning_rate"
-                )
-            optimizer.zero_grad()
-            accelerator.backward(parts["loss"])
-            optimizer.step()
+        for step, parts in _steps(recipe, lesson, model, optimizer, accelerator, start):
             if not accelerator.is_main_process:
                 continue
-            now = time.perf_counter()
-            spent = seconds + now - began
-            if step % log_every == 0 or step == recipe.steps - 1:
-                row = {name: round(value.item(), 5) for name, value in parts.items()}
-                log.write({"step": step, **row, "lr": optimizer.param_groups[0]["lr"], "seconds": round(spent, 2)})
-            if not watched and now - said > 60:
-                print(f"{label}: step {step + 1}/{recipe.steps}, loss {parts['loss'].item():.3f}")
-                said = now
-            if now - saved > checkpoint_seconds:
-                save_checkpoint(checkpoint, accelerator.unwrap_model(model), optimizer.optimizer, step + 1, spent)
-                saved = now
-    seconds += time.perf_counter() - began
-    cost = {
-        "train_seconds": round(seconds, 2),
-        "steps": recipe.steps,
-        "seconds_per_step": round(seconds / recipe.steps, 4),
-    }
-    return accelerator.unwrap_model(model).cpu().eval(), cost
+            progress.tell(step, parts, optimizer.param_groups[0]["lr"], log)
+            if progress.due():
+                save_checkpoint(
+                    checkpoint, accelerator.unwrap_model(model), optimizer.optimizer, step + 1, progress.spent()
+                )
+    trained = accelerator.unwrap_model(model).cpu().eval()
+    trained.adapter = None
+    return trained, progress.cost()
+
+
+def _steps(
+    recipe: Recipe,
+    lesson: Lesson,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    start: int,
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Do the steps from `start` on; yields each step and its losses after the update."""
+    truth = torch.from_numpy(lesson.clips.labels[lesson.chosen, annotated_frame(lesson.clips)])
+    weights = losses.class_weights(truth, lesson.clips.label_set.num_classes, recipe.balance).to(accelerator.device)
+    steps = range(start, recipe.steps)
+    for step, (batch, offset) in zip(steps, _batches(recipe, lesson, steps, accelerator.process_index), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = one_cycle(step, recipe.steps, recipe.learning_rate)
+        parts = compute_losses(model, batch, recipe, weights, accelerator.device, offset)
+        if not torch.isfinite(parts["loss"]):
+            raise FloatingPointError(
+                f"{recipe.name}: loss is {parts['loss'].item()} at step {step}; lower learning_rate"
+            )
+        optimizer.zero_grad()
+        accelerator.backward(parts["loss"])
+        optimizer.step()
+        yield step, parts
+
+
+class _Progress:
+    """The clock of a training: what is logged and said when, and when a checkpoint is due."""
+
+    def __init__(self, recipe: Recipe, start: int, seconds: float, log_every: int, checkpoint_seconds: float) -> None:
+        self.recipe, self.seconds = recipe, seconds
+        self.log_every, self.checkpoint_seconds = log_every, checkpoint_seconds
+        self.label = f"{recipe.name} seed {recipe.seed}"
+        self.watched = _watched()
+        self.bar = tqdm(desc=self.label, initial=start, total=recipe.steps, disable=not self.watched)
+        self.began = self.saved = self.said = time.perf_counter()
+
+    def spent(self) -> float:
+        """Seconds of training so far, in all sittings."""
+        return self.seconds + time.perf_counter() - self.began
+
+    def tell(self, step: int, parts: dict[str, Tensor], rate: float, log: _Log) -> None:
+        """Log a step, move the bar, or where nobody sees it say a line a minute."""
+        self.bar.update()
+        if step % self.log_every == 0 or step == self.recipe.steps - 1:
+            row = {name: round(value.item(), 5) for name, value in parts.items()}
+            log.write({"step": step, **row, "lr": rate, "seconds": round(self.spent(), 2)})
+        if not self.watched and time.perf_counter() - self.said > 60:
+            print(f"{self.label}: step {step + 1}/{self.recipe.steps}, loss {parts['loss'].item():.3f}")
+            self.said = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether as much work is unsaved as a kill may cost."""
+        now = time.perf_counter()
+        if now - self.saved <= self.checkpoint_seconds:
+            return False
+        self.saved = now
+        return True
+
+    def cost(self) -> dict[str, float]:
+        """What the training took."""
+        self.bar.close()
+        spent, steps = self.spent(), self.recipe.steps
+        return {
+            "train_seconds": round(spent, 2),
+            "steps": steps,
+            "seconds_per_step": round(spent / steps, 4),
+            "threads": torch.get_num_threads(),
+        }
 
 
 def _watched() -> bool:

@@ -1,6 +1,7 @@
 """From a finished study to the committed results: what is copied, merged, refused, and when it is stale."""
 
 import json
+import shutil
 from dataclasses import asdict
 
 import pandas as pd
@@ -55,6 +56,18 @@ def test_publishes_tables_figures_and_named_runs(study, tmp_path):
     (study / "figures" / "effects.svg").unlink()  # what the study does not have any more goes
     publish.publish(study, "procity", "smoke", target=target)
     assert committed(target) == [name for name in files if name != "effects.svg"]
+
+
+def test_rows_of_other_sittings_stay_as_long_as_a_table_names_them(study, tmp_path):
+    target = tmp_path / "figures"
+    publish.publish(study, "procity", "smoke", target=target)
+    shutil.rmtree(study / "runs" / CONSISTENT)
+    publish.publish(study, "procity", "smoke", target=target)
+    assert f"runs/{CONSISTENT}.json" in committed(target), "ablation.csv still names it"
+    table = pd.read_csv(study / "tables" / "ablation.csv")
+    table[table["run_id"] != CONSISTENT].to_csv(study / "tables" / "ablation.csv", index=False)
+    publish.publish(study, "procity", "smoke", target=target)
+    assert f"runs/{CONSISTENT}.json" not in committed(target)
 
 
 def test_pictures_of_real_data_stay_out(study, tmp_path):

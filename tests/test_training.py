@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcseg import targets, training
+from tcseg import objective, targets, training
 from tcseg.data import Clips
 from tcseg.training import Recipe
 
@@ -115,27 +115,62 @@ def test_resume_after_kill(tmp_path):
 
 
 def test_paired_seeds_see_the_same_labelled_data():
-    clips = toy_clips()
-    chosen = list(range(len(clips)))
-    alone = training._batch(TOY, clips, chosen, None, 3, 0)
-    paired = training._batch(replace(TOY, temporal=1.0), clips, chosen, None, 3, 0)
-    other = training._batch(replace(TOY, seed=1), clips, chosen, None, 3, 0)
-    assert len(alone) == 1 and len(paired) == 2
+    lesson = training.Lesson(toy_clips(), list(range(6)))
+    alone, offset = training.draw_batch(TOY, lesson, 3)
+    paired, same_offset = training.draw_batch(replace(TOY, temporal=1.0), lesson, 3)
+    other, _ = training.draw_batch(replace(TOY, seed=1), lesson, 3)
+    assert len(alone) == 1 and len(paired) == 2 and offset == same_offset
     torch.testing.assert_close(alone[0].frames, paired[0].frames)
     assert not torch.equal(alone[0].frames, other[0].frames)
 
 
-def test_every_recipe_takes_a_step(tmp_path):
-    clips = toy_clips()
-    shape = (len(clips), 3, 19, 8, 16)
-    soft = torch.randint(0, 255, shape, dtype=torch.uint8)
-    for teacher in training.TEACHERS:
-        for temporal in (0.0, 1.0):
-            recipe = replace(TOY, steps=1, teacher=teacher, temporal=temporal)
-            folder = tmp_path / f"{teacher}{temporal}"
-            training.train(recipe, clips, folder, soft if teacher != "none" else None, log_every=1)
-            expected = {"ce"} | ({"kd"} if teacher != "none" else set()) | ({"temporal"} if temporal else set())
-            assert expected == set(rows(folder)[0]) - {"step", "loss", "lr", "seconds"}
+def test_batches_drawn_ahead_are_those_of_their_steps():
+    lesson, recipe = training.Lesson(toy_clips(), [0, 2, 4]), replace(TOY, temporal=1.0)
+    for step, (batch, offset) in zip(range(2, 5), training._batches(recipe, lesson, range(2, 5), 0), strict=True):
+        again, again_offset = training.draw_batch(recipe, lesson, step)
+        assert offset == again_offset
+        for one, two in zip(batch, again, strict=True):
+            assert torch.equal(one.frames, two.frames)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"temporal": 1.0},
+        {"teacher": "plain"},
+        {"teacher": "trajectory", "temporal": 1.0},
+        *({"teacher": "plain", "method": method} for method in objective.METHODS),
+        *({"temporal": 1.0, "form": form} for form in objective.FORMS),
+        *({"temporal": 1.0, "flow": source} for source in ("exact", "dis", "farneback", "zero", "synthetic")),
+        {"temporal": 1.0, "form": "l2", "balanced": True, "stop": "b", "mask": "photometric", "gap": 2},
+    ],
+    ids=lambda change: " ".join(map(str, change.values())) or "plain",
+)
+def test_every_recipe_takes_a_step(change, tmp_path):
+    recipe = replace(TOY, steps=2, **change)
+    generator = torch.Generator().manual_seed(0)
+    soft = torch.randint(0, 255, (6, 3, 19, 8, 16), dtype=torch.uint8, generator=generator)
+    features = torch.randn(6, 3, 128, 4, 8, generator=generator).half()
+    model, cost = training.train(recipe, toy_clips(), tmp_path, soft, features, log_every=1)
+    expected = {"ce"} | ({"kd"} if recipe.teacher != "none" else set()) | ({"temporal"} if recipe.temporal else set())
+    assert expected == set(rows(tmp_path)[0]) - {"step", "loss", "lr", "seconds"}
+    assert model.adapter is None and not any(key.startswith("adapter") for key in model.state_dict())
+    assert cost["steps"] == 2 and cost["threads"] >= 1
+
+
+def test_training_goes_on_from_another_network(tmp_path):
+    from tcseg import models
+
+    torch.manual_seed(7)
+    first = models.build("student", 19)
+    recipe = replace(TOY, steps=1, learning_rate=1e-9, weight_decay=0.0)
+    same, _ = training.train(recipe, toy_clips(), tmp_path / "same", initial=first)
+    torch.testing.assert_close(same.head.weight, first.head.weight, atol=1e-6, rtol=0)
+    other = models.build("student", 11)
+    kept, _ = training.train(recipe, toy_clips(), tmp_path / "other", initial=other)
+    torch.testing.assert_close(kept.encoder.conv_stem.weight, other.encoder.conv_stem.weight, atol=1e-6, rtol=0)
+    assert kept.head.weight.shape[0] == 19
 
 
 def test_bad_recipes_are_refused(tmp_path):
@@ -143,8 +178,15 @@ def test_bad_recipes_are_refused(tmp_path):
         replace(TOY, teacher="big")
     with pytest.raises(ValueError, match="steps is 0"):
         replace(TOY, steps=0)
+    with pytest.raises(ValueError, match="form is 'l3'; it must be one of l2, "):
+        replace(TOY, form="l3")
     with pytest.raises(ValueError, match="targets is None"):
         training.train(replace(TOY, teacher="plain"), toy_clips(), tmp_path)
+    soft = torch.zeros(6, 3, 19, 8, 16, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="method 'pf' but features is None"):
+        training.train(replace(TOY, teacher="plain", method="pf"), toy_clips(), tmp_path, soft)
+    with pytest.raises(ValueError, match="gap is 3; clips of 3 frames have pairs with gaps of 1 to 2"):
+        training.train(replace(TOY, temporal=1.0, gap=3), toy_clips(), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -182,5 +224,7 @@ def test_targets_are_probabilities_and_are_made_once(tmp_path):
         assert (made.float().sum(2) - 255).abs().max() <= 19
         stamp = path.stat().st_mtime_ns
         assert torch.equal(targets.make(model, clips, kind, path), made) and path.stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match="'big'; it must be plain or trajectory"):
+    features = targets.make(model, clips, "features", tmp_path / "features.npy")
+    assert features.shape == (2, 3, 48, 4, 8) and features.dtype == torch.float16 and features.float().std() > 0
+    with pytest.raises(ValueError, match="'big'; it must be one of plain, trajectory, features"):
         targets.make(model, clips, "big", tmp_path / "x.npy")

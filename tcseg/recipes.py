@@ -1,0 +1,136 @@
+"""What is trained: three profiles, the six recipes of the ablation, and the variations of its sweeps.
+
+The primary comparison, `consistent` against `student`, was named before any run; so were the sweeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tcseg.objective import Recipe
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How large a study is.
+
+    Attributes:
+        size, camvid_size: (W,H) of frames in training and evaluation.
+        train_snippets, val_snippets, test_snippets: of procity; at most so many of a real data set (None = all).
+        neighbours: training snippets hold the annotated frame and so many on each side.
+        labelled_share: of procity's training snippets whose labels are used (real data sets: all).
+        teacher_steps, student_steps, batch, pairs: see `training.Recipe`.
+        primary_seeds, seeds: paired seeds of `student` and `consistent`, and of the other recipes.
+        bench_sizes, bench_frames: latency measurements.
+    """
+
+    name: str
+    size: tuple[int, int]
+    camvid_size: tuple[int, int]
+    train_snippets: int | None
+    val_snippets: int | None
+    test_snippets: int
+    neighbours: int
+    labelled_share: float
+    teacher_steps: int
+    student_steps: int
+    batch: int
+    pairs: int
+    primary_seeds: int
+    seeds: int
+    bench_sizes: tuple[tuple[int, int], ...]
+    bench_frames: int
+
+
+PROFILES = {
+    "smoke": Profile("smoke", (128, 64), (128, 96), 8, 3, 0, 1, 0.5, 8, 8, 4, 2, 2, 1, ((256, 128),), 30),
+    "laptop": Profile(
+        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 600, 2000, 6, 3, 5, 2, ((512, 256), (1024, 512)), 100
+    ),
+    "full": Profile(
+        "full", (1024, 512), (480, 352), None, 108, 30, 2, 1.0, 40_000, 40_000, 16, 8, 5, 5,
+        ((512, 256), (1024, 512), (2048, 1024)), 500,
+    ),
+}  # fmt: skip
+FULL_PROCITY_SNIPPETS = 1000  # procity is as large as one asks; Cityscapes' own count is 2975
+
+TEMPORAL = 2.0  # weight of the temporal loss
+_STUDENT = Recipe("student", "student", steps=1)
+RECIPES: dict[str, Recipe] = {
+    "student": _STUDENT,
+    "student+tl": replace(_STUDENT, name="student+tl", temporal=TEMPORAL),
+    "kd": replace(_STUDENT, name="kd", teacher="plain"),
+    "kd+tl": replace(_STUDENT, name="kd+tl", teacher="plain", temporal=TEMPORAL),
+    "trajectory": replace(_STUDENT, name="trajectory", teacher="trajectory"),
+    "consistent": replace(_STUDENT, name="consistent", teacher="trajectory", temporal=TEMPORAL),
+}
+"""teacher {none, plain, trajectory} x temporal loss {off, on}; `consistent_vs_student` is the primary comparison."""
+TEACHER = Recipe("teacher", "teacher", steps=1, learning_rate=1.5e-3, pairs=0)
+PRIMARY = ("student", "consistent")
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A recipe of a sweep: one of the six with something changed.
+
+    Attributes:
+        sweep: the question it belongs to; the name of its table.
+        base: "teacher", or a key of `RECIPES`.
+        change: fields of the recipe -> their values here.
+        longer: how many times the profile's steps.
+    """
+
+    sweep: str
+    base: str
+    change: Mapping[str, object] = field(default_factory=dict)
+    longer: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The base and what is changed, such as "consistent,temporal=1"."""
+        words = [
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.change.items()
+        ]
+        return ",".join([self.base, *words, *([f"steps={self.longer:g}x"] if self.longer != 1 else [])])
+
+
+def _sweeps() -> list[Variation]:
+    """Every variation, question by question. What equals a recipe of the ablation is not repeated."""
+    weights = [Variation("pareto", "consistent", {"temporal": value}) for value in (0.5, 1.0, 4.0, 8.0)]
+    forms = [
+        Variation("temporal_forms", "student+tl", {"form": form, "temporal": weight, **more})
+        for form, weight, more in (
+            ("l2", 8.0, {}),
+            ("l2", 8.0, {"balanced": True}),
+            ("l2", 8.0, {"stop": "b"}),
+            ("l2", 8.0, {"mask": "photometric"}),
+            ("js", 8.0, {}),
+            ("kl", 4.0, {}),
+            ("etc", 0.1, {}),
+            ("soft_tc", TEMPORAL, {"gap": 2}),
+        )
+    ]
+    flows = [
+        Variation("flow_sources", "student+tl", {"flow": source})
+        for source in ("dis", "farneback", "zero", "synthetic")
+    ]
+    methods = [
+        Variation("distillation", "kd", {"method": method, "distillation": weight})
+        for method, weight in (("kl_unbalanced", 2.0), ("cwd", 3.0), ("dist", 1.0), ("feature", 1.0), ("pf", 2.0))
+    ]
+    budgets = [
+        Variation("label_budget", base, {"labelled_share": share})
+        for share in (1 / 16, 1 / 8, 1 / 2, 1.0)
+        for base in ("teacher", "student", "kd", "consistent")
+    ]
+    lengths = [
+        Variation("schedule", base, longer=times)
+        for times in (0.5, 2.0, 4.0, 8.0)
+        for base in ("student", "consistent")
+    ]
+    return [*weights, *forms, *flows, *methods, *budgets, *lengths]
+
+
+VARIATIONS: dict[str, Variation] = {variation.name: variation for variation in _sweeps()}
+"""Name -> variation, in the order in which they are run."""

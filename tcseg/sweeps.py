@@ -1,0 +1,175 @@
+"""Many runs: the ablation's six recipes, and its sweeps over many sittings. A finished run is a row; a stopped one goes on.
+
+On a CPU, runs are trained side by side, one a core: a small network on small frames leaves a second thread half idle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import torch
+
+from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS
+from tcseg.runs import Run
+from tcseg.study import Study, open_study
+
+SWEEPS = ("primary", *dict.fromkeys(variation.sweep for variation in VARIATIONS.values()))
+"""The questions, in the order in which they are answered; "primary" is the six recipes at all seeds."""
+PRIMARY_SEEDS, SEEDS = 5, 3
+IDENTITY = ["dataset", "profile", "recipe", "base", "seed"]
+MEASURED = ["miou", "tc", "tc_ceiling", "flicker", "harmful_flicker", "train_seconds", "threads", "run_id"]
+MEMORY_OF_A_RUN = 2 << 30  # bytes: a process with torch and the laptop profile's clips takes 1.7 GB
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to be made."""
+
+    name: str
+    seed: int
+
+
+def plan(sweeps: Sequence[str] | None = None) -> list[Task]:
+    """The runs of some sweeps (default: all), first seeds first, so that a stopped sweep has something to say on every question.
+
+    Raises:
+        ValueError: an unknown sweep; the message lists the known ones.
+    """
+    chosen = tuple(sweeps or SWEEPS)
+    for sweep in chosen:
+        if sweep not in SWEEPS:
+            raise ValueError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
+    names = [v.name for v in VARIATIONS.values() if v.sweep in chosen and v.base != "teacher"]
+    primary = [*PRIMARY, *(name for name in RECIPES if name not in PRIMARY)] if "primary" in chosen else []
+    whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in names]
+    most = max(PRIMARY_SEEDS, SEEDS)
+    return [Task(name, seed) for seed in range(most) for name, seeds in whole if seed < seeds]
+
+
+def pending(study: Study, tasks: Sequence[Task]) -> list[Task]:
+    """Those that are neither in the study's store nor among the committed rows."""
+    done = {Task(name, run.seed) for name in {task.name for task in tasks} for run in study.found(name)}
+    return [task for task in tasks if task not in done]
+
+
+def table(study: Study, sweep: str) -> pd.DataFrame:
+    """One row a finished run of a sweep: its variations, and the recipes that they vary as they are.
+
+    Returns:
+        `IDENTITY`, what is varied (a column a field of the recipe, and `steps`), `MEASURED`. TC is with exact flow where there is
+        one, else with DIS.
+    """
+    chosen = [variation for variation in VARIATIONS.values() if variation.sweep == sweep]
+    bases = dict.fromkeys(variation.base for variation in chosen)
+    varied = dict.fromkeys(["steps", *(field for variation in chosen for field in variation.change)])
+    names = [*bases, *(variation.name for variation in chosen)]
+    bases_of = {name: VARIATIONS[name].base if name in VARIATIONS else name for name in names}
+    rows = [_row(run, bases_of[name], varied) for name in names for run in study.found(name)]
+    return pd.DataFrame(rows, columns=[*IDENTITY, *varied, *MEASURED])
+
+
+def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
+    record, metrics, cost = run.record, run.metrics, run.record["cost"]
+    flow = "exact" if metrics["tc"].get("exact") is not None else "dis"
+    return {
+        **{key: record[key] for key in ("dataset", "profile")},
+        "recipe": run.name,
+        "base": base,
+        **{name: record["recipe"][name] for name in varied},
+        "seed": run.seed,
+        "miou": metrics["miou"],
+        "tc": metrics["tc"].get(flow),
+        "tc_ceiling": metrics["tc_ceiling"].get(flow),
+        **{key: metrics[key] for key in ("flicker", "harmful_flicker")},
+        "train_seconds": cost["train_seconds"],
+        "threads": cost.get("threads"),
+        "run_id": run.id,
+    }
+
+
+def prepare(study: Study, tasks: Sequence[Task]) -> None:
+    """Make what several runs share: clips, teachers and their targets. Done once, before the runs part."""
+    study.clips("val")
+    kinds = {}
+    for recipe in (study.recipe(task.name, task.seed) for task in tasks):
+        if recipe.teacher != "none":
+            kinds |= dict.fromkeys([(recipe.teacher, recipe.labelled_share)])
+        if recipe.needs_features:
+            kinds |= dict.fromkeys([("features", recipe.labelled_share)])
+    for kind, share in kinds:
+        study.targets(kind, share)
+
+
+def all_runs(study: Study, workers: int | None = None) -> list[Run]:
+    """Every (recipe, seed) of the study's profile, recipe by recipe; trains what is missing, side by side."""
+    tasks = [Task(name, seed) for name in RECIPES for seed in study.seeds(name)]
+    made = {}
+    if study.runs == "train":
+        missing = [task for task in tasks if not study.is_made(task.name, task.seed)]
+        made = {Task(run.name, run.seed): run for run in side_by_side(study, missing, workers)}
+    runs = [made.get(task) or study.run(task.name, task.seed) for task in tasks]
+    for run in runs:
+        study.count(run, run.trained_now)
+    return runs
+
+
+def run_sweeps(
+    study: Study, sweeps: Sequence[str] | None = None, workers: int | None = None, limit: int | None = None
+) -> int:
+    """Make the runs that are neither in the study's store nor committed.
+
+    Args:
+        study: whose runs.
+        sweeps: which (default: all of `SWEEPS`).
+        workers: as in `side_by_side`.
+        limit: at most so many runs in this sitting.
+
+    Returns:
+        How many runs were made.
+    """
+    missing = pending(study, plan(sweeps))[:limit]
+    for count, run in enumerate(side_by_side(study, missing, workers), 1):
+        print(f"{count}/{len(missing)} {run}", flush=True)
+    return len(missing)
+
+
+def _workers() -> int:
+    """Runs that fit side by side: one a core as long as memory lasts; one where there is a GPU."""
+    if torch.cuda.is_available():
+        return 1
+    fit = psutil.virtual_memory().available // MEMORY_OF_A_RUN
+    return max(1, min(os.cpu_count() or 1, fit))
+
+
+def side_by_side(study: Study, tasks: Sequence[Task], workers: int | None = None) -> Iterator[Run]:
+    """Make runs in processes of their own, and yield each as it is finished. Called again, stopped ones go on from checkpoints.
+
+    Args:
+        study: whose runs; what they share (clips, teachers, targets) is made before they part.
+        tasks: which.
+        workers: runs at a time; default as many as cores and memory allow, one where there is a GPU.
+    """
+    workers = min(workers or _workers(), len(tasks))
+    if workers < 2:
+        yield from (study.run(task.name, task.seed) for task in tasks)
+        return
+    prepare(study, tasks)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        futures = [pool.submit(_make, study.dataset, study.profile, study.folder, task) for task in tasks]
+        try:
+            yield from (done.result() for done in as_completed(futures))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _make(dataset: str, profile: str, folder: Path, task: Task) -> Run:
+    return open_study(dataset, profile, folder=folder).run(task.name, task.seed)

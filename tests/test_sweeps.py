@@ -1,0 +1,53 @@
+"""Sweeps: what is planned, what is missing, and that runs side by side are the runs one by one."""
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from tcseg import sweeps
+from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS
+from tcseg.study import open_study
+from tcseg.sweeps import Task
+
+
+def test_first_seeds_come_first_and_nothing_twice():
+    tasks = sweeps.plan()
+    assert len(set(tasks)) == len(tasks)
+    assert [task.seed for task in tasks] == sorted(task.seed for task in tasks)
+    assert [task.name for task in tasks[:2]] == list(PRIMARY)
+    assert {task.name for task in sweeps.plan(["pareto"])} == {n for n, v in VARIATIONS.items() if v.sweep == "pareto"}
+    with pytest.raises(ValueError, match="sweep is 'parrot'; it must be one of primary, pareto"):
+        sweeps.plan(["parrot"])
+
+
+def test_a_variation_changes_what_its_name_says_and_nothing_else(tmp_path):
+    study = open_study("procity", "smoke", folder=tmp_path)
+    names = {field.name for field in fields(study.recipe("student"))} - {"name"}
+    for variation in VARIATIONS.values():
+        here, base = study.recipe(variation.name), study.recipe(variation.base)
+        changed = {name for name in names if getattr(here, name) != getattr(base, name)}
+        wanted = {name for name, value in variation.change.items() if value != getattr(base, name)}
+        assert changed == wanted | ({"steps"} if variation.longer != 1 else set()), variation.name
+        assert here.name == variation.name and not set(variation.name) & set(" /:*?")
+
+
+def test_no_variation_repeats_a_recipe_of_the_ablation(tmp_path):
+    study = open_study("procity", "laptop", folder=tmp_path)
+    known = [{**vars(study.recipe(name)), "name": ""} for name in ("teacher", *RECIPES)]
+    for name in VARIATIONS:
+        assert {**vars(study.recipe(name)), "name": ""} not in known, name
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_are_found_again(tmp_path):
+    study = open_study("procity", "smoke", folder=tmp_path)
+    tasks = sweeps.plan(["pareto"])
+    made = sweeps.run_sweeps(study, ["pareto"], workers=2, limit=3)
+    assert made == 3 and all(study.is_made(task.name, task.seed) for task in tasks[:3])
+    assert sweeps.pending(study, tasks) == tasks[3:]
+    record = study.found(tasks[0].name)[0].record
+    assert record["cost"]["threads"] == 1 and record["recipe"]["temporal"] == 0.5
+    path = tmp_path / "runs" / record["run_id"] / "record.json"
+    path.write_text(json.dumps({**record, "recipe": {**record["recipe"], "temporal": 0.25}}))
+    assert sweeps.pending(study, [Task(*t) for t in [(tasks[0].name, 0)]]), "another recipe's row does not count"
