@@ -172,16 +172,16 @@ def provenance(folder: Path) -> str:
 # ------------------------------------------------------------------------------------------------ README
 
 METRIC_NAMES = {
-    "miou": "mIoU",
-    "tc_exact": "TC, exact flow",
-    "tc_dis": "TC, DIS flow",
-    "flicker": "flicker",
-    "harmful_flicker": "harmful flicker",
+    "miou": "mIoU, points",
+    "tc": "TC, points",
+    "tc_gap_closed": "TC, % of the way to the ceiling",
+    "flicker_relative": "flicker, %",
+    "harmful_flicker_relative": "harmful flicker, %",
 }
 
 
 def effects_table(table: pd.DataFrame) -> str:
-    """The primary comparison as a Markdown table: differences in percentage points, with both intervals.
+    """The primary comparison as a Markdown table: differences with their intervals, corrected p, and what could be seen at all.
 
     Args:
         table: effects.csv, rows of one data set and profile.
@@ -189,18 +189,22 @@ def effects_table(table: pd.DataFrame) -> str:
     Returns:
         Markdown; empty where the comparison is not in the table.
     """
-    rows = table[table["comparison"] == "consistent_vs_student"] if "comparison" in table else table
+    if "p_holm" not in table:
+        return ""
+    rows = table[(table["comparison"] == "consistent_vs_student") & table["metric"].isin(METRIC_NAMES)]
     lines = []
     for row in rows.itertuples():
-        clips = _interval(row.difference, row.ci_low, row.ci_high)
+        both = _interval(row.difference, row.ci_low, row.ci_high)
         seeds = _interval(row.seed_difference, row.seed_low, row.seed_high)
-        lines.append(f"| {METRIC_NAMES.get(row.metric, row.metric)} | {clips} | {seeds} ({row.seeds} seeds) |")
-    head = ["| consistent − student, points | over clips, 95 % | over seeds, 95 % |", "|---|--:|--:|"]
-    return "\n".join([*head, *lines]) if lines else ""
+        p = "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "< 0.001"
+        smallest = "–" if pd.isna(row.mdd) else f"{100 * row.mdd:.1f}"
+        lines.append(f"| {METRIC_NAMES[row.metric]} | {both} | {seeds} ({row.seeds} seeds) | {p} | {smallest} |")
+    head = ["| consistent − student | over seeds and clips, 95 % | over seeds, 95 % | p (Holm) | detectable |"]
+    return "\n".join([*head, "|---|--:|--:|--:|--:|", *lines]) if lines else ""
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    """Percentage points with sign and interval; a dash where nothing was measured."""
+    """Percent with sign and interval; a dash where nothing was measured."""
     if pd.isna(value):
         return "–"
     spread = "" if pd.isna(low) else f" ({100 * low:+.1f} to {100 * high:+.1f})"

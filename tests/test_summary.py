@@ -95,18 +95,17 @@ def test_provenance_of_reference_pages_is_the_reference_run(study, monkeypatch):
         assert f"| {row} |" in text
 
 
-def test_effects_are_in_points_with_their_intervals():
-    row = {
-        "comparison": "consistent_vs_student",
-        "metric": "flicker",
-        "difference": -0.0123,
-        "ci_low": -0.02,
-        "ci_high": 0.001,
-    }
-    row |= {"seeds": 3, "seed_difference": -0.012, "seed_low": None, "seed_high": None}
-    table = pd.DataFrame([row, row | {"comparison": "kd_vs_student"}])
-    assert summary.effects_table(table).splitlines()[2:] == ["| flicker | −1.2 (−2.0 to +0.1) | −1.2 (3 seeds) |"]
-    assert summary.effects_table(table.iloc[1:]) == ""
+def test_effects_have_intervals_p_and_what_is_detectable():
+    row = {"comparison": "consistent_vs_student", "metric": "flicker_relative", "difference": -0.123}
+    row |= {"ci_low": -0.2, "ci_high": 0.01, "seeds": 3, "p_holm": 0.0004, "mdd": 0.055}
+    row |= {"seed_difference": -0.12, "seed_low": None, "seed_high": None}
+    lone = row | {"metric": "miou", "ci_low": None, "ci_high": None, "p_holm": None, "mdd": None}
+    table = pd.DataFrame([row, lone, row | {"metric": "tc_dis"}, row | {"comparison": "kd_vs_student"}])
+    assert summary.effects_table(table).splitlines()[2:] == [
+        "| flicker, % | −12.3 (−20.0 to +1.0) | −12.0 (3 seeds) | < 0.001 | 5.5 |",
+        "| mIoU, points | −12.3 | −12.0 (3 seeds) | – | – |",
+    ]
+    assert summary.effects_table(table.iloc[3:]) == "" == summary.effects_table(pd.DataFrame())
 
 
 def test_costs_are_of_the_cold_study(study):

@@ -1,0 +1,151 @@
+"""The ablation's comparisons: which recipe changes what by how much, how sure that is, and what was too small to be seen.
+
+One row a comparison and metric. Differences and intervals are in shares (0.01 = one point); `flicker_relative` and
+`harmful_flicker_relative` are shares of the base's own flicker, `tc_gap_closed` of the way from the base's TC to the ceiling.
+How: `crossed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+
+from tcseg import crossed, stats
+from tcseg.data import CAMVID_BLOCK
+from tcseg.recipes import PRIMARY
+
+PAIRS: tuple[tuple[str, str], ...] = (
+    PRIMARY[::-1],
+    ("student+tl", "student"),
+    ("kd", "student"),
+    ("kd+tl", "kd"),
+    ("trajectory", "kd"),
+    ("consistent", "trajectory"),
+)
+"""Comparisons of the ablation, (recipe, base): the primary one first, then one step at a time."""
+
+
+class Measured(Protocol):
+    """What a comparison needs of a run."""
+
+    name: str
+    seed: int
+    record: dict
+
+
+class Row(NamedTuple):
+    """A metric of the table: its counts in a record's `per_clip`, and how two models' values become an effect."""
+
+    metric: str
+    counts: str
+    contrast: crossed.Contrast
+
+
+def comparison_name(pair: tuple[str, str]) -> str:
+    """("consistent", "student") -> "consistent_vs_student"."""
+    return "_vs_".join(pair)
+
+
+def block_of(per_clip: Mapping) -> int:
+    """Rows that make a block of 17 frames where all rows are of one clip, named `<clip>+<frame>`; 1 where rows are clips."""
+    clips, frames = zip(*(name.rpartition("+")[::2] for name in per_clip["names"]), strict=True)
+    if len(set(clips)) > 1 or not clips[0] or len(frames) < 2:
+        return 1
+    return max(1, CAMVID_BLOCK // (int(frames[1]) - int(frames[0])))
+
+
+def score_interval(runs: Sequence[Measured], counts: str) -> stats.Interval:
+    """One recipe's score over its seeds, and its interval over clips: the seeds' counts are added.
+
+    Args:
+        runs: of one recipe.
+        counts: a metric of their records' `per_clip`, as "miou" or "tc_exact".
+    """
+    per_seed = [run.record["per_clip"][counts] for run in runs]
+    added = {key: np.sum([one[key] for one in per_seed], axis=0) for key in per_seed[0]}
+    return stats.bootstrap_interval(stats.in_blocks(added, block_of(runs[0].record["per_clip"])))
+
+
+def metrics_of(record: dict) -> list[Row]:
+    """The metrics that a record has counts for; `tc` is with exact flow where there is one, else with DIS."""
+    known = record["per_clip"]
+    best = next((flow for flow in ("exact", "dis") if f"tc_{flow}" in known), "")
+    top = record["metrics"].get("tc_ceiling", {}).get(best)
+    rows = [
+        Row("miou", "miou", crossed.difference),
+        Row("tc", f"tc_{best}", crossed.difference),
+        Row("tc_dis", "tc_dis", crossed.difference),
+        Row("flicker", "flicker", crossed.difference),
+        Row("harmful_flicker", "harmful_flicker", crossed.difference),
+        Row("flicker_relative", "flicker", crossed.relative),
+        Row("harmful_flicker_relative", "harmful_flicker", crossed.relative),
+    ]
+    if top is not None:
+        rows.append(Row("tc_gap_closed", f"tc_{best}", crossed.gap_closed(top)))
+    return [row for row in rows if row.counts in known]
+
+
+def effects(runs: Sequence[Measured], pairs: Sequence[tuple[str, str]] = PAIRS) -> pd.DataFrame:
+    """Compare recipes of one study.
+
+    Holm's family is every comparison and every quantity of the table. A ratio tests the same hypothesis as its difference, "nothing
+    changes": both carry the difference's p, and count once.
+
+    Args:
+        runs: of one data set and profile, any recipes and seeds; seeds that both recipes of a pair have are compared.
+        pairs: (recipe, base); those without a common seed are left out.
+
+    Returns:
+        dataset, profile, comparison, metric, difference, ci_low, ci_high (over seeds and clips), seeds, clips, p_holm, p,
+        seed_difference, seed_low, seed_high (over seeds alone), mdd (minimal detectable difference; power 0.8, level 0.05).
+    """
+    by_name: dict[str, dict[int, dict]] = {}
+    for run in runs:
+        by_name.setdefault(run.name, {})[run.seed] = run.record
+    rows = []
+    for first, base in pairs:
+        seeds = sorted(set(by_name.get(first, {})) & set(by_name.get(base, {})))
+        if seeds:
+            records = [(by_name[base][seed], by_name[first][seed]) for seed in seeds]
+            rows += [_row(comparison_name((first, base)), metric, records) for metric in metrics_of(records[0][0])]
+    table = pd.DataFrame(rows)
+    return _adjusted(table).drop(columns="counts") if len(table) else table
+
+
+def _row(comparison: str, metric: Row, records: Sequence[tuple[dict, dict]]) -> dict:
+    base, other = ([record["per_clip"][metric.counts] for record in side] for side in zip(*records, strict=True))
+    first = records[0][0]
+    block = block_of(first["per_clip"])
+    found = crossed.effect(base, other, metric.contrast, block)
+    return {
+        "dataset": first["dataset"],
+        "profile": first["profile"],
+        "comparison": comparison,
+        "metric": metric.metric,
+        "difference": found.value,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "seeds": len(records),
+        "clips": stats.clips_in(stats.in_blocks(base[0], block)),
+        "p": found.p,
+        "seed_difference": found.seeds.value,
+        "seed_low": found.seeds.low,
+        "seed_high": found.seeds.high,
+        "mdd": found.mdd,
+        "counts": metric.counts,
+    }
+
+
+def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
+    """Add p_holm beside p: of the first row of each comparison and quantity, for all rows of it."""
+    hypotheses = table.groupby(["comparison", "counts"], sort=False)["p"].transform("first")
+    once = ~table.duplicated(["comparison", "counts"])
+    adjusted = pd.Series(np.nan, table.index)
+    adjusted[once] = stats.holm(hypotheses[once])
+    table["p"] = hypotheses
+    holm = adjusted.groupby([table["comparison"], table["counts"]], sort=False).transform("first")
+    table.insert(table.columns.get_loc("p"), "p_holm", holm)
+    return table

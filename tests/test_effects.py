@@ -1,0 +1,140 @@
+"""The ablation's comparisons: paired by seed and clip, every ratio on its own sums, one family for Holm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tcseg import crossed, effects, stats
+from tcseg.measurements.coverage import World
+
+COLUMNS = """dataset profile comparison metric difference ci_low ci_high seeds clips p_holm p seed_difference seed_low seed_high
+    mdd""".split()
+
+
+@dataclass
+class Made:
+    """A run without a network."""
+
+    name: str
+    seed: int
+    record: dict
+
+
+def records(seeds=3, clips=24, flows=("exact", "dis"), flicker=True):
+    """Runs of `student` and `consistent`, with counts as `World` makes them."""
+    rng = np.random.default_rng(0)
+    overlaps = [World("miou", 0.05).split(rng, seeds, clips) for _ in range(3)]
+    shares = World("flicker", 0.05).split(rng, seeds, clips)
+    runs = []
+    for model, name in enumerate(("student", "consistent")):
+        for seed in range(seeds):
+            counts = {"miou": overlaps[0][model][seed]}
+            counts |= {f"tc_{flow}": overlaps[1 + i][model][seed] for i, flow in enumerate(flows)}
+            if flicker:
+                counts |= dict.fromkeys(("flicker", "harmful_flicker"), shares[model][seed])
+            per_clip = {"names": [f"clip{i}" for i in range(clips)], **counts}
+            metrics = {"tc_ceiling": dict.fromkeys(flows, 0.95 if flicker else None)}
+            record = {"dataset": "procity", "profile": "laptop", "per_clip": per_clip, "metrics": metrics}
+            runs.append(Made(name, seed, record))
+    return runs
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return effects.effects(records())
+
+
+def row(table: pd.DataFrame, metric: str) -> pd.Series:
+    return table.set_index("metric").loc[metric]
+
+
+def test_columns_and_metrics(table):
+    assert table.columns.tolist() == COLUMNS
+    assert table["metric"].tolist() == [
+        "miou", "tc", "tc_dis", "flicker", "harmful_flicker", "flicker_relative", "harmful_flicker_relative", "tc_gap_closed",
+    ]  # fmt: skip
+    assert set(table["comparison"]) == {"consistent_vs_student"} and set(table["seeds"]) == {3}
+    assert set(table["clips"]) == {24} and table.notna().all(axis=None)
+    assert ((table["ci_low"] < table["difference"]) & (table["difference"] < table["ci_high"])).all()
+    assert table["seed_difference"].tolist() == pytest.approx(table["difference"].tolist())
+
+
+def test_ratios_are_ratios_of_the_same_runs(table):
+    runs = records()
+    flicker = {
+        name: [float(np.sum(r.record["per_clip"]["flicker"]["count"]) / np.sum(r.record["per_clip"]["flicker"]["total"]))
+               for r in runs if r.name == name]
+        for name in ("student", "consistent")
+    }  # fmt: skip
+    expected = np.mean([b / a - 1 for a, b in zip(flicker["student"], flicker["consistent"], strict=True)])
+    assert row(table, "flicker_relative")["difference"] == pytest.approx(expected) and expected < -0.2
+    ones = np.ones((1, 24))
+    tc = [[stats.metric_of(r.record["per_clip"]["tc_exact"], ones)[0] for r in runs if r.name == n] for n in flicker]
+    expected = np.mean([(b - a) / (0.95 - a) for a, b in zip(*tc, strict=True)])
+    assert row(table, "tc_gap_closed")["difference"] == pytest.approx(expected)
+
+
+def test_a_ratio_is_the_same_hypothesis_as_its_difference(table):
+    for name, base in (("flicker_relative", "flicker"), ("tc_gap_closed", "tc")):
+        assert row(table, name)[["p", "p_holm"]].tolist() == row(table, base)[["p", "p_holm"]].tolist()
+    quantities = table[table["metric"].isin(["miou", "tc", "tc_dis", "flicker", "harmful_flicker"])]
+    assert quantities["p_holm"].tolist() == pytest.approx(stats.holm(quantities["p"]).tolist())
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_seeds_that_both_have_are_compared():
+    runs = [run for run in records() if (run.name, run.seed) != ("consistent", 1)]
+    table = effects.effects(runs)
+    assert set(table["seeds"]) == {2}
+    by = {(run.name, run.seed): run.record["per_clip"]["miou"] for run in runs}
+    expected = crossed.effect(*([by[name, seed] for seed in (0, 2)] for name in ("student", "consistent")))
+    assert row(table, "miou")["difference"] == expected.value and row(table, "miou")["mdd"] == expected.mdd
+    assert effects.effects(runs, [("kd", "student")]).empty
+
+
+def test_one_seed_has_no_interval_over_seeds():
+    table = effects.effects(records(seeds=1))
+    assert table["ci_low"].notna().all() and table[["seed_low", "seed_high"]].isna().all(axis=None)
+
+
+def test_what_cityscapes_cannot_say_is_left_out():
+    table = effects.effects(records(flows=("dis",), flicker=False))
+    assert table["metric"].tolist() == ["miou", "tc", "tc_dis"]
+    assert row(table, "tc")["difference"] == row(table, "tc_dis")["difference"]
+    assert row(table, "tc")["p_holm"] == pytest.approx(stats.holm(table["p"][:2])[1])  # counted once
+
+
+@pytest.mark.parametrize(("step", "rows"), [(17, 6), (1, 101)])
+def test_one_street_is_six_blocks_whatever_its_rows_are(step, rows):
+    runs = records(seeds=2, clips=rows, flows=("dis",))
+    for run in runs:
+        run.record["per_clip"]["names"] = [f"street+{i * step:03d}" for i in range(rows)]
+    assert effects.block_of(runs[0].record["per_clip"]) == 17 // step
+    assert set(effects.effects(runs)["clips"]) == {6}
+
+
+def test_a_plus_in_a_clips_name_is_no_frame():
+    assert effects.block_of({"names": ["a+1", "b+2"]}) == 1 == effects.block_of({"names": ["only+000"]})
+
+
+def test_score_of_a_recipe_adds_its_seeds():
+    runs = [run for run in records() if run.name == "student"]
+    found = effects.score_interval(runs, "flicker")
+    counts = [run.record["per_clip"]["flicker"] for run in runs]
+    assert found.value == pytest.approx(
+        sum(np.sum(c["count"]) for c in counts) / sum(np.sum(c["total"]) for c in counts)
+    )
+    assert found.low < found.value < found.high
+
+
+def test_committed_runs_make_a_table():
+    from tcseg.runs import find_reference
+    from tcseg.study import FIGURES
+
+    table = effects.effects(find_reference(FIGURES / "runs", "procity", "laptop"))
+    assert set(table["comparison"]) == {effects.comparison_name(pair) for pair in effects.PAIRS}
+    assert row(table[table["comparison"] == "consistent_vs_student"], "flicker_relative")["ci_high"] < 0
