@@ -137,7 +137,9 @@ def doctor() -> None:
 
 @data_app.command()
 def procity(
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default data/procity.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default data/procity/<size>-<train>-<val>-<test>.")
+    ] = None,
     size: Annotated[str, typer.Option(help="Of the frames, width x height.")] = "256x128",
     train: Annotated[int, typer.Option(min=0, help="Snippets for training.")] = 160,
     val: Annotated[int, typer.Option(min=0, help="Snippets for validation.")] = 24,
@@ -150,16 +152,19 @@ def procity(
 ) -> None:
     """Make the embedded data set.
 
-    A procedural city in the Cityscapes layout, with exact labels and flow.
+    A procedural city in the Cityscapes layout, with exact labels and flow. The default is what `tcseg study` uses and would make
+    itself; what `tcseg study --size 512x256` uses comes with --size 512x256.
 
-    Example: tcseg data procity --size 512x256 --train 40 --val 8
+    Example: tcseg data procity --size 512x256
     """
     from tcseg import procity as city
     from tcseg.doctor import data_root
 
-    root = out or data_root() / "procity"
-    city.generate(root, parse_size(size), train, val, test, neighbours, seed, workers, progress=True)
-    typer.echo(f"{root}: {train} + {val} + {test} snippets at {size}. Next: tcseg study")
+    wanted = parse_size(size)
+    root = out or data_root() / "procity" / city.tree_name(wanted, train, val, test)
+    city.generate(root, wanted, train, val, test, neighbours, seed, workers, progress=True)
+    again = "" if wanted == (256, 128) else f" --size {size}"
+    typer.echo(f"{root}: {train} + {val} + {test} snippets at {size}. Next: tcseg study{again}")
 
 
 @data_app.command()
@@ -179,7 +184,7 @@ def check(
 
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder; give a data set's folder, as data/procity")
-    found = {root: _kind(root)} if root else {folder: name for name in DATASETS if (folder := find_data(name))}
+    found = {tree: _kind(tree) for folder in ([root] if root else map(find_data, DATASETS)) for tree in _trees(folder)}
     if not found:
         raise FileNotFoundError("no data set here; make one with: tcseg data procity")
     failed = False
@@ -195,6 +200,14 @@ def check(
             typer.echo(f"  ... and {len(problems) - 20} more")
     if failed:
         raise typer.Exit(1)
+
+
+def _trees(folder: Path | None) -> list[Path]:
+    """The data sets in a folder: itself, or where it holds several of procity's, each of them."""
+    if folder is None:
+        return []
+    several = sorted(inner.parent for inner in folder.glob("*/manifest.json"))
+    return several or [folder]
 
 
 def _kind(root: Path) -> str:
@@ -220,6 +233,7 @@ def study(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; default data/study/<dataset>-<profile>.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each recipe; default the profile's.")] = None,
+    size: Annotated[str | None, typer.Option(help="Of the frames, as 512x256; default the profile's.")] = None,
     report: Annotated[bool, typer.Option(help="Build the report at the end.")] = True,
 ) -> None:
     """Run the study: data, six notebooks, report.
@@ -230,7 +244,30 @@ def study(
     """
     from tcseg.runner import run_study
 
-    raise typer.Exit(run_study(dataset, profile, runs, notebook or None, out, seeds, report))
+    raise typer.Exit(run_study(dataset, profile, runs, notebook or None, out, seeds, report, size))
+
+
+@app.command()
+def sweep(
+    dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
+    profile: Annotated[str, typer.Option(help="smoke, laptop or full.")] = "laptop",
+    only: Annotated[list[str] | None, typer.Option(help="A sweep's name; repeatable. Default all.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side; default one a core (GPU: one).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many runs in this sitting.")] = None,
+) -> None:
+    """Train the runs of the ablation's sweeps that are missing.
+
+    Hours at laptop; stop it at any time, it goes on where it was. Then: make reference.
+
+    Example: tcseg sweep --only pareto --only schedule
+    """
+    from tcseg.study import open_study
+    from tcseg.sweeps import run_sweeps
+
+    made = run_sweeps(open_study(dataset, profile), only, workers, limit)
+    typer.echo(f"{made} runs made" if made else "nothing to do: every run of these sweeps is there")
 
 
 @app.command()
@@ -372,3 +409,60 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
 def _as_text(table: pd.DataFrame) -> str:
     shown = table.drop(columns=["machine", "height", "width", "threads"])
     return shown.to_string(index=False, float_format=lambda value: f"{value:.1f}", na_rep="-")
+
+
+@app.command()
+def measure(
+    name: Annotated[str, typer.Argument(help="procity, transfer, metrics, coverage or flow.")],
+    quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder; default data/study/measurements.")] = None,
+) -> None:
+    """Make one of the long measurements that a study need not repeat.
+
+    Its table is printed and written; `make reference` copies it to figures/. Timings want an idle machine.
+
+    Example: tcseg measure procity
+    """
+    import pandas as pd
+
+    from tcseg.measurements import measure as make
+    from tcseg.study import MEASURED
+
+    written = make(name, out or MEASURED, quick)
+    typer.echo(pd.read_csv(written[0]).to_string(index=False, na_rep="-"))
+    typer.echo("\n".join(str(path) for path in written))
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="Folder of label maps (8-bit PNG, one channel), one a frame.")],
+    frames: Annotated[Path, typer.Option(help="Folder of the frames that they belong to.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder of true labels; without it, consistency only.")] = None,
+    flow: Annotated[
+        list[str] | None, typer.Option(help="exact, dis, farneback or raft; repeatable, the best first. Default dis.")
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="cityscapes (procity too), camvid, or folder: a folder a clip.")
+    ] = "cityscapes",
+    train_ids: Annotated[
+        bool, typer.Option("--train-ids/--ids", help="What the label maps hold: trainIds 0..18, or ids 0..33.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for metrics.csv and metrics.json.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one a core, within 4 GB.")] = None,
+) -> None:
+    """Evaluate label maps that any method wrote: mIoU, temporal consistency, flicker, with 95 % intervals over clips.
+
+    Clip by clip: memory does not grow with their number. Files and names of each layout: README, "Evaluate your own label maps".
+
+    Example: tcseg evaluate --predictions mine --frames leftImg8bit_sequence/val --labels gtFine/val --out results
+    """
+    from tcseg import labelmaps
+
+    table, record = labelmaps.evaluate_files(
+        predictions, frames, labels, layout, flow or ["dis"], train_ids, workers, progress=True
+    )
+    if out:
+        labelmaps.write(out, table, record)
+    typer.echo(labelmaps.as_text(table, record))
+    if out:
+        typer.echo(f"{out / 'metrics.csv'}, {out / 'metrics.json'}")

@@ -167,6 +167,32 @@ def train_ids_to_ids(train_ids: np.ndarray) -> np.ndarray:
     return _translate(train_ids, _TO_ID, "trainIds", "trainIds 0..18 and 255")
 
 
+_MERGED = {
+    "sky": ("sky",), "building": ("building", "wall"), "pole": ("pole",), "road": ("road",), "sidewalk": ("sidewalk",),
+    "tree": ("vegetation", "terrain"), "sign": ("traffic light", "traffic sign"), "fence": ("fence",),
+    "car": ("car", "truck", "bus", "train"), "pedestrian": ("person",), "bicyclist": ("rider", "motorcycle", "bicycle"),
+}  # fmt: skip
+_TO_CAMVID = _lookup(
+    [(CITYSCAPES.classes.index(old), CAMVID.classes.index(new)) for new, all_old in _MERGED.items() for old in all_old],
+    IGNORE,
+)
+
+
+def cityscapes_to_camvid(train_ids: np.ndarray) -> np.ndarray:
+    """Merge Cityscapes' 19 classes into CamVid's 11, as SegNet's authors merged CamVid's own 32.
+
+    They count walls as building, everything that grows as tree, traffic lights as sign, trucks, buses and trains as car, and the
+    bicycle or motorcycle with its rider as bicyclist.
+
+    Args:
+        train_ids: uint8, any shape, 0..18; anything else becomes `IGNORE`.
+
+    Returns:
+        uint8, same shape, 0..10 or `IGNORE`.
+    """
+    return _TO_CAMVID[train_ids]
+
+
 def colorize(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
     """Paint trainIds: (...) uint8 -> (...,3) uint8 RGB; what is ignored or unknown is black."""
     palette = np.zeros((256, 3), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import sys
@@ -13,25 +14,35 @@ import pandas as pd
 
 from tcseg.course import Course, run_course, seconds
 from tcseg.data import data_root, find_dataset
+from tcseg.datacard import card_sections
 from tcseg.execution import NotebookError
-from tcseg.publish import PublishError, left_out, publish, stale
+from tcseg.measurements import MEASUREMENTS
+from tcseg.publish import PublishError, left_out, publish, publish_measurements, stale
 from tcseg.report import ReportError, build_report
-from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, study_folder
+from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, asked_size, measured_table, study_folder
 from tcseg.summary import fill_readme, readme_sections
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ("procity", "camvid", "cityscapes")
 # Modules that no notebook imports: an edit there changes no result.
-NOT_IN_NOTEBOOKS = {"course.py", "execution.py", "publish.py", "report.py", "runner.py", "cli.py", "doctor.py"}
+NOT_IN_NOTEBOOKS = {
+    "course.py", "execution.py", "publish.py", "report.py", "runner.py", "cli.py", "doctor.py", "measurements",
+    "datacard.py",
+}  # fmt: skip
 
 
 def course_of(
-    dataset: str, profile: str, runs: str = "train", out: Path | None = None, seeds: int | None = None
+    dataset: str,
+    profile: str,
+    runs: str = "train",
+    out: Path | None = None,
+    seeds: int | None = None,
+    size: str | None = None,
 ) -> Course:
     """The six notebooks with their parameters, as `run_study` runs them.
 
     Raises:
-        ValueError: dataset, profile or runs is unknown (the known ones are listed), or the data set is not there.
+        ValueError: dataset, profile, runs or size is wrong (the known ones are listed), or the data set is not there.
     """
     for name, value, known in (("dataset", dataset, DATASETS), ("profile", profile, PROFILES), ("runs", runs, MODES)):
         if value not in known:
@@ -39,13 +50,17 @@ def course_of(
     if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
         where = f"$TCSEG_DATA/{dataset} or {data_root() / dataset}"
         raise ValueError(f"no {where}: data/README.md says how to get {dataset}; procity needs no download")
-    folder = Path(out).resolve() if out else study_folder(dataset, profile, runs)
-    asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds) if seeds else None}
-    package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if p.name not in NOT_IN_NOTEBOOKS)
-    again = f"tcseg study --dataset {dataset} --profile {profile}"
+    if size:
+        asked_size(size)
+    folder = Path(out).resolve() if out else study_folder(dataset, profile, runs, size)
+    asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
+    package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if not NOT_IN_NOTEBOOKS & {p.name, p.parent.name})
+    again = f"tcseg study --dataset {dataset} --profile {profile}" + (f" --size {size}" if size else "")
     if runs == "reference":
         again = f"make report DATASET={dataset} PROFILE={profile}"
         package += sorted((FIGURES / "tables").glob("*.csv")) + sorted((FIGURES / "runs").glob("*.json"))
+    else:
+        package += measured_tables()
     return Course(
         artefacts=NOTEBOOKS,
         source=ROOT / "notebooks",
@@ -53,10 +68,19 @@ def course_of(
         parameters={"dataset": dataset, "profile": profile, "runs": runs, "interactive": False},
         inputs=package,
         data=data_fingerprint(dataset),
-        environment={name: value for name, value in asked.items() if value is not None},
+        environment={name: value for name, value in asked.items() if value},
         expected=expected_seconds(folder, profile),
         again=again,
     )
+
+
+def measured_tables() -> list[Path]:
+    """Tables of the long measurements that the notebooks show, where there are any; a new one makes them stale."""
+    found = []
+    for name in MEASUREMENTS:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(measured_table(name))
+    return found
 
 
 def data_fingerprint(dataset: str) -> str:
@@ -87,6 +111,7 @@ def run_study(
     out: Path | None = None,
     seeds: int | None = None,
     with_report: bool = True,
+    size: str | None = None,
 ) -> int:
     """Data, notebooks and report: what `make study` does.
 
@@ -98,6 +123,7 @@ def run_study(
         out: The study's folder; data/study/<dataset>-<profile> by default.
         seeds: Train so many seeds of each recipe instead of the profile's.
         with_report: Build the report when all notebooks are done.
+        size: Of the frames, as "512x256", instead of the profile's; such a study has a folder of its own.
 
     Returns:
         An exit code: 0 done, 1 a notebook or the report failed, 2 an argument is wrong, 130 interrupted. What went
@@ -105,7 +131,7 @@ def run_study(
     """
     try:
         names = None if notebooks is None else [known_notebook(name) for name in notebooks]
-        course = course_of(dataset, profile, runs, out, seeds)
+        course = course_of(dataset, profile, runs, out, seeds, size)
         if runs == "reference" and (problems := stale()):
             raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
         code = run_course(course, names)
@@ -134,7 +160,7 @@ def known_notebook(name: str) -> str:
 
 
 def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | None = None) -> int:
-    """Publish the finished study of a data set and profile to figures/ and README.md: what `make reference` does.
+    """Publish a finished study to figures/, README.md and data/README.md, and what was measured here: what `make reference` does.
 
     Args:
         dataset: "procity", "camvid" or "cityscapes".
@@ -147,12 +173,14 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
     ship = ship if ship is not None else (dataset == "procity" and profile != "smoke")
     study, readme = study_folder(dataset, profile), ROOT / "README.md"
     try:
-        written = publish(study, dataset, profile, ship)
+        written = [*publish(study, dataset, profile, ship), *publish_measurements()]
     except PublishError as error:
         print(f"make reference: {error}", file=sys.stderr)
         return 1
-    readme.write_text(fill_readme(readme.read_text(encoding="utf-8"), readme_sections(FIGURES)), encoding="utf-8")
-    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, readme)))
+    card = ROOT / "data" / "README.md"
+    for page, sections in ((readme, readme_sections(FIGURES)), (card, card_sections(FIGURES))):
+        page.write_text(fill_readme(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
+    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, readme, card)))
     for path in left_out(study):
         print(f"left out, too large to commit: {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

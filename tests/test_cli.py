@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -138,9 +139,31 @@ def test_study_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(runner, "run_study", lambda *a: seen.append(a) or 3)
     arguments = ["--dataset", "camvid", "--profile", "smoke", "--notebook", "1", "--notebook", "2", "--seeds", "1"]
+    arguments += ["--size", "512x256"]
     run("study", *arguments, "--no-report", code=3)
     run("report", code=3)
-    assert seen == [("camvid", "smoke", "train", ["1", "2"], None, 1, False), ("procity", "laptop", "reference")]
+    assert seen == [
+        ("camvid", "smoke", "train", ["1", "2"], None, 1, False, "512x256"),
+        ("procity", "laptop", "reference"),
+    ]
+
+
+def test_data_is_made_where_the_study_looks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tcseg import doctor, procity
+
+    for function in ("data_root", "find_data"):
+        monkeypatch.setattr(doctor, function, lambda name="": tmp_path / name if (tmp_path / name).is_dir() else None)
+    made = []
+    monkeypatch.setattr(procity, "generate", lambda *a, **k: made.append(a[0]))
+    assert "Next: tcseg study --size 512x256" in run("data", "procity", "--size", "512x256").output
+    assert made == [tmp_path / "procity" / "512x256-160-24-6"]
+    for size in ("64x32", "128x64"):
+        tree = tmp_path / "procity" / f"{size}-0-0-0"
+        tree.mkdir(parents=True)
+        (tree / "manifest.json").write_text(json.dumps({"version": procity.VERSION, "files": {f"{size}.png": ""}}))
+        (tree / "flow").mkdir()
+    output = run("data", "check", code=1).output
+    assert "128x64.png: missing" in output and "64x32.png: missing" in output
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tcseg import procity
 from tcseg.labels import CITYSCAPES_ROWS, ids_to_train_ids
-from tcseg.procity import layout, shading, writer
+from tcseg.procity import effects, geometry, layout, shading, writer
 from tcseg.procity.geometry import Mesh, Skin
 from tcseg.procity.textures import INDEX
 
@@ -113,6 +114,14 @@ def test_a_box_shows_its_outside_unmirrored():
     assert np.allclose(v[:4], (0, 0, 1))  # V is up on the four walls, so U x V = outward means U runs to the right
 
 
+def test_more_polygons_than_ids_are_refused(monkeypatch):
+    monkeypatch.setattr(geometry, "MAX_POLYGONS", 5)
+    mesh = Mesh()
+    mesh.box((-1, -2, 0), (1, 2, 3), Skin(26), "fblrtu")
+    with pytest.raises(OverflowError, match="6 polygons; at most 5"):
+        mesh.finish()
+
+
 # ------------------------------------------------------------------------------------------------ determinism
 
 
@@ -136,6 +145,25 @@ def test_another_process_renders_the_same_bytes():
     assert done.stdout.strip() == digest(procity.Sequence("aldersund", 5, TINY).render(7))
 
 
+@pytest.mark.slow
+def test_an_older_processor_agrees(tmp_path):
+    """Kernels compiled for any x86-64 or ARM, numpy without its newer instructions: what another machine would do."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    code = (
+        "import sys, numpy\nfrom tcseg import procity\n"
+        "frame = procity.Sequence('korvin', 8003, (128, 64)).render(19)\n"
+        "numpy.savez(sys.argv[1], labels=frame.label_ids, image=frame.image, flow=frame.flow_forward)"
+    )
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    plain["NPY_DISABLE_CPU_FEATURES"] = " ".join(name for name in __cpu_dispatch__ if __cpu_features__[name])
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.npz")], check=True, env={**os.environ, **plain})
+    here, there = procity.Sequence("korvin", 8003, (128, 64)).render(19), np.load(tmp_path / "x.npz")
+    assert (there["labels"] == here.label_ids).mean() >= 0.999
+    assert np.abs(there["image"].astype(float) - here.image).mean() < 0.5
+    assert np.abs(there["flow"] - here.flow_forward).mean() < 1e-2
+
+
 def test_ends_of_a_snippet_have_one_flow():
     sequence = procity.Sequence("aldersund", 5, TINY)
     first, last = sequence.render(0), sequence.render(29)
@@ -154,6 +182,14 @@ def test_every_effect_has_a_switch(name):
     frames = range(0, 30, 6) if name == "exposure" else (7,)
     assert any((clean.render(t).image != single.render(t).image).any() for t in frames)
     assert (clean.render(7).label_ids == single.render(7).label_ids).all()
+
+
+def test_the_height_of_a_strip_does_not_matter(monkeypatch):
+    """Pictures are developed in strips for memory's sake: noise, rain, glare and blur must not show them."""
+    every = dict.fromkeys(procity.EFFECTS, 1.0)
+    strips = procity.Sequence("aldersund", 5, (128, 64), effects=every).render(7).image
+    monkeypatch.setattr(effects, "STRIP", 64)
+    assert (procity.Sequence("aldersund", 5, (128, 64), effects=every).render(7).image == strips).all()
 
 
 def test_an_effect_that_is_off_changes_nothing():
@@ -251,6 +287,22 @@ def test_torchvision_reads_it_unchanged(tree):
         for picture in (image, semantic, instance, color):
             picture.load()  # torchvision leaves its files open until they are read
             picture.close()
+
+
+def test_the_official_evaluator_reads_it_unchanged(tree, monkeypatch):
+    """Cityscapes' own script, with the labels as predictions: every score is 1, instances included."""
+    monkeypatch.setattr(np, "in1d", np.isin, raising=False)  # the script is older than NumPy 2
+    evaluator = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+    monkeypatch.setattr(evaluator.args, "quiet", True)
+    monkeypatch.setattr(evaluator.args, "JSONOutput", False)
+    truth = [str(path) for path in sorted(tree.glob("gtFine/val/*/*_gtFine_labelIds.png"))]
+    results = evaluator.evaluateImgLists(truth, truth, evaluator.args)
+    assert results["averageScoreClasses"] == results["averageScoreInstClasses"] == 1
+    from cityscapesscripts.helpers.csHelpers import getCsFileInfo
+
+    name = next(tree.glob("leftImg8bit_sequence/val/*/*")).name
+    info = getCsFileInfo(name)
+    assert (info.city, info.type, info.ext) == (name.split("_")[0], "leftImg8bit", "png")
 
 
 def test_a_complete_tree_is_left_alone(tree):

@@ -6,7 +6,7 @@ from tcseg import runner
 from tcseg.course import Course
 from tcseg.execution import NotebookError
 from tcseg.runner import course_of, data_fingerprint, expected_seconds, known_notebook, run_study
-from tcseg.study import NOTEBOOKS
+from tcseg.study import NOTEBOOKS, open_study, study_folder
 
 
 @pytest.fixture
@@ -23,6 +23,8 @@ def ran(monkeypatch):
         ({"dataset": "kitti"}, "unknown dataset 'kitti'; choose from procity, camvid, cityscapes"),
         ({"profile": "huge"}, "unknown profile 'huge'; choose from smoke, laptop, full"),
         ({"runs": "guess"}, "unknown runs 'guess'; choose from train, reference"),
+        ({"size": "500x250"}, "size is '500x250'; write width x height, both multiples of 32, as 512x256"),
+        ({"size": "0x0"}, "size is '0x0'"),
         ({"notebooks": ["07_more"]}, "unknown notebook '07_more'; choose from 01_explore_cityscapes, "),
     ],
 )
@@ -58,6 +60,15 @@ def test_the_course_of_a_study(tmp_path):
     names = {path.name for path in course.inputs}
     assert "study.py" in names and "raster.py" in names  # what the notebooks run
     assert not names & {"cli.py", "runner.py", "report.py"}  # what only runs them
+
+
+def test_another_size_has_its_own_place(monkeypatch, data_root):
+    course = course_of("procity", "smoke", size="512x256")
+    assert course.folder == study_folder("procity", "smoke", size="512x256") != study_folder("procity", "smoke")
+    assert course.environment == {"TCSEG_SIZE": "512x256"} and "--size 512x256" in course.again
+    monkeypatch.setenv("TCSEG_SIZE", "512x256")
+    study = open_study("procity", "smoke")
+    assert study.size == (512, 256) and study.folder == course.folder
 
 
 def test_a_study_in_its_own_place_tells_the_kernels_nothing():

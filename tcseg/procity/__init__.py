@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from .effects import EFFECTS
 from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence
-from .sheet import contact_sheet, flow_colors
+from .sheet import contact_sheet, flow_colors, panels
 from .style import CITIES
 from .version import VERSION
-from .writer import check, disk_bytes, generate, mend, read_flow
+from .writer import check, disk_bytes, generate, mend, read_flow, tree_name
 
 __all__ = [
     "ANNOTATED", "CITIES", "EFFECTS", "FPS", "FRAMES", "Frame", "Sequence", "VERSION", "check", "contact_sheet",
-    "disk_bytes", "flow_colors", "generate", "mend", "read_flow",
+    "disk_bytes", "flow_colors", "generate", "mend", "panels", "read_flow",
+    "tree_name",
 ]  # fmt: skip

@@ -16,6 +16,8 @@ from ..labels import CITYSCAPES_ROWS
 from .textures import INDEX
 
 MAX_VERTICES = 8
+MAX_POLYGONS = 2**15
+"""Ids are 16 bits wide in the id buffer; two negative ones are taken (`raster.SKY`, `raster.BONNET`)."""
 CUTOUT, TWO_SIDED, EMISSIVE, GROUND, SOLID, GLOSS = 1, 2, 4, 8, 16, 32
 """Flags of a polygon: alpha-tested, seen from behind too, lit by itself, ground (gets micro detail and turns wet),
 cut out but opaque to light, mirrors the sky."""
@@ -146,8 +148,17 @@ class Mesh:
         self.polygon((c - r - u, c + r - u, c + r + u, c - r + u), skin, normal)
 
     def finish(self) -> Polygons:
-        """The arrays that the kernels read."""
+        """The arrays that the kernels read; the mesh lets go of its own.
+
+        Raises:
+            OverflowError: more polygons than the id buffer can tell apart.
+        """
+        if len(self.rows) > MAX_POLYGONS:
+            raise OverflowError(
+                f"the scene has {len(self.rows)} polygons; at most {MAX_POLYGONS} fit the 16-bit id buffer"
+            )
         points, normal, scale, tint, layer, ids = zip(*self.rows, strict=True)
+        self.rows.clear()
         count = np.array([len(p) for p in points], np.int64)
         p = np.zeros((len(points), MAX_VERTICES, 3))
         p[np.arange(MAX_VERTICES)[None] < count[:, None]] = np.concatenate([np.asarray(q, np.float64) for q in points])

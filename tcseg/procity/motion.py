@@ -19,7 +19,7 @@ class View(NamedTuple):
     """One rendered frame's visibility: everything that shading, flow and visibility read.
 
     Attributes:
-        id_buffer: int32 (2H+1,2W+1) polygon, `SKY` or `BONNET`.
+        id_buffer: int16 (2H+1,2W+1) polygon, `SKY` or `BONNET`.
         world: float64 (N,12). forward, inverse: float64 (N,9) homographies.
         drawn: bool (N,) whether `inverse` is valid.
         kr: float64 (3,3) K R. centre: float64 (3,) camera in the world.

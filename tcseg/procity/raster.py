@@ -153,7 +153,7 @@ def span(g, corners, n, y, left, right):
 
 @njit(cache=True, nogil=True)
 def raster(order, forward, inverse, corners, count, uv, bias, ids, texels, start, log_size, id_buffer, depth):
-    """Fill id_buffer (int32) and depth (float32, 1/z, 0 = nothing) on the half-pixel grid; order runs front to back."""
+    """Fill id_buffer (int16) and depth (float32, 1/z, 0 = nothing) on the half-pixel grid; order runs front to back."""
     rows, cols = id_buffer.shape
     box = np.empty(4)
     for index in range(order.shape[0]):

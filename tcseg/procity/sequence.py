@@ -60,9 +60,9 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
     return w, h
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=1)
 def city_atlas(city: str) -> textures.Atlas:
-    """The textures of a city (cached in the process)."""
+    """The textures of a city; those of the last one are kept, as snippets are written city by city (16 MB each)."""
     style = style_of(city)
     table = {"leaf": style.leaf, "facades": style.facades, "accents": style.accents}
     return textures.build_atlas(textures.paint_all(layout.stream("textures", city), table))
@@ -111,14 +111,14 @@ class Sequence:
         self.sway = rng.uniform(0, 6.28, 4), rng.uniform(0.6, 2.2, 4)
 
     def _bonnet(self) -> None:
-        """Mask (2H+1,2W+1) and colour (H,W,3) of the ego car's bonnet: fixed in the image."""
+        """Mask (2H+1,2W+1) of the ego car's bonnet and colour (rows,W,3) of the lowest rows, which hold it: fixed in the image."""
         rng = layout.stream("bonnet", self.city)
         w, h = self.size
         top, curve = rng.uniform(0.89, 0.95), rng.uniform(0.03, 0.08)
         x = np.linspace(-1, 1, 2 * w + 1)
         edge = (top + curve * x**2) * h
         self.bonnet_mask = np.arange(2 * h + 1)[:, None] * 0.5 > edge[None]
-        y = (np.arange(h)[:, None] + 0.5 - edge[None, 1::2]) / h
+        y = (np.arange(int(edge.min()), h)[:, None] + 0.5 - edge[None, 1::2]) / h
         shine = 0.10 + 0.22 * np.exp(-np.maximum(y, 0) * 60) + 0.05 * np.cos(3 * x[None, 1::2])
         tone = 0.35 + 0.65 * float(self.light[6:9].mean())
         self.bonnet = (shine[..., None] * np.array(rng.uniform(0.8, 1.1, 3)) * tone).astype(np.float32)
@@ -190,17 +190,15 @@ class Sequence:
         raster.project(world, kr, centre, p.ids[:, 4].copy(), forward, inverse, key)
         drawn = key >= 0
         order = np.argsort(key, kind="stable")[np.count_nonzero(~drawn) :]
+        while len(self._views) > 2:  # room first: two and the one in work are all that is ever in memory
+            self._views.popitem(last=False)
         w, h = self.size
-        buffer, depth = (
-            np.full((2 * h + 1, 2 * w + 1), raster.SKY, np.int32),
-            np.zeros((2 * h + 1, 2 * w + 1), np.float32),
-        )
+        buffer = np.full((2 * h + 1, 2 * w + 1), raster.SKY, np.int16)
+        depth = np.zeros((2 * h + 1, 2 * w + 1), np.float32)
         depth[self.bonnet_mask] = 1e9
         raster.raster(order, forward, inverse, p.corners, p.count, p.uv, p.bias, p.ids, *self.atlas, buffer, depth)
         buffer[self.bonnet_mask] = raster.BONNET
         self._views[t] = (motion.View(buffer, world, forward, inverse, drawn, kr, centre), depth[1::2, 1::2].copy())
-        while len(self._views) > 3:
-            self._views.popitem(last=False)
         return self._views[t]
 
     def _colour(self, view: motion.View) -> np.ndarray:
@@ -236,7 +234,6 @@ class Sequence:
         if not 0 <= t < FRAMES:
             raise ValueError(f"t is {t}; a snippet has frames 0..{FRAMES - 1}")
         view, inverse_depth = self.view(t)
-        image = self._colour(view)
         ahead = behind = blur = (None, None)
         if truth and flow[1]:  # first, so that walking forwards finds two of three views kept
             behind = self._flow(view, t - 1)
@@ -244,7 +241,7 @@ class Sequence:
             step = t + 1 if t + 1 < FRAMES else t - 1
             blur = self._flow(view, step)
             ahead = blur if truth and flow[0] and step > t else (None, None)
-        picture = fx.apply(image, self.effects, t, blur[0], self._sun(view), (self.city, self.seed))
+        picture = fx.apply(self._colour(view), self.effects, t, blur[0], self._sun(view), (self.city, self.seed))
         if not truth:
             return Frame(picture, None, None, None, None, None, None, None, self.camera(t))
         return Frame(
@@ -256,8 +253,9 @@ class Sequence:
         ids = view.id_buffer[1::2, 1::2]
         table = np.concatenate([self.polygons.ids[:, 1], (1, 23)]).astype(np.uint8)  # ..., BONNET, SKY
         instances = np.concatenate([self.polygons.ids[:, 2], (1, 23)]).astype(np.int32)
+        nearer = np.concatenate([1.0 + self.polygons.bias, (1.0, 1.0)]).astype(np.float32)  # undo the bias of decals
         with np.errstate(divide="ignore"):
-            depth = (1.0 / inverse_depth).astype(np.float32)
+            depth = nearer[ids] / inverse_depth
         depth[ids == raster.BONNET] = 1.5
         return table[ids], instances[ids], depth
 

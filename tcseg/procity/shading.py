@@ -41,7 +41,17 @@ def texel(texels, start, log_size, texture, tu, tv, level, out):
 
 
 @njit(cache=True, nogil=True)
-def lit(height, frame, x, y, z, soft):
+def penumbra(soft):
+    """Offsets (12,2) in map pixels at which an overcast sky's wide shadows are sampled: a sunflower of radius `soft`."""
+    ring = np.empty((12, 2))
+    for k in range(12):
+        r = soft * np.sqrt((k + 0.5) / 12)
+        ring[k, 0], ring[k, 1] = r * np.cos(2.4 * k), r * np.sin(2.4 * k)
+    return ring
+
+
+@njit(cache=True, nogil=True)
+def lit(height, frame, x, y, z, soft, ring):
     """Share of the light (0..1) that reaches a world point, from one shadow map; outside the map all of it."""
     size = height.shape[0]
     cx = frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z + frame[0, 3]
@@ -50,8 +60,7 @@ def lit(height, frame, x, y, z, soft):
     if soft > 1.5:  # wide penumbra of an overcast sky: a ring of taps
         total = 0.0
         for k in range(12):
-            r = soft * np.sqrt((k + 0.5) / 12)
-            ix, iy = int(cx + r * np.cos(2.4 * k) + 0.5), int(cy + r * np.sin(2.4 * k) + 0.5)
+            ix, iy = int(cx + ring[k, 0] + 0.5), int(cy + ring[k, 1] + 0.5)
             if ix < 0 or iy < 0 or ix >= size or iy >= size:
                 total += 1.0
             else:
@@ -117,7 +126,7 @@ def albedo(i, u, v, slope, point, uv, tint, ids, atlas, out, scratch):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def illuminate(texture, flags, normal, point, way, distance, light, maps, frames, out):
+def illuminate(texture, flags, normal, point, way, distance, light, maps, frames, ring, out):
     """Sun and sky on a surface, and the sky's reflection on paint and glass; way = point - camera."""
     nx, ny, nz = normal
     away = nx * way[0] + ny * way[1] + nz * way[2] > 0
@@ -129,7 +138,8 @@ def illuminate(texture, flags, normal, point, way, distance, light, maps, frames
     sun = 0.0
     if facing > 0.0:
         x, y, z = point[0] + 0.09 * nx, point[1] + 0.09 * ny, point[2] + 0.09 * nz
-        sun = facing * min(lit(maps[0], frames[0], x, y, z, light[22]), lit(maps[1], frames[1], x, y, z, light[22]))
+        standing = lit(maps[0], frames[0], x, y, z, light[22], ring)
+        sun = facing * min(standing, lit(maps[1], frames[1], x, y, z, light[22], ring))
     dome = 0.78 + 0.22 * nz
     for k in range(3):
         out[k] *= light[6 + k] * dome + light[3 + k] * sun
@@ -144,7 +154,7 @@ def illuminate(texture, flags, normal, point, way, distance, light, maps, frames
 
 
 @njit(cache=True, nogil=True)
-def shade_point(i, x, y, world, inverse, uv, tint, ids, centre, light, maps, frames, atlas, out, scratch):
+def shade_point(i, x, y, world, inverse, uv, tint, ids, centre, light, maps, frames, ring, atlas, out, scratch):
     """Linear-ish RGB (about 0..1) of polygon i at image point (x,y).
 
     light (25,): sun direction 3, sun colour 3, ambient 3, horizon 3, zenith 3, cloud 3, cloud cover, glow, haze per
@@ -163,7 +173,7 @@ def shade_point(i, x, y, world, inverse, uv, tint, ids, centre, light, maps, fra
         for k in range(3):
             out[k] *= light[23]
     else:
-        illuminate(ids[i, 3], flags, (w[9], w[10], w[11]), point, way, distance, light, maps, frames, out)
+        illuminate(ids[i, 3], flags, (w[9], w[10], w[11]), point, way, distance, light, maps, frames, ring, out)
     if light[21] > 0.0 and flags & 8:  # wet ground is darker and mirrors the sky at grazing angles
         grazing = 1.0 - abs(way[2]) / distance
         mirror = light[21] * (0.06 + 0.7 * grazing**5)
@@ -177,7 +187,12 @@ def shade_point(i, x, y, world, inverse, uv, tint, ids, centre, light, maps, fra
 
 @njit(cache=True, nogil=True)
 def shade(id_buffer, world, inverse, uv, tint, ids, ray, centre, light, maps, frames, atlas, bonnet, image):
-    """Colour image (H,W,3) float32, about 0..1, from the id buffer; ray (3,3) maps (x,y,1) to a world direction."""
+    """Colour image (H,W,3) float32, about 0..1, from the id buffer; ray (3,3) maps (x,y,1) to a world direction.
+
+    bonnet (rows,W,3) holds the lowest rows only.
+    """
+    bonnet_top = image.shape[0] - bonnet.shape[0]
+    ring = penumbra(light[22])
     out, scratch = np.zeros(3), np.zeros(3)
     seen, weights = np.empty(9, np.int64), np.empty(9)
     sx, sy = np.empty(9), np.empty(9)
@@ -207,10 +222,26 @@ def shade(id_buffer, world, inverse, uv, tint, ids, ray, centre, light, maps, fr
                     dz = ray[2, 0] * x + ray[2, 1] * y + ray[2, 2]
                     sky_colour(dx, dy, dz, light, atlas[0], atlas[1], atlas[2], out)
                 elif seen[k] == BONNET:
-                    out[0], out[1], out[2] = bonnet[py, px, 0], bonnet[py, px, 1], bonnet[py, px, 2]
+                    colour = bonnet[py - bonnet_top, px]
+                    out[0], out[1], out[2] = colour[0], colour[1], colour[2]
                 else:
                     shade_point(
-                        seen[k], x, y, world, inverse, uv, tint, ids, centre, light, maps, frames, atlas, out, scratch
+                        seen[k],
+                        x,
+                        y,
+                        world,
+                        inverse,
+                        uv,
+                        tint,
+                        ids,
+                        centre,
+                        light,
+                        maps,
+                        frames,
+                        ring,
+                        atlas,
+                        out,
+                        scratch,
                     )
                 r += weights[k] * out[0]
                 g += weights[k] * out[1]

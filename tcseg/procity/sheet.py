@@ -23,11 +23,18 @@ def flow_colors(flow: np.ndarray, largest: float | None = None) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def _panels(frame: Frame) -> list[np.ndarray]:
+def panels(frame: Frame) -> dict[str, np.ndarray]:
+    """A frame and its truth as pictures, uint8 (H,W,3) RGB: image, labels, depth (near = red), flow and visibility forward."""
     near = np.clip(3.0 / np.maximum(frame.depth, 3.0), 0, 1) ** 0.5
     depth = cv2.applyColorMap((near * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     covered = np.repeat((frame.visible_forward.astype(np.uint8) * 255)[..., None], 3, 2)
-    return [frame.image, _PALETTE[frame.label_ids], depth, flow_colors(frame.flow_forward), covered]
+    return {
+        "image": frame.image,
+        "labels": _PALETTE[frame.label_ids],
+        "depth": depth,
+        "flow": flow_colors(frame.flow_forward),
+        "visible": covered,
+    }
 
 
 def contact_sheet(
@@ -47,5 +54,5 @@ def contact_sheet(
     Returns:
         uint8 (rows*H, 5*W, 3) RGB.
     """
-    rows = [np.concatenate(_panels(Sequence(city, seed, size, effects).render(t)), 1) for city, seed in snippets]
-    return np.concatenate(rows, 0)
+    frames = (Sequence(city, seed, size, effects).render(t, flow=(True, False)) for city, seed in snippets)
+    return np.concatenate([np.concatenate(list(panels(frame).values()), 1) for frame in frames], 0)

@@ -81,8 +81,11 @@ class Snippet(NamedTuple):
 
 def _kitti(flow: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """uint16 (H,W,3) in OpenCV's order: valid, v, u as value * 64 + 2**15."""
-    scaled = np.clip(flow.astype(np.float64) * 64 + 32768 + 0.5, 0, 65535)
-    return np.stack([visible.astype(np.uint16), scaled[1].astype(np.uint16), scaled[0].astype(np.uint16)], -1)
+    out = np.empty((*visible.shape, 3), np.uint16)
+    out[..., 0] = visible
+    for values, channel in zip(flow, (2, 1), strict=True):
+        out[..., channel] = np.clip(values.astype(np.float64) * 64 + 32768 + 0.5, 0, 65535)
+    return out
 
 
 def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -132,6 +135,23 @@ def _record(root: Path, snippet: Snippet) -> Path:
     return root / ".parts" / f"{snippet.split}_{snippet.index:06d}.json"
 
 
+def _write_frame(root: Path, sequence: Sequence, t: int, items: list[tuple[str, str]]) -> dict[str, str]:
+    """Render a frame and write its files, (kind, path below root) each; path -> sha256."""
+    kinds = {kind for kind, _ in items}
+    frame = sequence.render(t, flow=("flow_forward" in kinds, "flow_backward" in kinds))
+    encoded = {kind: _encode(frame, kind) for kind in sorted(kinds)}
+    for kind, name in items:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, encoded[kind])
+    return {name: hashlib.sha256(encoded[kind]).hexdigest() for kind, name in items}
+
+
+def small_worker() -> None:
+    """Keep a worker process small: at its first call numba would load scipy's BLAS (20 MB), which no kernel here uses."""
+    sys.modules.setdefault("scipy.linalg", None)  # type: ignore[arg-type]  # None: "there is no such module"
+
+
 def write_snippet(snippet: Snippet, only: frozenset[str] | None = None) -> dict[str, str]:
     """Render and write a snippet, or only the named files of it.
 
@@ -147,16 +167,7 @@ def write_snippet(snippet: Snippet, only: frozenset[str] | None = None) -> dict[
     sequence = Sequence(snippet.city, snippet.scene_seed, snippet.size)
     hashes = {}
     for t, items in wanted.items():
-        kinds = {kind for kind, _ in items}
-        frame = sequence.render(t, flow=("flow_forward" in kinds, "flow_backward" in kinds))
-        cache: dict[str, bytes] = {}
-        for kind, name in items:
-            data = cache.setdefault(kind, b"") or _encode(frame, kind)
-            cache[kind] = data
-            path = root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, data)
-            hashes[name] = hashlib.sha256(data).hexdigest()
+        hashes |= _write_frame(root, sequence, t, items)
     if only is None:
         record = _record(root, snippet)
         record.parent.mkdir(exist_ok=True)
@@ -178,6 +189,11 @@ def disk_bytes(size: tuple[int, int], train: int, val: int, test: int, neighbour
     few = min(FRAMES, 2 * neighbours + 1)
     snippet_train = (few + 1) * frame + truth + 2 * (few - 1) * flow
     return int(train * snippet_train + (val + test) * FRAMES * (frame + truth + 2 * flow))
+
+
+def tree_name(size: tuple[int, int], train: int, val: int, test: int) -> str:
+    """Name of a data set's folder under data/procity, where a study looks for it: "256x128-160-24-6"."""
+    return f"{size[0]}x{size[1]}-{train}-{val}-{test}"
 
 
 def _parameters(size: tuple[int, int], train: int, val: int, test: int, neighbours: int, seed: int) -> dict:
@@ -231,7 +247,7 @@ def _run(tasks: list[Snippet], workers: int | None, progress: bool) -> Iterator[
             return
         # An executor, not a Pool: where a script lacks `if __name__ == "__main__":` its workers die at their start, and a Pool
         # replaces them for ever, while an executor says so.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), small_worker) as pool:
             for done in as_completed([pool.submit(write_snippet, task) for task in tasks]):
                 yield done.result()
                 bar.update()

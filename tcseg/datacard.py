@@ -1,0 +1,116 @@
+"""What the data card (data/README.md) says in figures, as Markdown made from the measurements: no number there is typed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+SIZES = ("256x128", "512x256", "1024x512")
+
+
+def card_sections(folder: Path) -> dict[str, str]:
+    """Section -> Markdown, for those whose tables there are.
+
+    Args:
+        folder: figures/, or a folder of measurements: with tables/procity.csv, procity_classes.csv, transfer.csv.
+    """
+    makers = {"facts": facts, "classes": classes, "exactness": exactness, "cities": cities, "transfer": transfer}
+    needs = {"classes": "procity_classes", "transfer": "transfer"}
+    sections = {}
+    for section, make in makers.items():
+        path = folder / "tables" / f"{needs.get(section, 'procity')}.csv"
+        if path.exists():
+            sections[section] = make(pd.read_csv(path))
+    return sections
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def _values(table: pd.DataFrame) -> dict[str, float]:
+    return dict(zip(table["name"], table["value"].astype(float), strict=True))
+
+
+def facts(table: pd.DataFrame) -> str:
+    """What making it costs: the laptop set, and a frame at three sizes."""
+    value = _values(table)
+    rows = {
+        "CPU ms a frame, with labels and both flows": "cpu_ms_per_frame",
+        "of these: visibility": "cpu_ms_raster",
+        "colour": "cpu_ms_shading",
+        "flow": "cpu_ms_flow",
+        "camera effects": "cpu_ms_effects",
+        "writing its files, ms more": "cpu_ms_writing",
+        "peak memory of a worker, MB": "peak_memory_mb",
+    }
+    costs = pd.DataFrame(
+        {
+            "one thread": list(rows),
+            **{size: [f"{value[f'{name}_{size}']:.0f}" for name in rows.values()] for size in SIZES},
+        }
+    )
+    return (
+        f"The laptop profile's set is {value['laptop_dataset_mb']:.0f} MB in {value['laptop_dataset_files']:.0f} files, made in "
+        f"{value['seconds_laptop_dataset_2_cores']:.0f} s on two cores ({value['cpu_seconds_laptop_dataset']:.0f} CPU seconds). "
+        f"Building a scene takes {value['cpu_ms_scene_per_snippet_256x128']:.0f} ms a snippet, painting a city's textures "
+        f"{value['cpu_ms_textures_per_snippet_256x128']:.0f} ms; the very first frame on a machine waits "
+        f"{value['seconds_first_frame_compiling']:.0f} s for numba's compiler, once.\n\n{_markdown(costs)}"
+    )
+
+
+def classes(table: pd.DataFrame) -> str:
+    """Class shares in percent."""
+    shown = pd.DataFrame({"class": table["class"]})
+    for split in ("train", "val", "test"):
+        shown[split] = [f"{100 * share:.2f}" for share in table[split]]
+    shown["val clips %"] = [f"{100 * share:.0f}" for share in table["val_clips"]]
+    shown["Cityscapes"] = [f"{100 * share:.3g}" for share in table["cityscapes"]]
+    return _markdown(shown)
+
+
+def exactness(table: pd.DataFrame) -> str:
+    """Photometric error, label agreement, flow there and back, and the ceiling of TC, by size."""
+    value, rows = _values(table), []
+    for size in SIZES:
+        photometric = f"{value[f'photometric_exact_{size}']:.2f} / {value[f'photometric_zero_{size}']:.2f}"
+        agreement = [f"{100 * value[f'label_agreement{part}_{size}']:.2f} %" for part in ("", "_interior")]
+        there_and_back = f"{value[f'flow_return_median_px_{size}']:.0e}"
+        rows.append([size, photometric, *agreement, there_and_back, f"{100 * value[f'tc_ceiling_{size}']:.1f}"])
+    heads = ["size", "photometric error, exact flow / no flow (grey levels)", "label agreement, nearest"]
+    heads += ["in the 3x3-uniform interior", "forward-backward median (px)", "TC of perfect labels"]
+    deviation = f"Flow from depth, camera and the parts' own motion differs from it by at most {value['flow_depth_max_px']:.0e} px."
+    return f"{_markdown(pd.DataFrame(rows, columns=heads))}\n{deviation}\n"
+
+
+def cities(table: pd.DataFrame) -> str:
+    """The domain gap: one teacher in the cities of training and in val's."""
+    value = _values(table)
+    low_high = {
+        where: [100 * value[f"teacher_miou_{where}_cities_{end}"] for end in ("low", "high")]
+        for where in ("train", "val")
+    }
+    rows = [
+        [name, f"{100 * value[f'teacher_miou_{where}_cities']:.1f} [{low:.1f}, {high:.1f}]"]
+        + [f"{100 * value[f'teacher_{what}_{where}_cities']:.1f}" for what in ("recall", "accuracy")]
+        for (where, (low, high)), name in zip(
+            low_high.items(), ("train's cities, fresh snippets", "val's cities"), strict=True
+        )
+    ]
+    rows.append(
+        ["val's, weighted to train's class shares", f"{100 * value['teacher_miou_val_cities_reweighted']:.1f}", "", ""]
+    )
+    return _markdown(
+        pd.DataFrame(rows, columns=["the study's teacher in", "mIoU %", "mean recall %", "pixel accuracy %"])
+    )
+
+
+def transfer(table: pd.DataFrame) -> str:
+    """Students on CamVid's val clip."""
+    interval = [f"{100 * r.miou_11:.1f} [{100 * r.ci_low:.1f}, {100 * r.ci_high:.1f}]" for r in table.itertuples()]
+    shown = table[["training", "fine_tune_steps", "steps", "seeds"]].set_axis(
+        ["trained on", "steps on CamVid", "steps", "seeds"], axis=1
+    )
+    return _markdown(shown.assign(**{"mIoU of 11 classes, % [95 % over seeds]": interval}))

@@ -1,0 +1,89 @@
+"""Long measurements whose tables are committed, and that a study need not make again each time: `tcseg measure NAME`.
+
+Each room has one function `measure(out, quick) -> DataFrame`; its table lands in `out/tables/<name>.csv`, its further tables and
+figures beside it, and `out/records/<name>.json` says which files, when and on what machine. `make reference` copies them to
+`figures/`, notebooks read them by `study.measured(name)`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+
+from tcseg.machine import machine_facts
+from tcseg.procity import VERSION
+from tcseg.runs import git_state, now, versions, write_json
+from tcseg.study import MEASURED
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+MEASUREMENTS: dict[str, str] = {
+    "procity": "the embedded city: speed, memory, exactness, classes, how far val's cities are from train's",
+    "transfer": "does it transfer: students trained on procity, evaluated on CamVid",
+    "metrics": "what a frame's metrics cost",
+    "coverage": "whether the intervals of the study cover the truth as often as they say",
+    "training": "what a training step costs, part by part",
+    "flow": "estimated flow against the exact flow",
+}
+"""Name of a measurement -> what it measures, in a line."""
+
+
+def measure(name: str, out: Path = MEASURED, quick: bool = False) -> list[Path]:
+    """Make a measurement and write its table.
+
+    Args:
+        name: a key of `MEASUREMENTS`.
+        out: folder; gets `tables/` and `figures/`.
+        quick: seconds instead of minutes; the numbers mean nothing.
+
+    Returns:
+        The files written, the measurement's own table first.
+
+    Raises:
+        ValueError: the name is unknown (the known ones are listed).
+    """
+    if name not in MEASUREMENTS:
+        raise ValueError(f"measurement is {name!r}; it must be one of {', '.join(MEASUREMENTS)}")
+    before = _stamps(out)
+    table = write_table(out, name, importlib.import_module(f"tcseg.measurements.{name}").measure(out, quick))
+    written = [
+        table,
+        *sorted(path for path, stamp in _stamps(out).items() if path != table and before.get(path) != stamp),
+    ]
+    files = [path.relative_to(out).as_posix() for path in written]
+    facts = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
+    facts["procity"] = VERSION
+    write_json(out / "records" / f"{name}.json", {"quick": quick, "files": files, **facts})
+    return written
+
+
+def _stamps(out: Path) -> dict[Path, int]:
+    """Files of tables/ and figures/ and when they were written."""
+    return {path: path.stat().st_mtime_ns for kind in ("tables", "figures") for path in (out / kind).glob("*.*")}
+
+
+def write_table(out: Path, name: str, table: pd.DataFrame) -> Path:
+    """Write `out/tables/<name>.csv` aside and rename it."""
+    path = out / "tables" / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    table.to_csv(aside, index=False)
+    aside.replace(path)
+    return path
+
+
+def write_figure(out: Path, name: str, figure: Figure, alt: str) -> Path:
+    """Write `out/figures/<name>.png` and, as a study's figures have, its alt text in `<name>.json`; closes the figure."""
+    path = out / "figures" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    figure.savefig(aside, format="png", dpi=150, bbox_inches="tight")
+    aside.replace(path)
+    plt.close(figure)
+    write_json(path.with_suffix(".json"), {"alt": alt})
+    return path

@@ -1,0 +1,115 @@
+"""What a training step costs, part by part, and what each kind of teacher costs before the first step."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from tcseg import losses, models, objective, targets, training
+from tcseg.data import Clips, annotated_frame, labelled_subset, with_flow
+from tcseg.machine import cpu_name
+from tcseg.recipes import RECIPES
+from tcseg.study import Study, open_study
+from tcseg.training import Lesson, Recipe
+
+
+def measure(out: Path, quick: bool = False) -> pd.DataFrame:
+    """Time the steps of the six recipes, each part apart, on the laptop's data set; one process, all threads.
+
+    Args:
+        out: where the table will be written; unused, as nothing else is.
+        quick: the smoke data set, few steps.
+
+    Returns:
+        cpu, threads, size, recipe, frames (a step), step_ms and its parts (medians): the network forward and backward, augmentation
+        (in training drawn ahead by a thread; here apart), losses forward and backward, optimiser; step_over_network, which
+        is (network + losses + optimiser) / network; targets_seconds: making the teacher's targets for the whole split.
+    """
+    study = open_study("procity", "smoke" if quick else "laptop")
+    clips, count = study.clips("train"), 4 if quick else 40
+    made = _targets(study, clips, 2 if quick else 8)
+    rows = []
+    for name in RECIPES:
+        recipe = study.recipe(name)
+        row = _step(recipe, clips, made.get(recipe.teacher, (None, 0.0))[0], count)
+        rows.append({
+            "cpu": cpu_name(), "threads": torch.get_num_threads(), "size": "x".join(map(str, clips.size)), "recipe": name,
+            **row, "targets_seconds": round(made.get(recipe.teacher, (None, 0.0))[1], 1),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _targets(study: Study, clips: Clips, sample: int) -> dict[str, tuple[torch.Tensor, float]]:
+    """Each kind of targets for all clips (those beyond a sample repeat it), and the seconds that making all of them takes."""
+    teacher = models.build("teacher", clips.label_set.num_classes, pretrained=False).eval()
+    made = {}
+    for kind in ("plain", "trajectory"):
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            some = _first(clips, sample)
+            stored = targets.make(teacher, some, kind, Path(folder) / "targets.npy").clone()
+        seconds = (time.perf_counter() - began) / sample * len(clips)
+        repeats = -(-len(clips) // sample)
+        made[kind] = stored.repeat(repeats, 1, 1, 1, 1)[: len(clips)], seconds
+    return made
+
+
+def _first(clips: Clips, count: int) -> Clips:
+    """The first clips of a split."""
+    flows = {name: (flow[:count], visible[:count]) for name, (flow, visible) in clips.flows.items()}
+    backward = None if clips.backward is None else tuple(part[:count] for part in clips.backward)
+    arrays = {name: getattr(clips, name)[:count] for name in ("frames", "labels", "annotated", "names")}
+    return replace(clips, flows=flows, backward=backward, **arrays)
+
+
+def _step(recipe: Recipe, clips: Clips, taught: torch.Tensor | None, count: int) -> dict[str, float]:
+    """Medians over `count` steps after three that warm up, milliseconds."""
+    chosen = labelled_subset(clips, recipe.labelled_share)
+    lesson = Lesson(with_flow(clips) if recipe.needs_pairs else clips, chosen, taught)
+    model = training.untrained(recipe, lesson, None).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, fused=True)
+    truth = torch.from_numpy(clips.labels[lesson.chosen, annotated_frame(clips)])
+    weights = losses.class_weights(truth, clips.label_set.num_classes, recipe.balance)
+    rows = [_parts(recipe, lesson, model, optimizer, weights, step) for step in range(count + 3)][3:]
+    found = pd.DataFrame(rows).median().round(2).to_dict()
+    step = found["network_ms"] + found["losses_ms"] + found["optimizer_ms"]
+    return {**found, "step_ms": round(step, 2), "step_over_network": round(step / found["network_ms"], 3)}
+
+
+def _parts(
+    recipe: Recipe,
+    lesson: Lesson,
+    model: models.SegmentationModel,
+    optimizer: torch.optim.Optimizer,
+    weights: torch.Tensor,
+    step: int,
+) -> dict[str, float]:
+    """One step, taken apart: the losses see logits that are cut off from the network, whose backward pass gets their gradient."""
+    clock = [time.perf_counter()]
+    batch, offset = training.draw_batch(recipe, lesson, step)
+    frames = torch.cat([clip.frames.flatten(0, 1) for clip in batch])
+    clock.append(time.perf_counter())
+    logits = model(frames)
+    clock.append(time.perf_counter())
+    leaf = logits.detach().requires_grad_()
+    parts = objective.compute_losses(lambda _: leaf, batch, recipe, weights, torch.device("cpu"), offset)
+    parts["loss"].backward()
+    clock.append(time.perf_counter())
+    optimizer.zero_grad()
+    logits.backward(leaf.grad)
+    clock.append(time.perf_counter())
+    optimizer.step()
+    clock.append(time.perf_counter())
+    draw, forward, loss, backward, update = (1000 * (b - a) for a, b in zip(clock, clock[1:], strict=False))
+    return {
+        "frames": len(frames),
+        "augment_ms": draw,
+        "network_ms": forward + backward,
+        "losses_ms": loss,
+        "optimizer_ms": update,
+    }
