@@ -108,7 +108,7 @@ def real_frames(size: tuple[int, int], count: int, source: Path | None) -> tuple
 
     if source is None:
         patterns = ("leftImg8bit_sequence/val/*/*.png", "leftImg8bit_sequence/*/*/*.png", "val/*.png")
-        folders = [folder for name in DATASETS if (folder := find_data(name))]
+        folders = [tree for name in DATASETS for tree in _trees(find_data(name))]
         pictures = (path for folder in folders for pattern in patterns for path in folder.glob(pattern))
         first = next(pictures, None)
         if first is None:
@@ -413,7 +413,7 @@ def _as_text(table: pd.DataFrame) -> str:
 
 @app.command()
 def measure(
-    name: Annotated[str, typer.Argument(help="procity, transfer, metrics, coverage or flow.")],
+    name: Annotated[str, typer.Argument(help="procity, transfer, metrics, training, coverage or flow.")],
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder; default data/study/measurements.")] = None,
 ) -> None:

@@ -21,7 +21,7 @@ def card_sections(folder: Path) -> dict[str, str]:
     for section, make in makers.items():
         path = folder / "tables" / f"{needs.get(section, 'procity')}.csv"
         if path.exists():
-            sections[section] = make(pd.read_csv(path))
+            sections[section] = make(pd.read_csv(path)).strip()
     return sections
 
 

@@ -91,8 +91,8 @@ def metrics_of(record: dict) -> list[Row]:
 def effects(runs: Sequence[Measured], pairs: Sequence[tuple[str, str]] = PAIRS) -> pd.DataFrame:
     """Compare recipes of one study.
 
-    Holm's family is every comparison and every quantity of the table. A ratio tests the same hypothesis as its difference, "nothing
-    changes": both carry the difference's p, and count once.
+    Two families for Holm: the quantities of the primary comparison, which was named before any run, and those of all others.
+    A ratio tests the same hypothesis as its difference, "nothing changes": both carry the difference's p, and count once.
 
     Args:
         runs: of one data set and profile, any recipes and seeds; seeds that both recipes of a pair have are compared.
@@ -140,11 +140,13 @@ def _row(comparison: str, metric: Row, records: Sequence[tuple[dict, dict]]) -> 
 
 
 def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """Add p_holm beside p: of the first row of each comparison and quantity, for all rows of it."""
+    """Add p_holm beside p: of the first row of each comparison and quantity, for all rows of it; the primary comparison apart."""
     hypotheses = table.groupby(["comparison", "counts"], sort=False)["p"].transform("first")
     once = ~table.duplicated(["comparison", "counts"])
+    primary = table["comparison"] == comparison_name(PAIRS[0])
     adjusted = pd.Series(np.nan, table.index)
-    adjusted[once] = stats.holm(hypotheses[once])
+    for family in (once & primary, once & ~primary):
+        adjusted[family] = stats.holm(hypotheses[family])
     table["p"] = hypotheses
     holm = adjusted.groupby([table["comparison"], table["counts"]], sort=False).transform("first")
     table.insert(table.columns.get_loc("p"), "p_holm", holm)

@@ -143,11 +143,6 @@ def count_clip(
     found: Blocks = defaultdict(dict)
     blocks = blocks or ["clip"] * len(maps)
 
-    def add(t: int, counts: Mapping[str, Counts]) -> None:
-        block = found[blocks[t]]
-        for name, value in counts.items():
-            block[name] = block[name] + value if name in block else value
-
     bands = {t: boundary_band(labels[t]) for t in np.flatnonzero(annotated).tolist()}
     streams = [_over_frames(maps, labels, bands, label_set, instances or {}), _over_windows(maps, labels, bands)]
     for source, flow_of in flows.items():

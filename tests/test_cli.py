@@ -20,6 +20,7 @@ from tcseg.videofiles import read_frames
 
 COMMANDS = (
     ["doctor"], ["data", "procity"], ["data", "check"], ["study"], ["report"], ["segment"], ["export"], ["bench"],
+    ["sweep"], ["evaluate"], ["measure"],
 )  # fmt: skip
 
 

@@ -86,6 +86,18 @@ def test_a_ratio_is_the_same_hypothesis_as_its_difference(table):
     assert (table["p_holm"] >= table["p"]).all()
 
 
+def test_the_primary_comparison_is_a_family_of_its_own():
+    runs = records()
+    others = {"student": ["kd"], "consistent": ["kd+tl", "student+tl"]}
+    copies = [Made(name, run.seed, run.record) for run in runs for name in others[run.name]]
+    table = effects.effects([*runs, *copies])
+    counted = table[table["metric"].isin(["miou", "tc", "tc_dis", "flicker", "harmful_flicker"])]
+    primary = counted["comparison"] == "consistent_vs_student"
+    assert 0 < primary.sum() < len(counted)
+    for family in (counted[primary], counted[~primary]):
+        assert family["p_holm"].tolist() == pytest.approx(stats.holm(family["p"]).tolist())
+
+
 def test_seeds_that_both_have_are_compared():
     runs = [run for run in records() if (run.name, run.seed) != ("consistent", 1)]
     table = effects.effects(runs)
