@@ -46,7 +46,7 @@ class Profile:
 PROFILES = {
     "smoke": Profile("smoke", (128, 64), (128, 96), 8, 3, 0, 1, 0.5, 8, 8, 4, 2, 2, 1, ((256, 128),), 30),
     "laptop": Profile(
-        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 600, 2000, 6, 3, 5, 2, ((512, 256), (1024, 512)), 100
+        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 600, 2000, 6, 3, 5, 1, ((512, 256), (1024, 512)), 100
     ),
     "full": Profile(
         "full", (1024, 512), (480, 352), None, 108, 30, 2, 1.0, 40_000, 40_000, 16, 8, 5, 5,
@@ -99,7 +99,7 @@ def _sweeps() -> list[Variation]:
     """Every variation, question by question. What equals a recipe of the ablation is not repeated."""
     weights = [Variation("pareto", "consistent", {"temporal": value}) for value in (0.5, 1.0, 4.0, 8.0)]
     forms = [
-        Variation("temporal_forms", "student+tl", {"form": form, "temporal": weight, **more})
+        Variation("temporal_forms", "kd+tl", {"form": form, "temporal": weight, **more})
         for form, weight, more in (
             ("l2", 8.0, {}),
             ("l2", 8.0, {"balanced": True}),
@@ -112,8 +112,7 @@ def _sweeps() -> list[Variation]:
         )
     ]
     flows = [
-        Variation("flow_sources", "student+tl", {"flow": source})
-        for source in ("dis", "farneback", "zero", "synthetic")
+        Variation("flow_sources", "kd+tl", {"flow": source}) for source in ("dis", "farneback", "zero", "synthetic")
     ]
     methods = [
         Variation("distillation", "kd", {"method": method, "distillation": weight})
