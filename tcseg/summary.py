@@ -142,8 +142,13 @@ def course_map(folder: Path, titles: Mapping[str, str]) -> str:
     for name, title in titles.items():
         cells = [_minutes(times["seconds"].get((profile, name))) for profile in profiles]
         lines.append(f"| [{title}]({name}.ipynb) | {' | '.join(cells)} |")
-    totals = [_minutes(times["seconds"].loc[profile].sum()) for profile in profiles]
+    totals = [_minutes(_whole(times["seconds"].loc[profile], titles)) for profile in profiles]
     return "\n".join([*lines, f"| all | {' | '.join(totals)} |"])
+
+
+def _whole(seconds: pd.Series, titles: Mapping[str, str]) -> float | None:
+    """The sum over all notebooks; None where the time of one is not known, as when its runs were made in other sittings."""
+    return seconds.sum() if set(titles) <= set(seconds.index) else None
 
 
 def _minutes(seconds: float | None) -> str:
@@ -223,10 +228,18 @@ def cost_table(folder: Path) -> str:
         megabytes = noted.get("disk_mb", {}).get(f"procity-{profile}")
         disk = "–" if megabytes is None else f"{megabytes:.0f}"
         where = f"{machine.get('cpu', '–')}, {machine.get('cores', '–')} cores"
-        minutes, trained = rows["seconds"].sum() / 60, rows["runs_trained"].sum()
-        lines.append(f"| `{profile}` | {minutes:.0f} | {trained} | {disk} | {machine.get('gpu') or where} |")
+        seconds = _whole(rows.set_index("notebook")["seconds"], _titles())
+        minutes = "– (made in several sittings)" if seconds is None else f"{seconds / 60:.0f}"
+        trained = rows["runs_trained"].sum() if seconds is not None else _runs(folder, profile)
+        lines.append(f"| `{profile}` | {minutes} | {trained} | {disk} | {machine.get('gpu') or where} |")
     head = ["| profile | notebooks, minutes | networks trained | results and cache, MB | measured on |"]
     return "\n".join([*head, "|---|--:|--:|--:|---|", *lines]) if lines else ""
+
+
+def _runs(folder: Path, profile: str) -> int:
+    """Networks in the embedded data's ablation at a profile."""
+    table = _own_rows(_table(folder, "ablation"), {"dataset": "procity", "profile": profile})
+    return table["run_id"].nunique() if "run_id" in table else 0
 
 
 def latency_table(folder: Path, model: str = "student") -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import numba
 import pandas as pd
 import psutil
 import torch
@@ -162,8 +163,8 @@ def side_by_side(study: Study, tasks: Sequence[Task], workers: int | None = None
         return
     prepare(study, tasks)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
-        futures = [pool.submit(_make, study.dataset, study.profile, study.folder, task) for task in tasks]
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        futures = [pool.submit(_make, study.dataset, study.profile, study.folder, task, threads) for task in tasks]
         try:
             yield from (done.result() for done in as_completed(futures))
         except BaseException:
@@ -171,5 +172,9 @@ def side_by_side(study: Study, tasks: Sequence[Task], workers: int | None = None
             raise
 
 
-def _make(dataset: str, profile: str, folder: Path, task: Task) -> Run:
+def _make(dataset: str, profile: str, folder: Path, task: Task, threads: int) -> Run:
+    # For each task: numba's kernels in the evaluation set OpenMP's thread count, and with it torch's, back to all cores.
+    # Two processes of two threads on two cores train four times slower than two of one.
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)
     return open_study(dataset, profile, folder=folder).run(task.name, task.seed)

@@ -73,8 +73,8 @@ def test_course_map_has_measured_times(study, monkeypatch):
         "|---|--:|",
         "| [1 · First](01_first.ipynb) | 1.5 |",
         "| [2 · Second](02_second.ipynb) | – |",
-        "| all | 1.5 |",
-    ]
+        "| all | – |",
+    ], "what all take is not known as long as one is not"
 
 
 def test_provenance_of_reference_pages_is_the_reference_run(study, monkeypatch):
@@ -108,7 +108,8 @@ def test_effects_have_intervals_p_and_what_is_detectable():
     assert summary.effects_table(table.iloc[3:]) == "" == summary.effects_table(pd.DataFrame())
 
 
-def test_costs_are_of_the_cold_study(study):
+def test_costs_are_of_the_cold_study(study, monkeypatch):
+    monkeypatch.setattr(summary, "_titles", lambda: {"01_first": "First", "02": "Second"})
     times = {"profile": "smoke", "notebook": "01_first", "seconds": 90.0, "runs_trained": 3, "runs_loaded": 0}
     pd.DataFrame([times, times | {"notebook": "02", "seconds": 150.0}]).to_csv(
         study / "tables" / "notebooks.csv", index=False
@@ -117,6 +118,9 @@ def test_costs_are_of_the_cold_study(study):
     noted = {"files": {"tables/notebooks.csv": {"procity-smoke": stamp}}, "disk_mb": {"procity-smoke": 12.4}}
     (study / "provenance.json").write_text(json.dumps(noted))
     assert summary.cost_table(study).splitlines()[2:] == ["| `smoke` | 4 | 6 | 12 | Z80, 1 cores |"]
+
+    monkeypatch.setattr(summary, "_titles", lambda: {"01_first": "First", "02": "Second", "03": "Third"})
+    assert "| `smoke` | – (made in several sittings) | " in summary.cost_table(study)
 
 
 def test_readme_keeps_what_is_not_between_markers():
