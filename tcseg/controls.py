@@ -208,7 +208,7 @@ def as_ablation_rows(table: pd.DataFrame, flows: Sequence[str], ceilings: Mappin
     return pd.DataFrame(rows)
 
 
-# ------------------------------------------------------------------------------------------------ why a perfect model does not score 100
+# ------------------------------------------------------------------------------------- why a perfect model does not score 100
 
 
 def smooth_noise(shape: tuple[int, int], sigma: float, rng: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from .style import GRAY, PALE, canvas, color_of, say_empty, styled
+from .style import GRAY, PALE, RECIPE_COLORS, canvas, color_of, say_empty, styled
 
 SCORES = {"miou": "mIoU (%)", "tc": "TC (%)", "flicker": "flicker (%)"}
 
@@ -62,20 +62,19 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal") -> F
     """
     figure, axes = canvas(6.4, 4.2)
     ax = axes[0, 0]
-    for name, row in others.dropna(subset=["miou", "tc"]).iterrows():
-        ax.plot(100 * row["tc"], 100 * row["miou"], "x", color=GRAY)
-        ax.annotate(
-            name, (100 * row["tc"], 100 * row["miou"]), (4, 4), textcoords="offset points", fontsize=9, color=GRAY
-        )
+    shown = others.dropna(subset=["miou", "tc"])
+    for index, (name, row) in enumerate(shown.iterrows()):
+        color = color_of(name, index) if name in RECIPE_COLORS else GRAY
+        ax.plot(100 * row["tc"], 100 * row["miou"], "sXDPv^<>"[index % 8], color=color, linestyle="", label=name)
     if len(table):
         means = 100 * table.groupby(by)[["tc", "miou"]].mean().sort_index()
-        ax.plot(means["tc"], means["miou"], "o-", color=color_of(table["base"].iloc[0], 0), label=table["base"].iloc[0])
+        ax.plot(means["tc"], means["miou"], "o-", color="black", label="by weight of the loss")
         for value, row in means.iterrows():
             ax.annotate(f"{value:g}", (row["tc"], row["miou"]), (0, 7), textcoords="offset points", ha="center")
-        ax.legend(title="weight of the loss", loc="lower left")
     else:
         say_empty(ax, "no run of this sweep yet")
     ax.set(xlabel="TC (%)", ylabel="mIoU (%)")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
