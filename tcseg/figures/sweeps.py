@@ -14,7 +14,9 @@ SCORES = {"miou": "mIoU (%)", "tc": "TC (%)", "flicker": "flicker (%)"}
 
 def _seeds(rows: pd.DataFrame, by: str, score: str) -> pd.DataFrame:
     """Mean, lowest and highest seed of a score in percent, by the varied value in order."""
-    return 100 * rows.dropna(subset=[score]).groupby(by)[score].agg(["mean", "min", "max"]).sort_index()
+    # Cityscapes has no flicker: None.
+    measured = rows.assign(**{score: rows[score].astype(float)}).dropna(subset=[score])
+    return 100 * measured.groupby(by)[score].agg(["mean", "min", "max"]).sort_index()
 
 
 def _line(ax: Axes, rows: pd.DataFrame, by: str, score: str, name: str, color: str) -> None:
@@ -85,7 +87,7 @@ def sweep_dots(table: pd.DataFrame) -> Figure:
     figure, axes = canvas(8.4, 1.2 + 0.34 * max(3, len(names)), 1, len(SCORES))
     for ax, (score, label) in zip(axes[0], SCORES.items(), strict=True):
         for place, name in enumerate(names):
-            values = 100 * table.loc[table["recipe"] == name, score].dropna()
+            values = 100 * table.loc[table["recipe"] == name, score].astype(float).dropna()
             ax.plot(values, [place] * len(values), "o", markersize=4, color=color_of(name, 0), alpha=0.7)
             ax.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color="black")
             if place == 0:
