@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 import typer.core
 
 from tcseg import __version__
+from tcseg.sizes import parse_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,18 +70,6 @@ def main(
 
     Try a trained student:     tcseg segment drive.mp4 --out classes.mp4
     """
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read a size: "1024x512" -> (1024, 512).
-
-    Raises:
-        ValueError: not two numbers.
-    """
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
-    if not match:
-        raise ValueError(f"size is {text!r}; write width x height, as 1024x512")
-    return int(match[1]), int(match[2])
 
 
 def load_model(name: str | None, weights: Path | None, default: str = "student-consistent") -> SegmentationModel:

@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from tcseg import flow as optical_flow
 from tcseg import stats
+from tcseg.artefacts import write_json, write_table
 from tcseg.data import CAMVID_BLOCK
 from tcseg.evaluation import Blocks, count_clip, per_block, score, split_flow, summarise, summed
 from tcseg.labels import IGNORE
 from tcseg.machine import usable_cores
 from tcseg.mapfiles import Encoding, MapClip, check_headers, find_clips, read_map, read_maps, require_size
-from tcseg.runs import write_json
 from tcseg.snippets import read_frame
 from tcseg.temporal import count_pair
 from tcseg.trajectories import chained
@@ -233,10 +233,7 @@ def _table(blocks: Blocks, record: dict) -> pd.DataFrame:
 
 def write(out: Path, table: pd.DataFrame, record: dict) -> None:
     """Write metrics.csv and metrics.json, aside and renamed."""
-    out.mkdir(parents=True, exist_ok=True)
-    aside = out / ".metrics.csv.part"
-    table.to_csv(aside, index=False)
-    aside.replace(out / "metrics.csv")
+    write_table(out / "metrics.csv", table)
     write_json(out / "metrics.json", record)
 
 

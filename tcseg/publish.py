@@ -11,15 +11,15 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tcseg import models, procity
+from tcseg.artefacts import write_json
 from tcseg.benchmark import machine_facts
-from tcseg.runs import Run, git_state, now, versions, write_json
+from tcseg.runs import Run, git_state, now, versions
 from tcseg.study import FIGURES, MEASURED, PRIMARY, PROFILES, open_study
 
 MAX_BYTES = 1_000_000  # of a committed file
@@ -257,15 +257,5 @@ def _why_stale(record: dict[str, Any]) -> str:
     """Why a record is stale; empty when it is not."""
     if record["profile"] not in PROFILES:
         return f"there is no profile {record['profile']} any more"
-    if record["dataset"] == "procity" and record.get("generator") != procity.VERSION:
-        return f"made with procity {record.get('generator')}, which is now {procity.VERSION}"
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            study = open_study(record["dataset"], record["profile"], "reference", folder=Path(folder))
-            recipe = json.loads(json.dumps(asdict(study.recipe(record["recipe_name"], record["seed"]))))
-    except ValueError:
-        return f"there is no recipe {record['recipe_name']} any more"
-    changed = sorted(
-        key for key in recipe.keys() | record["recipe"].keys() if recipe.get(key) != record["recipe"].get(key)
-    )
-    return f"its recipe has changed ({', '.join(changed)})" if changed else ""
+    with tempfile.TemporaryDirectory() as folder:
+        return open_study(record["dataset"], record["profile"], "reference", folder=Path(folder)).why_stale(record)

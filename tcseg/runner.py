@@ -19,7 +19,8 @@ from tcseg.execution import NotebookError
 from tcseg.measurements import MEASUREMENTS
 from tcseg.publish import PublishError, left_out, publish, publish_measurements, stale
 from tcseg.report import ReportError, build_report
-from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, asked_size, measured_table, study_folder
+from tcseg.sizes import parse_size
+from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, SIDES, measured_table, study_folder
 from tcseg.summary import fill_readme, readme_sections
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +52,7 @@ def course_of(
         where = f"$TCSEG_DATA/{dataset} or {data_root() / dataset}"
         raise ValueError(f"no {where}: data/README.md says how to get {dataset}; procity needs no download")
     if size:
-        asked_size(size)
+        parse_size(size, SIDES)
     folder = Path(out).resolve() if out else study_folder(dataset, profile, runs, size)
     asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
     package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if not NOT_IN_NOTEBOOKS & {p.name, p.parent.name})

@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import models
+from tcseg.artefacts import write_json
 from tcseg.machine import package_version
 from tcseg.models import SegmentationModel
 
@@ -28,14 +29,6 @@ TRAINING_CODE = (
 )  # fmt: skip
 EVALUATION_CODE = tuple("labels flow snippets data models postprocess metrics temporal trajectories evaluation".split())
 PACKAGES = ("tcseg", "torch", "torchvision", "timm", "numpy", "opencv-python", "accelerate", "numba")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON aside and rename it: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(value, indent=1, default=str) + "\n")
-    aside.replace(path)
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

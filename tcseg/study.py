@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -15,19 +14,20 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tcseg import evaluation, models, procity, targets, training
+from tcseg import artefacts, evaluation, models, procity, targets, training
+from tcseg.artefacts import write_json
 from tcseg.data import Clips, data_root, find_dataset, load_clips
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
 from tcseg.objective import Recipe
 from tcseg.recipes import FULL_PROCITY_SNIPPETS, PRIMARY, PROFILES, RECIPES, TEACHER, VARIATIONS, Profile, Variation
-from tcseg.runs import Run, find_reference, run_id_of, run_or_load, write_json
+from tcseg.runs import Run, find_reference, run_id_of, run_or_load
+from tcseg.sizes import parse_size
 
 FIGURES = data_root().parent / "figures"
 """Committed reference tables, runs and figures."""
@@ -55,6 +55,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
 """The notebooks in order, and what each must leave in the study's folder."""
 
 MODES = ("train", "reference")
+SIDES = 32  # what the sides of a study's frames are multiples of
 
 
 def _known(what: str, value: object, known: object) -> None:
@@ -66,23 +67,6 @@ def study_folder(dataset: str, profile: str, runs: str = "train", size: str | No
     """Where a study writes; one of another size than the profile's has a place of its own."""
     tail = ("-reference" if runs == "reference" else "") + (f"-{size}" if size else "")
     return data_root() / "study" / (f"{dataset}-{profile}" + tail)
-
-
-def asked_size(text: str) -> tuple[int, int]:
-    """Read the size of a study's frames: "512x256" -> (512, 256).
-
-    Raises:
-        ValueError: not two multiples of 32.
-    """
-    width, _, height = text.partition("x")
-    if (
-        not (width.isdecimal() and height.isdecimal())
-        or int(width) % 32
-        or int(height) % 32
-        or not int(width) * int(height)
-    ):
-        raise ValueError(f"size is {text!r}; write width x height, both multiples of 32, as 512x256")
-    return int(width), int(height)
 
 
 def measured_table(name: str, runs: str = "train") -> Path:
@@ -134,7 +118,7 @@ def open_study(
         )
     scale, size = PROFILES[profile], os.environ.get("TCSEG_SIZE")
     if size:
-        scale = replace(scale, size=asked_size(size), camvid_size=asked_size(size))
+        scale = replace(scale, size=parse_size(size, SIDES), camvid_size=parse_size(size, SIDES))
     if os.environ.get("TCSEG_SEEDS"):
         count = int(os.environ["TCSEG_SEEDS"])
         scale = replace(scale, primary_seeds=count, seeds=count)
@@ -297,16 +281,22 @@ class Study:
         runs: dict[int, Run] = {}
         for path in records:
             record = json.loads(path.read_text())
-            if record["recipe_name"] == name and record["seed"] not in runs and self._is_current(record):
+            mine = (record["dataset"], record["profile"], record["recipe_name"]) == (self.dataset, self.profile, name)
+            if mine and record["seed"] not in runs and not self.why_stale(record):
                 runs[record["seed"]] = Run(record, path.parent if path.name == "record.json" else None)
         return [runs[seed] for seed in sorted(runs)]
 
-    def _is_current(self, record: dict) -> bool:
-        """Whether a record is of this study, and of the recipe and the generator of today."""
-        recipe = json.loads(json.dumps(asdict(self.recipe(record["recipe_name"], record["seed"]))))
+    def why_stale(self, record: dict) -> str:
+        """Why a record of this study does not belong to the code of today: generator or recipe; empty when it does."""
         generator = procity.VERSION if self.dataset == "procity" else None
-        mine = {"dataset": self.dataset, "profile": self.profile, "generator": generator, "recipe": recipe}
-        return all(record.get(key) == value for key, value in mine.items())
+        if record.get("generator") != generator:
+            return f"made with procity {record.get('generator')}, which is now {generator}"
+        if record["recipe_name"] not in ("teacher", *RECIPES, *VARIATIONS):
+            return f"there is no recipe {record['recipe_name']} any more"
+        recipe = json.loads(json.dumps(asdict(self.recipe(record["recipe_name"], record["seed"]))))
+        then = record["recipe"]
+        changed = sorted(key for key in recipe.keys() | then.keys() if recipe.get(key) != then.get(key))
+        return f"its recipe has changed ({', '.join(changed)})" if changed else ""
 
     def targets(self, kind: str, labelled_share: float | None = None) -> Tensor:
         """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `targets.make`."""
@@ -360,11 +350,8 @@ class Study:
     # -------------------------------------------------------------------------------------------- tables and figures
 
     def write_table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
-        """Write `tables/<name>.csv` aside and rename it; returns the table."""
-        path = self.tables / f"{name}.csv"
-        aside = path.with_suffix(".part")
-        table.to_csv(aside, index=False)
-        aside.replace(path)
+        """Write `tables/<name>.csv`; returns the table."""
+        artefacts.write_table(self.tables / f"{name}.csv", table)
         return table
 
     def read_table(self, name: str) -> pd.DataFrame:
@@ -405,9 +392,11 @@ class Study:
                 )
             )
             path.write_bytes(committed.read_bytes())
+            write_json(path.with_suffix(".json"), {"alt": alt})
         else:
-            _save(figure, path)
-        write_json(path.with_suffix(".json"), {"alt": alt})
+            if not any(axes.images for axes in figure.axes):  # a picture as SVG is a PNG in a larger envelope
+                figure.savefig(path.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
+            artefacts.write_figure(path, figure, alt)
         display(Image(path.read_bytes(), format="png", alt=alt, metadata={"alt": alt}))
 
     def banner(self) -> Markdown:
@@ -428,14 +417,3 @@ class Study:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-    aside = path.with_suffix(".part")
-    aside.write_bytes(buffer.getvalue())
-    aside.replace(path)
-    if not any(axes.images for axes in figure.axes):  # a picture as SVG is a PNG in a larger envelope
-        figure.savefig(path.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)

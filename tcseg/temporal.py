@@ -35,6 +35,14 @@ def check_flow(labels: np.ndarray, flow: np.ndarray) -> None:
         raise ValueError(f"flow is {flow.shape} but the label map {labels.shape}; need (2,H,W) and (H,W)")
 
 
+def _warped(kernel: Callable[..., None], labels_b: np.ndarray, flow_ab: np.ndarray, dtype: type) -> np.ndarray:
+    """What a warping kernel makes of a label map (H,W)."""
+    check_flow(labels_b, flow_ab)
+    out = np.empty(labels_b.shape, dtype)
+    kernel(np.ascontiguousarray(labels_b), as_float32(flow_ab), out)
+    return out
+
+
 @_inline
 def _nearest(flow, y, x, height, width):
     """Where pixel (y, x) lands: whether inside the frame, and the row and column nearest to it."""
@@ -63,10 +71,7 @@ def warp_map(labels_b: np.ndarray, flow_ab: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: the shapes do not belong together.
     """
-    check_flow(labels_b, flow_ab)
-    out = np.empty(labels_b.shape, np.uint8)
-    _warp_nearest(np.ascontiguousarray(labels_b), as_float32(flow_ab), out)
-    return out
+    return _warped(_warp_nearest, labels_b, flow_ab, np.uint8)
 
 
 @_kernel
@@ -93,10 +98,7 @@ def warp_ids(labels_b: np.ndarray, flow_ab: np.ndarray) -> np.ndarray:
     Returns:
         float32 (H,W): between road (0) and car (13) lies 6.5.
     """
-    check_flow(labels_b, flow_ab)
-    out = np.empty(labels_b.shape, np.float32)
-    _warp_ids(np.ascontiguousarray(labels_b), as_float32(flow_ab), out)
-    return out
+    return _warped(_warp_ids, labels_b, flow_ab, np.float32)
 
 
 @_kernel
@@ -129,10 +131,7 @@ def warp_votes(labels_b: np.ndarray, flow_ab: np.ndarray) -> np.ndarray:
     Returns:
         uint8 (H,W); `IGNORE` where the flow leaves the frame; the smallest id wins a tie.
     """
-    check_flow(labels_b, flow_ab)
-    out = np.empty(labels_b.shape, np.uint8)
-    _warp_votes(np.ascontiguousarray(labels_b), as_float32(flow_ab), out)
-    return out
+    return _warped(_warp_votes, labels_b, flow_ab, np.uint8)
 
 
 def as_float32(flow: np.ndarray) -> np.ndarray:

@@ -14,8 +14,9 @@ import torch
 from typer.testing import CliRunner
 
 from tcseg import __version__, cli
-from tcseg.cli import app, parse_size
+from tcseg.cli import app
 from tcseg.models import build, save_weights
+from tcseg.sizes import parse_size
 from tcseg.videofiles import read_frames
 
 COMMANDS = (

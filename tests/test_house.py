@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `figures` and `measurements` are folders of rooms, each one module to the others.
 # `procity` is a wing: imported by data, study, publish, measurements and cli alone.
 ORDER = """
-    labels machine flow losses temporal_losses metrics temporal trajectories stats crossed procity snippets data
+    labels machine sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity snippets data
     augment models postprocess targets objective training evaluation controls export runtimes benchmark videofiles
-    video runs mapfiles labelmaps recipes figures study effects sweeps summary measurements datacard publish report execution
-    course runner doctor cli __main__
+    video artefacts runs mapfiles labelmaps recipes figures study effects sweeps summary measurements datacard publish report
+    execution course runner doctor cli __main__
 """.split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
 TEXT = {".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".json", ".csv", ".css", ".svg", ""}

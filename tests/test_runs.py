@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tcseg import models, runs
+from tcseg.artefacts import write_json
 
 
 def make(store, recipe=None, inputs="data", fail=False, calls=None):
@@ -51,7 +52,7 @@ def test_an_interrupted_run_goes_on(tmp_path):
 def test_changed_evaluation_measures_again_without_training(tmp_path):
     run, _ = make(tmp_path)
     record = json.loads((run.folder / "record.json").read_text())
-    runs.write_json(run.folder / "record.json", {**record, "evaluation_code": "old", "metrics": {"miou": 0.1}})
+    write_json(run.folder / "record.json", {**record, "evaluation_code": "old", "metrics": {"miou": 0.1}})
     again, made = make(tmp_path)
     assert made == 0 and again.metrics["miou"] == 0.5 and not again.trained_now
 
@@ -70,7 +71,7 @@ def test_code_key_ignores_prose(tmp_path, monkeypatch):
 
 def test_reference_rows(tmp_path):
     row = {"run_id": "student-s0-x", "recipe_name": "student", "seed": 0, "dataset": "procity", "profile": "laptop"}
-    runs.write_json(tmp_path / "a.json", {**row, "metrics": {"miou": 0.4}})
+    write_json(tmp_path / "a.json", {**row, "metrics": {"miou": 0.4}})
     (run,) = runs.find_reference(tmp_path, "procity", "laptop")
     assert (run.name, run.seed, run.metrics["miou"]) == ("student", 0, 0.4)
     with pytest.raises(FileNotFoundError, match="committed reference row without weights"):

@@ -11,11 +11,10 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
-
+from tcseg import artefacts
 from tcseg.machine import machine_facts
 from tcseg.procity import VERSION
-from tcseg.runs import git_state, now, versions, write_json
+from tcseg.runs import git_state, now, versions
 from tcseg.study import MEASURED
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False) -> list[Path]:
     files = [path.relative_to(out).as_posix() for path in written]
     facts = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
     facts["procity"] = VERSION
-    write_json(out / "records" / f"{name}.json", {"quick": quick, "files": files, **facts})
+    artefacts.write_json(out / "records" / f"{name}.json", {"quick": quick, "files": files, **facts})
     return written
 
 
@@ -68,22 +67,10 @@ def _stamps(out: Path) -> dict[Path, int]:
 
 
 def write_table(out: Path, name: str, table: pd.DataFrame) -> Path:
-    """Write `out/tables/<name>.csv` aside and rename it."""
-    path = out / "tables" / f"{name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    table.to_csv(aside, index=False)
-    aside.replace(path)
-    return path
+    """Write `out/tables/<name>.csv`."""
+    return artefacts.write_table(out / "tables" / f"{name}.csv", table)
 
 
 def write_figure(out: Path, name: str, figure: Figure, alt: str) -> Path:
-    """Write `out/figures/<name>.png` and, as a study's figures have, its alt text in `<name>.json`; closes the figure."""
-    path = out / "figures" / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    figure.savefig(aside, format="png", dpi=150, bbox_inches="tight")
-    aside.replace(path)
-    plt.close(figure)
-    write_json(path.with_suffix(".json"), {"alt": alt})
-    return path
+    """Write `out/figures/<name>.png` and its alt text; closes the figure."""
+    return artefacts.write_figure(out / "figures" / f"{name}.png", figure, alt)

@@ -1,0 +1,23 @@
+"""Sizes of frames, as people write them."""
+
+from __future__ import annotations
+
+import re
+
+
+def parse_size(text: str, multiple: int = 1) -> tuple[int, int]:
+    """Read a size: "1024x512" -> (1024, 512).
+
+    Args:
+        text: width x height.
+        multiple: that both sides must be of; 32 where a network sees the frames as they are.
+
+    Raises:
+        ValueError: not two such numbers above zero.
+    """
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if min(size) < 1 or any(side % multiple for side in size):
+        sides = f", both multiples of {multiple}" if multiple > 1 else ""
+        raise ValueError(f"size is {text!r}; write width x height{sides}, as 1024x512")
+    return size
