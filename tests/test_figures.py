@@ -149,7 +149,11 @@ def test_recipe_means_average_over_seeds_once() -> None:
 def test_ablation_figures() -> None:
     named(figures.ablation_heatmap(ablation()))
     named(figures.ablation_heatmap(ablation().query("recipe == 'consistent' and seed == 0")))
-    assert named(figures.cost(ablation())).axes[0].get_xlabel().startswith("training time")
+    parts = pd.DataFrame(
+        {"recipe": ["student", "kd"], "network_ms": [50.0, 70], "losses_ms": [5.0, 9], "optimizer_ms": [2.0, 2]}
+    )
+    drawn = named(figures.cost(parts)).axes[0]
+    assert max(bar.get_x() + bar.get_width() for bar in drawn.patches) == 81
     points = pd.DataFrame({"miou": [0.4, 0.1], "tc": [0.7, 1.0], "tc_low": [0.6, NAN], "tc_high": [0.8, NAN]})
     points.index = ["student", "constant map"]
     legend = named(figures.accuracy_consistency(points, ceiling=0.9)).legends[0]
@@ -208,7 +212,7 @@ def test_empty_input_says_so() -> None:
         "ablation_heatmap": figures.ablation_heatmap(ablation()[:0]),
         "accuracy_consistency": figures.accuracy_consistency(pd.DataFrame()),
         "effects_forest": figures.effects_forest(effects()[:0]),
-        "cost": figures.cost(ablation()[:0]),
+        "cost": figures.cost(pd.DataFrame(columns=["recipe", "network_ms", "losses_ms", "optimizer_ms"])),
         "latency": figures.latency(latency()[:0]),
         "flow_quality": figures.flow_quality(flow_table()[:0]),
         "tc_by_flow": figures.tc_by_flow(pd.DataFrame(columns=["predictor", "estimator", "tc", "share"])),
@@ -229,3 +233,52 @@ def test_browse_shows_the_chosen_picture(frame: np.ndarray) -> None:
     before = picture.value
     slider.value = 2
     assert slider.max == 2 and picture.value != before
+
+
+# ------------------------------------------------------------------------------------------------ sweeps
+
+
+def swept(values=(1.0, 2.0), flicker=0.05):
+    """A sweep over two recipes, two seeds each."""
+    rows = [
+        {
+            "recipe": f"{base},x={x:g}",
+            "base": base,
+            "x": x,
+            "seed": seed,
+            "miou": 0.3 + 0.01 * seed,
+            "tc": 0.7,
+            "flicker": flicker,
+        }
+        for base in ("student", "consistent")
+        for x in values
+        for seed in (0, 1)
+    ]
+    return pd.DataFrame(rows, columns=["recipe", "base", "x", "seed", "miou", "tc", "flicker"])
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_sweeps_draw_a_line_a_recipe_and_a_row_a_variation():
+    lines = figures.sweep_lines(swept(), "x", "x").axes[0]
+    assert [len(line.get_xdata()) for line in lines.lines] == [2, 2] and not texts(lines)
+    assert lines.lines[0].get_ydata() == pytest.approx([30.5, 30.5])
+    dots = figures.sweep_dots(swept()).axes[0]
+    assert [label.get_text() for label in dots.get_yticklabels()] == list(dict.fromkeys(swept()["recipe"]))
+    others = pd.DataFrame({"miou": [0.4, None], "tc": [0.6, 0.5]}, index=["kd", "unmeasured"])
+    curve = figures.pareto(swept(), others, by="x").axes[0]
+    assert texts(curve) == ["1", "2"] and len(curve.lines) == 2
+
+
+def test_a_sweep_of_one_value_says_that_it_was_not_run():
+    for table in (swept(values=(1.0,)), swept(values=())):
+        assert texts(figures.sweep_lines(table, "x", "x").axes[0]) == ["not run yet: tcseg sweep"]
+    assert texts(figures.sweep_dots(swept(values=())).axes[0]) == ["not run yet: tcseg sweep"]
+    assert texts(figures.pareto(swept(values=()), pd.DataFrame(columns=["miou", "tc"]), by="x").axes[0])
+
+
+def test_sweeps_of_data_without_flicker_are_drawn():
+    for figure in (figures.sweep_lines(swept(flicker=None), "x", "x"), figures.sweep_dots(swept(flicker=None))):
+        assert len(figure.axes) == 3

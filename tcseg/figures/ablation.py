@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, GRAY, PALE, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
+from .style import BLUE, GRAY, GREEN, ORANGE, PALE, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
 
 METRIC_NAMES = {
     "miou": "mIoU",
@@ -28,6 +28,7 @@ EFFECT_NAMES = METRIC_NAMES | {
 }
 FOREST = ("miou", "tc", "flicker_relative", "harmful_flicker_relative")
 """Metrics of the forest plot, where a study has them."""
+COST_PARTS = {"network_ms": "network", "losses_ms": "losses", "optimizer_ms": "optimiser"}
 LOWER_IS_BETTER = ("flicker", "harmful_flicker", "flicker_relative", "harmful_flicker_relative")
 
 
@@ -161,18 +162,17 @@ def _forest_panel(ax: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
 
 
 @styled
-def cost(table: pd.DataFrame) -> Figure:
-    """What a recipe costs to train, and nothing at inference: columns recipe, seed, train_seconds of `ablation.csv`."""
-    import seaborn as sns
-
-    runs = table.drop_duplicates(["recipe", "seed"]).dropna(subset=["train_seconds"])
-    figure, axes = canvas(6.4, 0.36 * max(2, runs["recipe"].nunique()) + 1.0)
-    ax = axes[0, 0]
-    if len(runs):
-        runs = runs.assign(minutes=runs["train_seconds"].astype(float) / 60)
-        sns.stripplot(data=runs, x="minutes", y="recipe", ax=ax, color=BLUE, size=7, jitter=False, alpha=0.7)
+def cost(parts: pd.DataFrame) -> Figure:
+    """What a training step of each recipe costs, and nothing at inference: columns recipe and `COST_PARTS` of `training.csv`."""
+    figure, axes = canvas(6.4, 0.36 * max(2, len(parts)) + 1.4)
+    ax, left = axes[0, 0], np.zeros(len(parts))
+    for (column, name), color in zip(COST_PARTS.items(), (BLUE, ORANGE, GREEN), strict=True):
+        ax.barh(parts["recipe"], parts[column], left=left, color=color, label=name)
+        left += parts[column].to_numpy(float)
+    if len(parts):
+        figure.legend(loc="outside lower center", ncols=3)
+        ax.invert_yaxis()
     else:
         say_empty(ax)
-    ax.set(xlabel="training time of one run (minutes)", ylabel="recipe")
-    ax.set_xlim(left=0)
+    ax.set(xlabel="milliseconds a step, idle machine")
     return figure

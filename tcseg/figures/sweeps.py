@@ -9,6 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from .style import GRAY, PALE, RECIPE_COLORS, canvas, color_of, say_empty, styled
 
+NOT_YET = "not run yet: tcseg sweep"
 SCORES = {"miou": "mIoU (%)", "tc": "TC (%)", "flicker": "flicker (%)"}
 
 
@@ -38,6 +39,7 @@ def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, st
     figure, axes = canvas(8.4, 3.2, 1, len(SCORES))
     for ax, (score, label) in zip(axes[0], SCORES.items(), strict=True):
         shown = table[table["base"] != "teacher"] if len(table) else table
+        shown = shown if shown[by].nunique() > 1 else shown[:0]  # one value varies nothing
         for index, (name, rows) in enumerate(shown.groupby("base", sort=False) if len(shown) else ()):
             _line(ax, rows, by, score, name, color_of(name, index))
         if len(shown):
@@ -46,9 +48,9 @@ def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, st
             ax.set_xticks(values, [(ticks or {}).get(value, f"{value:g}") for value in values])
             ax.xaxis.set_minor_locator(NullLocator())
         else:
-            say_empty(ax, "no run of this sweep yet")
+            say_empty(ax, NOT_YET)
         ax.set(xlabel=xlabel, title=label)
-    if len(table):
+    if axes[0, 0].lines:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -68,15 +70,16 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal") -> F
     for index, (name, row) in enumerate(shown.iterrows()):
         color = color_of(name, index) if name in RECIPE_COLORS else GRAY
         ax.plot(100 * row["tc"], 100 * row["miou"], "sXDPv^<>"[index % 8], color=color, linestyle="", label=name)
-    if len(table):
+    if len(table) and table[by].nunique() > 1:
         means = 100 * table.groupby(by)[["tc", "miou"]].mean().sort_index()
         ax.plot(means["tc"], means["miou"], "o-", color="black", label="by weight of the loss")
         for value, row in means.iterrows():
             ax.annotate(f"{value:g}", (row["tc"], row["miou"]), (0, 7), textcoords="offset points", ha="center")
-    else:
-        say_empty(ax, "no run of this sweep yet")
+    elif shown.empty:
+        say_empty(ax, NOT_YET)
     ax.set(xlabel="TC (%)", ylabel="mIoU (%)")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    if ax.lines:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
@@ -84,6 +87,7 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal") -> F
 def sweep_dots(table: pd.DataFrame) -> Figure:
     """A row a recipe, a dot a seed, a line at the mean; the recipe as it is on top, its mean across all rows."""
     names = list(dict.fromkeys(table["recipe"])) if len(table) else []
+    names = names if len(names) > 1 else []  # the recipe alone varies nothing
     figure, axes = canvas(8.4, 1.2 + 0.34 * max(3, len(names)), 1, len(SCORES))
     for ax, (score, label) in zip(axes[0], SCORES.items(), strict=True):
         for place, name in enumerate(names):
@@ -96,5 +100,5 @@ def sweep_dots(table: pd.DataFrame) -> Figure:
         ax.invert_yaxis()
         ax.set(xlabel=label)
         if not names:
-            say_empty(ax, "no run of this sweep yet")
+            say_empty(ax, NOT_YET)
     return figure
