@@ -119,9 +119,10 @@ def open_study(
     scale, size = PROFILES[profile], os.environ.get("TCSEG_SIZE")
     if size:
         scale = replace(scale, size=parse_size(size, SIDES), camvid_size=parse_size(size, SIDES))
-    if os.environ.get("TCSEG_SEEDS"):
-        count = int(os.environ["TCSEG_SEEDS"])
-        scale = replace(scale, primary_seeds=count, seeds=count)
+    if seeds := os.environ.get("TCSEG_SEEDS"):
+        if not seeds.isdecimal() or int(seeds) < 1:
+            raise ValueError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
+        scale = replace(scale, primary_seeds=int(seeds), seeds=int(seeds))
     where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile, runs, size))
     return Study(dataset, scale, runs, classes, where, notebook, interactive)
 

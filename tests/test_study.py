@@ -30,6 +30,13 @@ def test_unknown_values_name_the_known(options, message, tmp_path):
         open_study(**options, folder=tmp_path)
 
 
+@pytest.mark.parametrize("seeds", ["x", "0", "-1"])
+def test_a_bad_number_of_seeds_is_named(seeds, monkeypatch, tmp_path):
+    monkeypatch.setenv("TCSEG_SEEDS", seeds)
+    with pytest.raises(ValueError, match=f"TCSEG_SEEDS is '{seeds}'; give the number of seeds"):
+        open_study("procity", "smoke", folder=tmp_path)
+
+
 def test_missing_data_says_where_it_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "find_dataset", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"neither in \$TCSEG_DATA/camvid nor in .*camvid; data/README.md"):
