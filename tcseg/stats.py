@@ -137,9 +137,10 @@ def bootstrap_interval(counts: Counts, draws: int = 2000, seed: int = 0, level: 
         level: of the interval.
 
     Returns:
-        The metric of all clips and its interval; (value, nan, nan) when there is one clip only.
+        The metric of all clips and its interval, which ends where shares do, at 0 and 1; (value, nan, nan) when there is one clip.
     """
-    return _one_factor(lambda weights: metric_of(counts, weights), clips_in(counts), draws, seed, level)
+    found = _one_factor(lambda weights: metric_of(counts, weights), clips_in(counts), draws, seed, level)
+    return Interval(found.value, *np.clip([found.low, found.high], 0.0, 1.0).tolist())
 
 
 def paired_bootstrap(a: Counts, b: Counts, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:

@@ -59,6 +59,11 @@ def test_many_clips_bootstrap_and_t_agree():
     assert (drawn.high - drawn.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.06)
 
 
+def test_the_interval_of_a_share_ends_where_shares_do():
+    interval = stats.bootstrap_interval(share_counts([0.2, 0.99, 1.0]))
+    assert 0 <= interval.low < interval.value < interval.high == 1.0
+
+
 def test_one_cluster_has_no_interval():
     interval = stats.bootstrap_interval(share_counts([0.3]))
     assert interval.value == 0.3 and np.isnan(interval.low) and np.isnan(interval.high)
