@@ -7,7 +7,7 @@ under a zoom cost the student two points of mIoU). Light and colour change frame
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -137,6 +137,12 @@ def change_colors(frames: Tensor, view: View, generator: torch.Generator) -> Ten
     return pixels.clamp(0, 255).unflatten(3, frames.shape[-2:])
 
 
+def join(first: Clip, second: Clip) -> Clip:
+    """One batch of two that have the same parts."""
+    names = [field.name for field in fields(Clip) if getattr(first, field.name) is not None]
+    return Clip(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in names})
+
+
 def augment(clip: Clip, view: View, generator: torch.Generator) -> Clip:
     """Draw a view for each labelled frame, or a flip for each pair, then change light and colour."""
     shown = _zoom(clip, view, generator) if clip.labels is not None else _flip(clip, view, generator)
@@ -178,7 +184,7 @@ def sample_pairs(
 ) -> Clip:
     """Pairs of frames from any clip, labelled or not, unaugmented, with flow and visibility.
 
-    The frames are as far apart as the split's flow says (see `data.with_flow`). Without flow (stills), the second frame is the
+    The frames are as far apart as the split's flow says (see `motion.with_flow`). Without flow (stills), the second frame is the
     first one moved by a known homography (`synthetic_motion`).
 
     Args:

@@ -31,7 +31,7 @@ from tcseg.machine import cpu_name, gpu_name, machine_facts
 from tcseg.runtimes import Network, open_networks
 
 if TYPE_CHECKING:
-    from tcseg.models import SegmentationModel
+    from tcseg.networks import SegmentationModel
 
 __all__ = ["COLUMNS", "SCOPES", "bench", "machine_facts", "noise"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from tcseg.models import SegmentationModel
+    from tcseg.networks import SegmentationModel
 
 
 class _Group(typer.core.TyperGroup):

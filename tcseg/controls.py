@@ -18,7 +18,7 @@ from tcseg.data import Clips
 from tcseg.evaluation import Blocks, Predictor, count_predictor, per_block, predict, score, split_flow, summed
 from tcseg.labels import IGNORE
 from tcseg.metrics import Overlap
-from tcseg.models import SegmentationModel
+from tcseg.networks import SegmentationModel
 from tcseg.postprocess import upsample_argmax
 from tcseg.targets import plain_probs
 from tcseg.temporal import WARPS, temporal_overlap, warp_map

@@ -12,22 +12,21 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tcseg import flow as optical_flow
 from tcseg import procity
+from tcseg.flow import FlowPair, estimated_flow
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import require_disk
-from tcseg.snippets import SNIPPET, FlowPair, Snippet, camvid_snippets, cityscapes_snippets, exact_flow, load_snippet
+from tcseg.snippets import SNIPPET, Snippet, camvid_snippets, cityscapes_snippets, exact_flow, load_snippet
 
 LOADER_VERSION = 1
 CAMVID_BLOCK = 17  # frames of a block that stands in for a clip where there is one clip only: about a second
-FLOW_SOURCES = ("exact", "dis", "farneback", "raft", "zero", "synthetic")
 _MEMORY_LIMIT = 4 << 30  # bytes; larger arrays stay on disk and are memory-mapped
 
 
@@ -98,25 +97,6 @@ def find_dataset(name: str) -> Path | None:
         if folder.is_dir():
             return folder
     return None
-
-
-def estimated_flow(frames: np.ndarray, method: str) -> tuple[FlowPair, FlowPair]:
-    """Estimate flow of one clip both ways, with its forward-backward visibility.
-
-    Args:
-        frames: uint8 (T,3,H,W).
-        method: see `flow.estimate`.
-
-    Returns:
-        t -> t+1 and t+1 -> t, each float16 (T-1,2,H,W) and bool (T-1,H,W).
-    """
-    images = [np.ascontiguousarray(frame.transpose(1, 2, 0)) for frame in frames]
-    pairs = list(zip(images, images[1:], strict=False))
-    forward = np.stack([optical_flow.estimate(method, a, b) for a, b in pairs])
-    backward = np.stack([optical_flow.estimate(method, b, a) for a, b in pairs])
-    a, b = torch.from_numpy(forward), torch.from_numpy(backward)
-    seen, seen_back = optical_flow.visibility(a, b).numpy(), optical_flow.visibility(b, a).numpy()
-    return (forward.astype(np.float16), seen), (backward.astype(np.float16), seen_back)
 
 
 # ------------------------------------------------------------------------------------------------ the cache
@@ -244,59 +224,6 @@ def _open_cache(folder: Path, dataset: str, split: str, names: list[str], key: s
     backward = pair("back") if (folder / "flow_back.npy").exists() else None
     flows = {source: pair(source) for source in sources}
     return Clips(dataset, split, array("frames"), array("labels"), array("annotated"), flows, names, key, backward)
-
-
-def with_flow(clips: Clips, source: str = "best", gap: int = 1) -> Clips:
-    """The same clips with motion of another source, or between frames further apart.
-
-    Args:
-        clips: a split.
-        source: "best" = what the data set has; "exact", "dis", "farneback", "raft", "zero" (nothing moves, all is visible), or
-            "synthetic" (no flow: training moves stills by known homographies).
-        gap: frames from one to the other; the steps of a longer way are composed.
-
-    Returns:
-        Clips whose only flow is t -> t+gap, (N,T-gap,2,H,W). Stills are returned as they are: they have synthetic motion only.
-
-    Raises:
-        ValueError: an unknown source, a gap that no clip is long enough for, or true flow that the data set does not have.
-    """
-    length = clips.frames.shape[1]
-    if source not in ("best", *FLOW_SOURCES):
-        raise ValueError(f"flow source is {source!r}; it must be best or one of {', '.join(FLOW_SOURCES)}")
-    if length == 1 or source == "synthetic":
-        return replace(clips, flows={}, backward=None)
-    if not 1 <= gap < length:
-        raise ValueError(f"gap is {gap}; clips of {length} frames have pairs with gaps of 1 to {length - 1}")
-    name = clips.flow_source if source == "best" else source
-    if name == "exact" and "exact" not in clips.flows:
-        raise ValueError(f"flow source is 'exact', but {clips.dataset} has no true flow; use 'dis' or 'synthetic'")
-    steps = clips.flows[name] if name in clips.flows else _flow_of(clips, name)
-    if gap > 1:
-        far = [_far(*(torch.from_numpy(np.asarray(part[i])) for part in steps), gap) for i in range(len(clips))]
-        steps = np.stack([flow for flow, _ in far]), np.stack([visible for _, visible in far])
-    return replace(clips, flows={name: steps})
-
-
-def _flow_of(clips: Clips, source: str) -> FlowPair:
-    """Flow t -> t+1 and visibility of all clips, estimated now; zero flow sees everything."""
-    if source == "zero":
-        count, length, _, height, width = clips.frames.shape
-        still = np.zeros((count, length - 1, 2, height, width), np.float16)
-        return still, np.ones((count, length - 1, height, width), bool)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(lambda frames: estimated_flow(frames, source)[0], clips.frames))
-    return np.stack([flow for flow, _ in found]), np.stack([visible for _, visible in found])
-
-
-def _far(flow: Tensor, visible: Tensor, gap: int) -> FlowPair:
-    """Compose single steps (T-1,2,H,W) of one clip to flow t -> t+gap, (T-gap,2,H,W)."""
-    count = len(flow) - gap + 1
-    there, seen = flow[:count].float(), visible[:count]
-    for step in range(1, gap):
-        onward = slice(step, step + count)
-        there, seen = optical_flow.compose(there, flow[onward].float(), seen, visible[onward])
-    return there.half().numpy(), seen.numpy()
 
 
 # ------------------------------------------------------------------------------------------------ choosing, checking

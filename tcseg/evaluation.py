@@ -27,7 +27,7 @@ from tcseg.metrics import (
     group_overlap,
     instance_overlap,
 )
-from tcseg.models import SegmentationModel
+from tcseg.networks import SegmentationModel
 from tcseg.postprocess import upsample_argmax
 from tcseg.temporal import count_pair, etc_compat, etc_score
 from tcseg.trajectories import FlowOf, Trajectories, Windows, chained

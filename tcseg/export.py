@@ -33,7 +33,7 @@ from tcseg.postprocess import padded_size, to_planes, upsample_argmax
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tcseg.models import SegmentationModel
+    from tcseg.networks import SegmentationModel
 
 SCOPES = ("network", "labels")
 MIN_SIDE = 64  # below it a symbolic side could be 1 in the network's coarsest map, which the exporter treats apart

@@ -1,4 +1,4 @@
-"""Optical flow: warping, visibility, estimators, synthetic motion, KITTI files.
+"""Optical flow: warping, visibility, estimators, synthetic motion, reading KITTI files.
 
 Convention (everywhere in tcseg): `flow_ab (B,2,H,W)`, x first, in pixels of the current grid, says where a pixel of frame a
 lies in frame b. `warp(x_b, flow_ab)` brings b's content onto a's grid (backward warping, as in ETC, Liu et al. 2020).
@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcseg.labels import IGNORE
+FlowPair = tuple[np.ndarray, np.ndarray]
+"""Flow of every pair of frames, float16 (..,T-1,2,H,W), and what is visible, bool (..,T-1,H,W)."""
 
 METHODS = ("dis", "farneback", "zero", "raft")
 
@@ -70,25 +71,6 @@ def warp(x_b: Tensor, flow_ab: Tensor) -> tuple[Tensor, Tensor]:
     grid = ((2 * target + 1) / size - 1).permute(0, 2, 3, 1).to(x_b.dtype)
     warped = F.grid_sample(x_b, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return warped * inside[:, None], inside
-
-
-def warp_labels(labels_b: Tensor, flow_ab: Tensor) -> Tensor:
-    """Warp label ids, nearest: ids are names, and the mean of two names is a third one's.
-
-    Args:
-        labels_b: (B,H,W) integer.
-        flow_ab: (B,2,H,W) pixels.
-
-    Returns:
-        (B,H,W) of labels_b's dtype; `IGNORE` where the flow leaves the frame.
-    """
-    _check(labels_b, flow_ab, "labels_b")
-    batch, height, width = labels_b.shape
-    target, inside = _targets(flow_ab)
-    x = target[:, 0].round().clamp(0, width - 1).long()
-    y = target[:, 1].round().clamp(0, height - 1).long()
-    warped = labels_b.reshape(batch, -1).gather(1, (y * width + x).reshape(batch, -1)).reshape(batch, height, width)
-    return torch.where(inside, warped, torch.full_like(warped, IGNORE))
 
 
 def visibility(flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
@@ -181,6 +163,25 @@ def estimate(method: str, frame_a: np.ndarray, frame_b: np.ndarray) -> np.ndarra
     return np.ascontiguousarray(flow.transpose(2, 0, 1), np.float32)
 
 
+def estimated_flow(frames: np.ndarray, method: str) -> tuple[FlowPair, FlowPair]:
+    """Estimate flow of one clip both ways, with its forward-backward visibility.
+
+    Args:
+        frames: uint8 (T,3,H,W).
+        method: see `flow.estimate`.
+
+    Returns:
+        t -> t+1 and t+1 -> t, each float16 (T-1,2,H,W) and bool (T-1,H,W).
+    """
+    images = [np.ascontiguousarray(frame.transpose(1, 2, 0)) for frame in frames]
+    pairs = list(zip(images, images[1:], strict=False))
+    forward = np.stack([estimate(method, a, b) for a, b in pairs])
+    backward = np.stack([estimate(method, b, a) for a, b in pairs])
+    a, b = torch.from_numpy(forward), torch.from_numpy(backward)
+    seen, seen_back = visibility(a, b).numpy(), visibility(b, a).numpy()
+    return (forward.astype(np.float16), seen), (backward.astype(np.float16), seen_back)
+
+
 def synthetic_motion(batch: int, size: tuple[int, int], generator: torch.Generator, strength: float = 0.06) -> Tensor:
     """Random small homographies: exact flow for a still picture, as a moving camera would give a plane.
 
@@ -229,14 +230,3 @@ def read_kitti(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
         )
     flow = (png[..., :0:-1].astype(np.float32) - 2**15) / 64  # OpenCV hands out B,G,R = valid,v,u
     return np.ascontiguousarray(flow.transpose(2, 0, 1)), png[..., 0] > 0
-
-
-def write_kitti(path: Path | str, flow: np.ndarray, valid: np.ndarray) -> None:
-    """Write flow (2,H,W) and valid (H,W) bool as a KITTI 16-bit PNG; range +-512 px in steps of 1/64."""
-    coded = np.clip(np.rint(flow * 64) + 2**15, 0, 2**16 - 1).astype(np.uint16)
-    png = np.stack((valid.astype(np.uint16), coded[1], coded[0]), axis=-1)
-    path = Path(path)
-    aside = path.with_name(path.stem + ".part.png")
-    if not cv2.imwrite(str(aside), png):
-        raise OSError(f"cannot write {path}: is the folder there and writable, and is there space on the disk?")
-    aside.replace(path)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from tcseg import losses, temporal_losses
 from tcseg.augment import Clip
-from tcseg.data import FLOW_SOURCES
 from tcseg.flow import resize_flow
+from tcseg.motion import FLOW_SOURCES
 
 TEACHERS = ("none", "plain", "trajectory")
 METHODS = ("kl", "kl_unbalanced", "cwd", "dist", "feature", "pf")
@@ -45,8 +45,10 @@ class Recipe:
         balanced: whether a pixel's temporal loss weighs as much as its class (distances only).
         stop: frame whose answer is taken as given in "l2", "kl", "js": "none", "a" or "b".
         mask: "visible", or "photometric" x visible.
-        flow: where motion comes from: "best" of the data set, or one of `data.FLOW_SOURCES`.
+        flow: where motion comes from: "best" of the data set, or one of `motion.FLOW_SOURCES`.
         gap: frames between the two of a pair.
+        synthetic: share of the pairs that are stills moved by a known homography; all are where there is no video.
+        ramp: share of the steps over which the temporal loss grows from nothing to its weight; 0 = it is there at once.
         learning_rate, weight_decay: AdamW's.
         balance: power of the class weights (0 = none).
         label_stride: every so many-th pixel, both ways, enters a step's cross-entropy; see `losses.upsample_lattice`.
@@ -70,6 +72,8 @@ class Recipe:
     mask: str = "visible"
     flow: str = "best"
     gap: int = 1
+    synthetic: float = 0.0
+    ramp: float = 0.0
     learning_rate: float = 4e-3
     weight_decay: float = 0.02
     balance: float = 0.5
@@ -87,9 +91,14 @@ class Recipe:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
-        for name, least in (("steps", 1), ("gap", 1), ("label_stride", 1), ("temporal", 0), ("distillation", 0)):
+        least_of = {"steps": 1, "gap": 1, "label_stride": 1}
+        for name in (*least_of, "temporal", "distillation", "ramp", "synthetic"):
+            least = least_of.get(name, 0)
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name in ("synthetic", "ramp", "labelled_share"):
+            if getattr(self, name) > 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it is a share, at most 1")
 
     @property
     def needs_pairs(self) -> bool:
@@ -148,7 +157,13 @@ def consistent(logits: Tensor, clip: Clip, recipe: Recipe, weights: Tensor) -> T
 
 
 def compute_losses(
-    model: nn.Module, batch: list[Clip], recipe: Recipe, weights: Tensor, device: torch.device, offset: tuple[int, int]
+    model: nn.Module,
+    batch: list[Clip],
+    recipe: Recipe,
+    weights: Tensor,
+    device: torch.device,
+    offset: tuple[int, int],
+    done: float = 1.0,
 ) -> dict[str, Tensor]:
     """One forward pass over all frames of the step, then each loss that the recipe asks for.
 
@@ -159,6 +174,7 @@ def compute_losses(
         weights: (K,) class weights.
         device: where the model is.
         offset: (row, column) of the first pixel of the cross-entropy's lattice, below recipe.label_stride.
+        done: share of the training's steps, which decides the temporal loss's weight where that is ramped.
 
     Returns:
         "loss" (the weighted sum) and its unweighted parts: "ce", and "kd" and "temporal" where they are on.
@@ -176,5 +192,6 @@ def compute_losses(
         parts["kd"] = distilled(pairs[0], features, batch[1], recipe, weights)
     if recipe.temporal > 0:
         parts["temporal"] = consistent(pairs[0], batch[1], recipe, weights)
-    total = parts["ce"] + recipe.distillation * parts.get("kd", 0.0) + recipe.temporal * parts.get("temporal", 0.0)
+    temporal = recipe.temporal * (min(1.0, done / recipe.ramp) if recipe.ramp else 1.0)
+    total = parts["ce"] + recipe.distillation * parts.get("kd", 0.0) + temporal * parts.get("temporal", 0.0)
     return {"loss": total, **parts}

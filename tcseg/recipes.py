@@ -46,7 +46,7 @@ class Profile:
 PROFILES = {
     "smoke": Profile("smoke", (128, 64), (128, 96), 8, 3, 0, 1, 0.5, 8, 8, 4, 2, 2, 1, ((256, 128),), 30),
     "laptop": Profile(
-        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 600, 2000, 6, 3, 3, 1, ((512, 256), (1024, 512)), 100
+        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 600, 2000, 6, 3, 5, 2, ((512, 256), (1024, 512)), 100
     ),
     "full": Profile(
         "full", (1024, 512), (480, 352), None, 108, 30, 2, 1.0, 40_000, 40_000, 16, 8, 5, 5,
@@ -55,15 +55,17 @@ PROFILES = {
 }  # fmt: skip
 FULL_PROCITY_SNIPPETS = 1000  # procity is as large as one asks; Cityscapes' own count is 2975
 
-TEMPORAL = 2.0  # weight of the temporal loss
-_STUDENT = Recipe("student", "student", steps=1)
+TEMPORAL = 3.0
+"""Weight of the temporal loss."""
+_STUDENT = Recipe("student", "student", steps=1, label_stride=3, synthetic=1 / 3)
+_STEADY = {"temporal": TEMPORAL, "ramp": 0.5}
 RECIPES: dict[str, Recipe] = {
     "student": _STUDENT,
-    "student+tl": replace(_STUDENT, name="student+tl", temporal=TEMPORAL),
+    "student+tl": replace(_STUDENT, name="student+tl", **_STEADY),
     "kd": replace(_STUDENT, name="kd", teacher="plain"),
-    "kd+tl": replace(_STUDENT, name="kd+tl", teacher="plain", temporal=TEMPORAL),
+    "kd+tl": replace(_STUDENT, name="kd+tl", teacher="plain", **_STEADY),
     "trajectory": replace(_STUDENT, name="trajectory", teacher="trajectory"),
-    "consistent": replace(_STUDENT, name="consistent", teacher="trajectory", temporal=TEMPORAL),
+    "consistent": replace(_STUDENT, name="consistent", teacher="trajectory", **_STEADY),
 }
 """teacher {none, plain, trajectory} x temporal loss {off, on}; `consistent_vs_student` is the primary comparison."""
 TEACHER = Recipe("teacher", "teacher", steps=1, learning_rate=1.5e-3, pairs=0)
@@ -97,22 +99,24 @@ class Variation:
 
 def _sweeps() -> list[Variation]:
     """Every variation, question by question. What equals a recipe of the ablation is not repeated."""
-    weights = [Variation("pareto", "consistent", {"temporal": value}) for value in (0.5, 1.0, 4.0, 8.0)]
+    weights = [Variation("pareto", "consistent", {"temporal": value}) for value in (0.75, 1.5, 6.0, 12.0)]
     forms = [
         Variation("temporal_forms", "kd+tl", {"form": form, "temporal": weight, **more})
         for form, weight, more in (
-            ("l2", 8.0, {}),
-            ("l2", 8.0, {"balanced": True}),
-            ("l2", 8.0, {"stop": "b"}),
-            ("l2", 8.0, {"mask": "photometric"}),
-            ("js", 8.0, {}),
-            ("kl", 4.0, {}),
+            ("l2", 12.0, {}),
+            ("l2", 12.0, {"balanced": True}),
+            ("l2", 12.0, {"stop": "b"}),
+            ("l2", 12.0, {"mask": "photometric"}),
+            ("js", 12.0, {}),
+            ("kl", 6.0, {}),
             ("etc", 0.1, {}),
             ("soft_tc", TEMPORAL, {"gap": 2}),
+            ("soft_tc", TEMPORAL, {"ramp": 0.0}),
         )
     ]
     flows = [
-        Variation("flow_sources", "kd+tl", {"flow": source}) for source in ("dis", "farneback", "zero", "synthetic")
+        *(Variation("flow_sources", "kd+tl", {"flow": source}) for source in ("dis", "farneback", "zero", "synthetic")),
+        Variation("flow_sources", "kd+tl", {"synthetic": 0.0}),
     ]
     methods = [
         Variation("distillation", "kd", {"method": method, "distillation": weight})

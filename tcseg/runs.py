@@ -22,12 +22,15 @@ import pandas as pd
 from tcseg import models
 from tcseg.artefacts import write_json
 from tcseg.machine import package_version
-from tcseg.models import SegmentationModel
+from tcseg.networks import SegmentationModel
 
 TRAINING_CODE = (
-    "labels", "flow", "losses", "temporal_losses", "snippets", "data", "augment", "models", "targets", "objective", "training",
+    "labels", "flow", "losses", "temporal_losses", "snippets", "data", "motion", "augment", "networks", "targets", "objective",
+    "training",
 )  # fmt: skip
-EVALUATION_CODE = tuple("labels flow snippets data models postprocess metrics temporal trajectories evaluation".split())
+EVALUATION_CODE = tuple(
+    "labels flow snippets data networks postprocess metrics temporal trajectories evaluation".split()
+)
 PACKAGES = ("tcseg", "torch", "torchvision", "timm", "numpy", "opencv-python", "accelerate", "numba")
 
 

@@ -19,7 +19,7 @@ from tcseg.export import open_file, require, write_onnx
 from tcseg.postprocess import pad_to_multiple, padded_size, to_planes, upsample_argmax
 
 if TYPE_CHECKING:
-    from tcseg.models import SegmentationModel
+    from tcseg.networks import SegmentationModel
 
 
 @dataclass(frozen=True)

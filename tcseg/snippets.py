@@ -17,13 +17,11 @@ import numpy as np
 import torch
 
 from tcseg import flow as optical_flow
+from tcseg.flow import FlowPair
 from tcseg.labels import IGNORE, ids_to_train_ids
 
 ANNOTATED = 19  # the labelled frame of a Cityscapes snippet of 30
 SNIPPET = 30
-
-FlowPair = tuple[np.ndarray, np.ndarray]
-"""Flow of every pair of frames, float16 (..,T-1,2,H,W), and what is visible, bool (..,T-1,H,W)."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tcseg.artefacts import write_json
 from tcseg.data import Clips, data_root, find_dataset, load_clips
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
+from tcseg.networks import SegmentationModel
 from tcseg.objective import Recipe
 from tcseg.recipes import FULL_PROCITY_SNIPPETS, PRIMARY, PROFILES, RECIPES, TEACHER, VARIATIONS, Profile, Variation
 from tcseg.runs import Run, find_reference, run_id_of, run_or_load
@@ -272,9 +273,9 @@ class Study:
         return (self.runs_folder / run_id / "record.json").exists()
 
     def _inputs(self, recipe: Recipe) -> list:
-        """What decides a run beside its recipe and the code: the data, and the teacher."""
+        """What decides a run beside its recipe and the code: the data, the network that is meant by its name, the teacher."""
         teacher = self.teacher(recipe.labelled_share).id if recipe.teacher != "none" else None
-        return [self.clips("train").key, teacher]
+        return [self.clips("train").key, repr(models.spec_of(recipe.arch)), teacher]
 
     def found(self, name: str) -> list[Run]:
         """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed."""
@@ -319,14 +320,14 @@ class Study:
         train, val = self.clips("train"), self.clips("val")
         taught = recipe.teacher != "none"
 
-        def fit(folder: Path) -> tuple[models.SegmentationModel, dict]:
+        def fit(folder: Path) -> tuple[SegmentationModel, dict]:
             require_disk(folder, 100 << 20, f"training {recipe.name}")
             _say(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
             targets = self.targets(recipe.teacher, recipe.labelled_share) if taught else None
             features = self.targets("features", recipe.labelled_share) if recipe.needs_features else None
             return training.train(recipe, train, folder, targets, features)
 
-        def measure(model: models.SegmentationModel) -> dict:
+        def measure(model: SegmentationModel) -> dict:
             result = evaluation.evaluate(model, val)
             result["metrics"] = evaluation.with_ceilings(result["metrics"], self.ceilings)
             size = {

@@ -18,7 +18,7 @@ from torch import Tensor
 from tcseg.data import Clips
 from tcseg.flow import compose, resize_flow, warp
 from tcseg.machine import require_disk
-from tcseg.models import SegmentationModel
+from tcseg.networks import SegmentationModel
 
 
 @torch.no_grad()

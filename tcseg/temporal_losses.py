@@ -76,16 +76,19 @@ def temporal_consistency(
     return (_distance(here, there, distance, stop) * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def soft_tc(probs_a: Tensor, probs_b: Tensor, flow_ab: Tensor, visible_ab: Tensor) -> Tensor:
+def soft_tc(probs_a: Tensor, probs_b: Tensor, flow_ab: Tensor, visible_ab: Tensor, small: float = 1e-3) -> Tensor:
     """TC itself as a loss: 1 - mean over classes of sum V min(p_a, p_b) / sum V max(p_a, p_b), summed over the whole batch.
 
-    Soft intersection over union with min and max for products (Ruzicka similarity): for certain answers it is exactly 1 - TC, and 0
-    where both frames doubt alike. Classes count if they are the answer somewhere visible in either frame, each the same.
+    Soft intersection over union with min and max for products (Ruzicka similarity): for certain answers it is exactly 1 - IoU,
+    and 0 where both frames doubt alike. A class counts s / (s + small), where s is its share of the visible pixels: all count the
+    same once they are there, and little when almost nothing speaks for them. (Counting only what is the answer somewhere, as TC
+    does, lets a student without a teacher escape: it stops answering the classes that flicker.)
 
     Args:
         probs_a, probs_b: (B,K,H,W) of frames a and b; b is warped to a.
         flow_ab: (B,2,H,W) pixels of this grid.
         visible_ab: (B,H,W) bool or float in 0..1.
+        small: share of the visible pixels at which a class counts half.
     """
     warped, inside = warp(probs_b, flow_ab)
     weight = visible_ab.to(probs_a.dtype) * inside
@@ -94,11 +97,9 @@ def soft_tc(probs_a: Tensor, probs_b: Tensor, flow_ab: Tensor, visible_ab: Tenso
         return torch.einsum("bkhw,bhw->k", values, weight)
 
     both, apart = total(probs_a) + total(warped), total((probs_a - warped).abs())  # = max + min, max - min
-    present = torch.zeros_like(both)
-    for probs in (probs_a, warped):
-        answer = (probs == probs.amax(1, keepdim=True)) & (weight > 0)[:, None]
-        present = torch.maximum(present, answer.flatten(2).any(2).any(0).to(present.dtype))
-    return (2 * apart / (both + apart).clamp(min=1e-6) * present).sum() / present.sum().clamp(min=1)
+    mass = both.detach() / 2
+    counts = mass / (mass + small * weight.sum() + 1e-6)
+    return (2 * apart / (both + apart).clamp(min=1e-6) * counts).sum() / counts.sum().clamp(min=1e-6)
 
 
 def _warp_replicating(x_b: Tensor, flow_ab: Tensor) -> Tensor:

@@ -26,8 +26,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from tcseg import losses, models
-from tcseg.augment import LABELLED_VIEW, PAIR_VIEW, SYNTHETIC_VIEW, Clip, augment, sample_labelled, sample_pairs
-from tcseg.data import Clips, annotated_frame, labelled_subset, with_flow
+from tcseg.augment import LABELLED_VIEW, PAIR_VIEW, SYNTHETIC_VIEW, Clip, augment, join, sample_labelled, sample_pairs
+from tcseg.data import Clips, annotated_frame, labelled_subset
+from tcseg.motion import with_flow
+from tcseg.networks import SegmentationModel
 from tcseg.objective import Recipe, compute_losses
 
 
@@ -63,20 +65,41 @@ def draw_batch(recipe: Recipe, lesson: Lesson, step: int, rank: int = 0) -> tupl
     row, column = torch.randint(0, recipe.label_stride, (2,), generator=draw).tolist()
     if recipe.needs_pairs:
         draw, look = _generator(recipe.seed, step, 4 * rank + 2), _generator(recipe.seed, step, 4 * rank + 3)
-        view = SYNTHETIC_VIEW if clips.flow is None else PAIR_VIEW
-        pairs = sample_pairs(clips, recipe.pairs, draw, lesson.targets, lesson.features)
-        batch.append(augment(pairs, view, look))
+        batch.append(_draw_pairs(recipe, lesson, draw, look))
     return batch, (row, column)
 
 
-def _batches(recipe: Recipe, lesson: Lesson, steps: range, rank: int) -> Iterator[tuple[list[Clip], tuple[int, int]]]:
-    """Each step's batch, drawn in a thread while the step before it is computed."""
+def _draw_pairs(recipe: Recipe, lesson: Lesson, draw: torch.Generator, look: torch.Generator) -> Clip:
+    """The step's pairs: of video, of stills moved by known homographies, or some of each."""
+    clips = lesson.clips
+    moved = recipe.pairs if clips.flow is None else round(recipe.synthetic * recipe.pairs)
+    parts = []
+    for count, source, view in (
+        (recipe.pairs - moved, clips, PAIR_VIEW),
+        (moved, with_flow(clips, "synthetic"), SYNTHETIC_VIEW),
+    ):
+        if count:
+            parts.append(augment(sample_pairs(source, count, draw, lesson.targets, lesson.features), view, look))
+    return parts[0] if len(parts) == 1 else join(*parts)
+
+
+def _batches(
+    recipe: Recipe, lesson: Lesson, steps: range, rank: int, ahead: bool
+) -> Iterator[tuple[list[Clip], tuple[int, int]]]:
+    """Each step's batch; `ahead`: drawn in a thread while the step before it is computed.
+
+    That pays where a GPU computes. On two cores the thread and the network's own threads stood in each other's way, and a step
+    took nearly twice as long.
+    """
+    if not ahead:
+        yield from (draw_batch(recipe, lesson, step, rank) for step in steps)
+        return
     with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(draw_batch, recipe, lesson, steps.start, rank) if steps else None
+        future = thread.submit(draw_batch, recipe, lesson, steps.start, rank) if steps else None
         for step in steps:
-            batch = ahead.result()
+            batch = future.result()
             if step + 1 < steps.stop:
-                ahead = thread.submit(draw_batch, recipe, lesson, step + 1, rank)
+                future = thread.submit(draw_batch, recipe, lesson, step + 1, rank)
             yield batch
 
 
@@ -140,7 +163,7 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def untrained(recipe: Recipe, lesson: Lesson, initial: models.SegmentationModel | None) -> models.SegmentationModel:
+def untrained(recipe: Recipe, lesson: Lesson, initial: SegmentationModel | None) -> SegmentationModel:
     """The network as it is before the first step: from scratch (or ImageNet), or with another one's weights."""
     torch.manual_seed(recipe.seed)
     model = models.build(recipe.arch, lesson.clips.label_set.num_classes)
@@ -159,10 +182,10 @@ def train(
     folder: Path,
     targets: Tensor | None = None,
     features: Tensor | None = None,
-    initial: models.SegmentationModel | None = None,
+    initial: SegmentationModel | None = None,
     checkpoint_seconds: float = 15.0,
     log_every: int = 20,
-) -> tuple[models.SegmentationModel, dict[str, float]]:
+) -> tuple[SegmentationModel, dict[str, float]]:
     """Train a model, or go on from the last checkpoint in `folder`.
 
     Args:
@@ -230,11 +253,12 @@ def _steps(
     """Do the steps from `start` on; yields each step and its losses after the update."""
     truth = torch.from_numpy(lesson.clips.labels[lesson.chosen, annotated_frame(lesson.clips)])
     weights = losses.class_weights(truth, lesson.clips.label_set.num_classes, recipe.balance).to(accelerator.device)
-    steps = range(start, recipe.steps)
-    for step, (batch, offset) in zip(steps, _batches(recipe, lesson, steps, accelerator.process_index), strict=True):
+    steps, ahead = range(start, recipe.steps), accelerator.device.type != "cpu"
+    batches = _batches(recipe, lesson, steps, accelerator.process_index, ahead)
+    for step, (batch, offset) in zip(steps, batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = one_cycle(step, recipe.steps, recipe.learning_rate)
-        parts = compute_losses(model, batch, recipe, weights, accelerator.device, offset)
+        parts = compute_losses(model, batch, recipe, weights, accelerator.device, offset, step / recipe.steps)
         if not torch.isfinite(parts["loss"]):
             raise FloatingPointError(
                 f"{recipe.name}: loss is {parts['loss'].item()} at step {step}; lower learning_rate"

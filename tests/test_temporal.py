@@ -179,8 +179,7 @@ def test_every_way_is_the_identity_at_rest(way):
 
 def test_nearest_equals_the_tensor_warp_oracle():
     import torch
-
-    from tcseg.flow import warp_labels
+    from oracles import warp_labels
 
     labels, flow = blobs(), RNG.normal(0, 4, (2, *SHAPE)).astype(np.float32)
     ours = temporal.warp_map(labels, flow)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from oracles import warp_labels
 from torch.autograd import gradcheck
 
 from tcseg import temporal_losses
-from tcseg.flow import warp_labels
 from tcseg.temporal_losses import DISTANCES, STOPS, etc_compat, photometric_mask, soft_tc, temporal_consistency
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -144,8 +144,26 @@ def test_soft_tc_of_certain_answers_is_tc():
     for k in range(3):
         a, b = (labels_a == k) & counted, (warped == k) & counted
         ious.append((a & b).sum() / (a | b).sum())
-    loss = soft_tc(certain(labels_a, 4), certain(labels_b, 4), field, seen)
+    loss = soft_tc(certain(labels_a, 4), certain(labels_b, 4), field, seen, small=0)
     assert loss.item() == pytest.approx(1 - torch.stack(ious).mean().item(), abs=1e-6)
+
+
+def test_a_class_that_is_nobodys_answer_is_still_held_steady():
+    """Else a student learns to stop answering what flickers: the classes of the probe's collapse (mIoU 28 for 41)."""
+    a, b = torch.full((1, 2, 4, 4), 0.6, dtype=torch.double), torch.full((1, 2, 4, 4), 0.6, dtype=torch.double)
+    a[:, 1], b[:, 1] = 0.4, 0.4
+    b[0, :, :2] = torch.tensor([0.9, 0.1]).view(2, 1, 1)  # class 1 is never the answer, but wavers
+    rate = soft_tc(a, b, STILL, SEEN, small=0).item()
+    assert rate == pytest.approx(((1 - 9.6 / 12.0) + (1 - 4.0 / 6.4)) / 2)
+    assert soft_tc(a, b, STILL, SEEN, small=1e3).item() == pytest.approx(rate, abs=0.1)
+
+
+def test_small_is_the_share_at_which_a_class_counts_half():
+    a, b = certain(torch.zeros(1, 4, 4), 2), certain(torch.zeros(1, 4, 4), 2).clone()
+    b[0, :, 0, 0] = torch.tensor([0.0, 1.0])  # class 1: half a pixel on average, of 16
+    counts = [(15.5 / 16) / (15.5 / 16 + 1 / 32), 0.5]
+    expected = (counts[0] * (1 - 15 / 16) + counts[1] * 1.0) / sum(counts)
+    assert soft_tc(a, b, STILL, SEEN, small=1 / 32).item() == pytest.approx(expected)
 
 
 def test_soft_tc_limits():
@@ -165,7 +183,7 @@ def test_soft_tc_does_not_count_a_class_by_its_size():
         labels[0, 0, :size] = 1
         a, b = certain(labels, 2), certain(labels, 2).clone()
         b[0, :, 0, :size] = 0.5
-        loss = soft_tc(a, b, torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8))
+        loss = soft_tc(a, b, torch.zeros(1, 2, 8, 8), torch.ones(1, 8, 8), small=0)
         # Class 1 keeps half of its overlap whatever its size; class 0 gains size/2 of its union.
         expected = 1 - (0.5 + (64 - size) / (64 - size / 2)) / 2
         assert loss.item() == pytest.approx(expected)

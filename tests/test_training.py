@@ -126,11 +126,34 @@ def test_paired_seeds_see_the_same_labelled_data():
 
 def test_batches_drawn_ahead_are_those_of_their_steps():
     lesson, recipe = training.Lesson(toy_clips(), [0, 2, 4]), replace(TOY, temporal=1.0)
-    for step, (batch, offset) in zip(range(2, 5), training._batches(recipe, lesson, range(2, 5), 0), strict=True):
-        again, again_offset = training.draw_batch(recipe, lesson, step)
-        assert offset == again_offset
-        for one, two in zip(batch, again, strict=True):
-            assert torch.equal(one.frames, two.frames)
+    for ahead in (True, False):
+        batches = training._batches(recipe, lesson, range(2, 5), 0, ahead)
+        for step, (batch, offset) in zip(range(2, 5), batches, strict=True):
+            again, again_offset = training.draw_batch(recipe, lesson, step)
+            assert offset == again_offset
+            for one, two in zip(batch, again, strict=True):
+                assert torch.equal(one.frames, two.frames)
+
+
+def test_pairs_are_of_video_of_moved_stills_or_of_both():
+    targets = torch.randint(0, 255, (6, 3, 19, 8, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    lesson = training.Lesson(toy_clips(), [0], targets)
+    recipe = replace(TOY, teacher="plain", temporal=1.0, pairs=3)
+    drawn = {n: training.draw_batch(replace(recipe, synthetic=n / 3), lesson, 0)[0][1] for n in (0, 1, 3)}
+    for pair in drawn.values():
+        parts = (pair.frames, pair.flow, pair.visible, pair.targets)
+        assert [len(part) for part in parts] == [3, 3, 3, 3] and pair.features is None
+    uniform = {n: (pair.flow.flatten(2).std(2) < 1e-3).all(1) for n, pair in drawn.items()}  # the toy video pans
+    assert [found.tolist() for found in uniform.values()] == [[True] * 3, [True, True, False], [False] * 3]
+
+
+def test_the_temporal_loss_is_ramped():
+    lesson, recipe = training.Lesson(toy_clips(), [0, 2]), replace(TOY, temporal=2.0, ramp=0.5)
+    batch, offset = training.draw_batch(recipe, lesson, 0)
+    model = training.untrained(recipe, lesson, None)
+    for done, weight in ((0.0, 0.0), (0.25, 1.0), (0.5, 2.0), (1.0, 2.0)):
+        parts = objective.compute_losses(model, batch, recipe, torch.ones(19), torch.device("cpu"), offset, done)
+        torch.testing.assert_close(parts["loss"], parts["ce"] + weight * parts["temporal"])
 
 
 @pytest.mark.parametrize(
@@ -143,6 +166,7 @@ def test_batches_drawn_ahead_are_those_of_their_steps():
         *({"teacher": "plain", "method": method} for method in objective.METHODS),
         *({"temporal": 1.0, "form": form} for form in objective.FORMS),
         *({"temporal": 1.0, "flow": source} for source in ("exact", "dis", "farneback", "zero", "synthetic")),
+        {"temporal": 1.0, "synthetic": 1, "ramp": 0.5},
         {"temporal": 1.0, "form": "l2", "balanced": True, "stop": "b", "mask": "photometric", "gap": 2},
     ],
     ids=lambda change: " ".join(map(str, change.values())) or "plain",
@@ -180,6 +204,8 @@ def test_bad_recipes_are_refused(tmp_path):
         replace(TOY, steps=0)
     with pytest.raises(ValueError, match="form is 'l3'; it must be one of l2, "):
         replace(TOY, form="l3")
+    with pytest.raises(ValueError, match="synthetic is 2; it is a share, at most 1"):
+        replace(TOY, synthetic=2)
     with pytest.raises(ValueError, match="targets is None"):
         training.train(replace(TOY, teacher="plain"), toy_clips(), tmp_path)
     soft = torch.zeros(6, 3, 19, 8, 16, dtype=torch.uint8)

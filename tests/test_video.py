@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from tcseg import video, videofiles
-from tcseg.models import SegmentationModel, build, save_weights
+from tcseg.models import build, save_weights
+from tcseg.networks import SegmentationModel
 from tcseg.postprocess import upsample_argmax
 from tcseg.video import blend, segment, side_by_side
 from tcseg.videofiles import Source, open_source, read_frames

@@ -24,6 +24,7 @@ from tcseg.evaluation import evaluate_predictor, predict
 from tcseg.flow import estimate, visibility
 from tcseg.labels import IGNORE, ids_to_train_ids
 from tcseg.measurements import write_figure, write_table
+from tcseg.networks import SegmentationModel
 from tcseg.procity.writer import Snippet
 from tcseg.runs import Run
 from tcseg.temporal import warp_map
@@ -198,7 +199,7 @@ def estimated(clips: Clips, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(flows), np.stack(visible)
 
 
-def tc_by_flow(clips: Clips, networks: dict[str, models.SegmentationModel], estimators: Iterable[str]) -> pd.DataFrame:
+def tc_by_flow(clips: Clips, networks: dict[str, SegmentationModel], estimators: Iterable[str]) -> pd.DataFrame:
     """TC of networks, and of the true labels, scored with each flow and that flow's own visibility.
 
     Returns:

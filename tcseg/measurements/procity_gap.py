@@ -15,7 +15,7 @@ from tcseg import evaluation, procity
 from tcseg.data import Clips
 from tcseg.labels import CITYSCAPES, ids_to_train_ids
 from tcseg.metrics import Overlap, confusion_matrix
-from tcseg.models import SegmentationModel
+from tcseg.networks import SegmentationModel
 from tcseg.procity import writer
 from tcseg.stats import bootstrap_interval
 

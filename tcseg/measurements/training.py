@@ -11,8 +11,10 @@ import pandas as pd
 import torch
 
 from tcseg import losses, models, objective, targets, training
-from tcseg.data import Clips, annotated_frame, labelled_subset, with_flow
+from tcseg.data import Clips, annotated_frame, labelled_subset
 from tcseg.machine import cpu_name
+from tcseg.motion import with_flow
+from tcseg.networks import SegmentationModel
 from tcseg.recipes import RECIPES
 from tcseg.study import Study, open_study
 from tcseg.training import Lesson, Recipe
@@ -84,7 +86,7 @@ def _step(recipe: Recipe, clips: Clips, taught: torch.Tensor | None, count: int)
 def _parts(
     recipe: Recipe,
     lesson: Lesson,
-    model: models.SegmentationModel,
+    model: SegmentationModel,
     optimizer: torch.optim.Optimizer,
     weights: torch.Tensor,
     step: int,

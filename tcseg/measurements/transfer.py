@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tcseg import evaluation, models, training
+from tcseg import evaluation, training
 from tcseg.data import Clips
 from tcseg.labels import CAMVID, cityscapes_to_camvid
 from tcseg.machine import machine_facts
+from tcseg.networks import SegmentationModel
 from tcseg.runs import Run, run_or_load
 from tcseg.stats import t_interval
 from tcseg.study import Study, open_study
@@ -100,7 +101,7 @@ def on_camvid(camvid: Study, seed: int, steps: int, store: Path, initial: Run | 
         recipe = replace(recipe, name="procity-camvid", learning_rate=FINE_TUNE_RATE * recipe.learning_rate)
     train, val = _stills(camvid.clips("train")), _stills(camvid.clips("val"))
 
-    def fit(folder: Path) -> tuple[models.SegmentationModel, dict]:
+    def fit(folder: Path) -> tuple[SegmentationModel, dict]:
         return training.train(recipe, train, folder, initial=initial and initial.model())
 
     context = {"dataset": "camvid", "profile": camvid.profile, "split": "val", "size": list(camvid.size)}
