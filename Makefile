@@ -37,6 +37,7 @@ study: $(STAMP)  ## embedded data, six notebooks, report: the whole study
 
 sweeps: $(STAMP)  ## the runs of the ablation's sweeps that are missing: hours, resumable; then make reference
 	$(BIN)/tcseg sweep --dataset $(DATASET) --profile $(PROFILE)
+	test $(DATASET) != procity || test ! -d "$${TCSEG_DATA:-data}/camvid" || $(BIN)/tcseg sweep --dataset camvid --profile $(PROFILE)
 
 test: $(STAMP)  ## the fast tests, then the slow ones, all notebooks at profile smoke among them
 	$(BIN)/python -m pytest -m "not slow"

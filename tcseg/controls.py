@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 
 from tcseg import stats
 from tcseg.data import Clips
@@ -19,8 +18,7 @@ from tcseg.evaluation import Blocks, Predictor, count_predictor, per_block, pred
 from tcseg.labels import IGNORE
 from tcseg.metrics import Overlap
 from tcseg.networks import SegmentationModel
-from tcseg.postprocess import upsample_argmax
-from tcseg.targets import plain_probs
+from tcseg.steady import Exponential, filtered
 from tcseg.temporal import WARPS, temporal_overlap, warp_map
 
 COLUMNS = ["dataset", "predictor", "flow", "metric", "value", "ci_low", "ci_high"]
@@ -83,21 +81,6 @@ def smoothed(look: Predictor, num_classes: int, share: float = 0.15, frames: int
     return predictor
 
 
-# ------------------------------------------------------------------------------------------------ that see, and average
-
-
-def averaged(model: SegmentationModel, clips: Clips, memory: float = 0.5) -> Predictor:
-    """A running mean of a network's probabilities, `memory` of the old and the rest of the new, without flow."""
-
-    def predictor(index: int) -> np.ndarray:
-        probs = plain_probs(model, torch.from_numpy(np.asarray(clips.frames[index])))
-        for now in range(1, len(probs)):
-            probs[now] = memory * probs[now - 1] + (1 - memory) * probs[now]
-        return upsample_argmax(probs, clips.size)
-
-    return predictor
-
-
 # ------------------------------------------------------------------------------------------------ that know the truth
 
 
@@ -145,7 +128,7 @@ def controls(clips: Clips, model: SegmentationModel, train_id: int) -> dict[str,
     if clips.flows:
         found["first frame, carried along"] = carried(model, clips)
     found["student, over-smoothed"] = smoothed(look, clips.label_set.num_classes)
-    found["student, averaged over time"] = averaged(model, clips)
+    found["student, averaged over time"] = filtered(model, clips, Exponential)
     if clips.annotated.all():
         found |= {flip_name(rate): flipped(clips, rate) for rate in FLIP_RATES}
         found["true labels"] = true_labels(clips)

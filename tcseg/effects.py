@@ -15,17 +15,31 @@ import pandas as pd
 
 from tcseg import crossed, stats
 from tcseg.data import CAMVID_BLOCK
-from tcseg.recipes import PRIMARY
+from tcseg.recipes import LONGER, PRIMARY
 
-PAIRS: tuple[tuple[str, str], ...] = (
-    PRIMARY[::-1],
-    ("student+tl", "student"),
-    ("kd", "student"),
-    ("kd+tl", "kd"),
-    ("trajectory", "kd"),
-    ("consistent", "trajectory"),
-)
-"""Comparisons of the ablation, (recipe, base): the primary one first, then one step at a time."""
+STUDENT, CONSISTENT = PRIMARY
+BASELINES = {f"consistent_vs_student{tail}": (CONSISTENT, STUDENT + steps) for tail, steps in LONGER.items()}
+"""The primary comparison: against the student of as many steps, and against students that were trained for longer."""
+PAIRS: dict[str, tuple[str, str]] = {
+    **BASELINES,
+    "consistent_4x_vs_student_4x": ("consistent,steps=4x", "student,steps=4x"),
+    **{
+        f"{recipe}_vs_{base}": (recipe, base)
+        for recipe, base in (
+            ("student+tl", "student"),
+            ("kd", "student"),
+            ("kd+tl", "kd"),
+            ("trajectory", "kd"),
+            ("consistent", "trajectory"),
+        )
+    },
+    "kd_vs_student_at_an_eighth_of_the_labels": ("kd,labelled_share=0.125", "student,labelled_share=0.125"),
+    "consistent_vs_student_at_an_eighth_of_the_labels": (
+        "consistent,labelled_share=0.125",
+        "student,labelled_share=0.125",
+    ),
+}
+"""Comparisons, name -> (recipe, base): the primary one first, then one step at a time. Those without runs are left out."""
 
 
 class Measured(Protocol):
@@ -42,11 +56,6 @@ class Row(NamedTuple):
     metric: str
     counts: str
     contrast: crossed.Contrast
-
-
-def comparison_name(pair: tuple[str, str]) -> str:
-    """("consistent", "student") -> "consistent_vs_student"."""
-    return "_vs_".join(pair)
 
 
 def block_of(per_clip: Mapping) -> int:
@@ -88,15 +97,16 @@ def metrics_of(record: dict) -> list[Row]:
     return [row for row in rows if row.counts in known]
 
 
-def effects(runs: Sequence[Measured], pairs: Sequence[tuple[str, str]] = PAIRS) -> pd.DataFrame:
+def effects(runs: Sequence[Measured], pairs: Mapping[str, tuple[str, str]] = PAIRS) -> pd.DataFrame:
     """Compare recipes of one study.
 
-    Two families for Holm: the quantities of the primary comparison, which was named before any run, and those of all others.
+    Two families for Holm: the quantities of the primary comparison (against all three students), which was named before any run,
+    and those of all others.
     A ratio tests the same hypothesis as its difference, "nothing changes": both carry the difference's p, and count once.
 
     Args:
         runs: of one data set and profile, any recipes and seeds; seeds that both recipes of a pair have are compared.
-        pairs: (recipe, base); those without a common seed are left out.
+        pairs: name -> (recipe, base); those without a common seed are left out.
 
     Returns:
         dataset, profile, comparison, metric, difference, ci_low, ci_high (over seeds and clips), seeds, clips, p_holm, p,
@@ -106,11 +116,11 @@ def effects(runs: Sequence[Measured], pairs: Sequence[tuple[str, str]] = PAIRS) 
     for run in runs:
         by_name.setdefault(run.name, {})[run.seed] = run.record
     rows = []
-    for first, base in pairs:
+    for comparison, (first, base) in pairs.items():
         seeds = sorted(set(by_name.get(first, {})) & set(by_name.get(base, {})))
         if seeds:
             records = [(by_name[base][seed], by_name[first][seed]) for seed in seeds]
-            rows += [_row(comparison_name((first, base)), metric, records) for metric in metrics_of(records[0][0])]
+            rows += [_row(comparison, metric, records) for metric in metrics_of(records[0][0])]
     table = pd.DataFrame(rows)
     return _adjusted(table).drop(columns="counts") if len(table) else table
 
@@ -143,7 +153,7 @@ def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
     """Add p_holm beside p: of the first row of each comparison and quantity, for all rows of it; the primary comparison apart."""
     hypotheses = table.groupby(["comparison", "counts"], sort=False)["p"].transform("first")
     once = ~table.duplicated(["comparison", "counts"])
-    primary = table["comparison"] == comparison_name(PAIRS[0])
+    primary = table["comparison"].isin(list(BASELINES))
     adjusted = pd.Series(np.nan, table.index)
     for family in (once & primary, once & ~primary):
         adjusted[family] = stats.holm(hypotheses[family])

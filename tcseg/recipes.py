@@ -20,7 +20,8 @@ class Profile:
         train_snippets, val_snippets, test_snippets: of procity; at most so many of a real data set (None = all).
         neighbours: training snippets hold the annotated frame and so many on each side.
         labelled_share: of procity's training snippets whose labels are used (real data sets: all).
-        teacher_steps, student_steps, batch, pairs: see `training.Recipe`.
+        teacher_steps, student_steps, camvid_steps, batch, pairs: see `training.Recipe`; on CamVid, whose frames are larger,
+            students are trained for camvid_steps.
         primary_seeds, seeds: paired seeds of `student` and `consistent`, and of the other recipes.
         bench_sizes, bench_frames: latency measurements.
     """
@@ -35,6 +36,7 @@ class Profile:
     labelled_share: float
     teacher_steps: int
     student_steps: int
+    camvid_steps: int
     batch: int
     pairs: int
     primary_seeds: int
@@ -44,12 +46,12 @@ class Profile:
 
 
 PROFILES = {
-    "smoke": Profile("smoke", (128, 64), (128, 96), 8, 3, 0, 1, 0.5, 8, 8, 4, 2, 2, 1, ((256, 128),), 30),
+    "smoke": Profile("smoke", (128, 64), (128, 96), 8, 3, 0, 1, 0.5, 8, 8, 8, 4, 2, 2, 1, ((256, 128),), 30),
     "laptop": Profile(
-        "laptop", (256, 128), (256, 192), 160, 24, 6, 2, 0.25, 600, 2000, 6, 3, 5, 2, ((512, 256), (1024, 512)), 100
+        "laptop", (256, 128), (480, 352), 160, 24, 6, 2, 0.25, 600, 2000, 1000, 6, 3, 5, 2, ((512, 256), (1024, 512)), 100
     ),
     "full": Profile(
-        "full", (1024, 512), (480, 352), None, 108, 30, 2, 1.0, 40_000, 40_000, 16, 8, 5, 5,
+        "full", (1024, 512), (480, 352), None, 108, 30, 2, 1.0, 40_000, 40_000, 40_000, 16, 8, 5, 5,
         ((512, 256), (1024, 512), (2048, 1024)), 500,
     ),
 }  # fmt: skip
@@ -70,6 +72,8 @@ RECIPES: dict[str, Recipe] = {
 """teacher {none, plain, trajectory} x temporal loss {off, on}; `consistent_vs_student` is the primary comparison."""
 TEACHER = Recipe("teacher", "teacher", steps=1, learning_rate=1.5e-3, pairs=0)
 PRIMARY = ("student", "consistent")
+LONGER = {"": "", "_2x": ",steps=2x", "_4x": ",steps=4x"}
+"""How the plain student is shown: at equal steps, at twice the steps (more minutes than `consistent` takes), at four times."""
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,8 @@ class Study:
         _known("recipe", name, ("teacher", *RECIPES, *VARIATIONS))
         scale, varied = self.scale, VARIATIONS.get(name, Variation("", name))
         base = TEACHER if varied.base == "teacher" else RECIPES[varied.base]
-        steps = scale.teacher_steps if varied.base == "teacher" else scale.student_steps
+        student_steps = scale.camvid_steps if self.dataset == "camvid" else scale.student_steps
+        steps = scale.teacher_steps if varied.base == "teacher" else student_steps
         size = {
             "seed": seed,
             "batch": scale.batch,

@@ -37,8 +37,10 @@ class Task:
     seed: int
 
 
-def plan(sweeps: Sequence[str] | None = None) -> list[Task]:
+def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity") -> list[Task]:
     """The runs of some sweeps (default: all), first seeds first, so that a stopped sweep has something to say on every question.
+
+    A real data set gets the two recipes of the primary comparison; the questions of the sweeps are asked of procity.
 
     Raises:
         ValueError: an unknown sweep; the message lists the known ones.
@@ -47,8 +49,10 @@ def plan(sweeps: Sequence[str] | None = None) -> list[Task]:
     for sweep in chosen:
         if sweep not in SWEEPS:
             raise ValueError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
-    names = [v.name for v in VARIATIONS.values() if v.sweep in chosen and v.base != "teacher"]
-    primary = [*PRIMARY, *(name for name in RECIPES if name not in PRIMARY)] if "primary" in chosen else []
+    embedded = dataset == "procity"
+    names = [v.name for v in VARIATIONS.values() if v.sweep in chosen and v.base != "teacher" and embedded]
+    others = [name for name in RECIPES if name not in PRIMARY and embedded]
+    primary = [*PRIMARY, *others] if "primary" in chosen else []
     whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in names]
     most = max(PRIMARY_SEEDS, SEEDS)
     return [Task(name, seed) for seed in range(most) for name, seeds in whole if seed < seeds]
@@ -135,7 +139,7 @@ def run_sweeps(
     Returns:
         How many runs were made.
     """
-    missing = pending(study, plan(sweeps))[:limit]
+    missing = pending(study, plan(sweeps, study.dataset))[:limit]
     for count, run in enumerate(side_by_side(study, missing, workers), 1):
         print(f"{count}/{len(missing)} {run}", flush=True)
     return len(missing)

@@ -54,12 +54,6 @@ def test_smoothing_takes_the_majority_in_space_and_time():
     assert set(np.unique(found)) == {0, 3} and (found[:, :, :15] == 0).all() and (found[:, :, 25:] == 3).all()
 
 
-def test_the_running_mean_starts_with_the_first_answer_and_remembers(clips, model):
-    now, fresh = controls.averaged(model, clips, memory=0.9)(0), controls.averaged(model, clips, memory=0)(0)
-    assert (now[0] == fresh[0]).all() and (now != fresh).any()
-    assert (fresh == evaluation.predict(model, clips.frames[0])).mean() > 0.98  # softmax and logits agree but for ties
-
-
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.3])
 def test_flips_are_a_known_dose(clips, rate):
     found = metrics_of(controls.flipped(clips, rate), clips)

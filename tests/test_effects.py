@@ -88,11 +88,11 @@ def test_a_ratio_is_the_same_hypothesis_as_its_difference(table):
 
 def test_the_primary_comparison_is_a_family_of_its_own():
     runs = records()
-    others = {"student": ["kd"], "consistent": ["kd+tl", "student+tl"]}
+    others = {"student": ["kd", "student,steps=2x"], "consistent": ["kd+tl", "student+tl"]}
     copies = [Made(name, run.seed, run.record) for run in runs for name in others[run.name]]
     table = effects.effects([*runs, *copies])
     counted = table[table["metric"].isin(["miou", "tc", "tc_dis", "flicker", "harmful_flicker"])]
-    primary = counted["comparison"] == "consistent_vs_student"
+    primary = counted["comparison"].isin(["consistent_vs_student", "consistent_vs_student_2x"])
     assert 0 < primary.sum() < len(counted)
     for family in (counted[primary], counted[~primary]):
         assert family["p_holm"].tolist() == pytest.approx(stats.holm(family["p"]).tolist())
@@ -105,7 +105,7 @@ def test_seeds_that_both_have_are_compared():
     by = {(run.name, run.seed): run.record["per_clip"]["miou"] for run in runs}
     expected = crossed.effect(*([by[name, seed] for seed in (0, 2)] for name in ("student", "consistent")))
     assert row(table, "miou")["difference"] == expected.value and row(table, "miou")["mdd"] == expected.mdd
-    assert effects.effects(runs, [("kd", "student")]).empty
+    assert effects.effects(runs, {"kd_vs_student": ("kd", "student")}).empty
 
 
 def test_one_seed_has_no_interval_over_seeds():
@@ -148,5 +148,5 @@ def test_committed_runs_make_a_table():
     from tcseg.study import FIGURES
 
     table = effects.effects(find_reference(FIGURES / "runs", "procity", "laptop"))
-    assert set(table["comparison"]) == {effects.comparison_name(pair) for pair in effects.PAIRS}
+    assert set(table["comparison"]) <= set(effects.PAIRS)
     assert row(table[table["comparison"] == "consistent_vs_student"], "flicker_relative")["ci_high"] < 0

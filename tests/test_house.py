@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # `procity` is a wing: imported by data, study, publish, measurements and cli alone.
 ORDER = """
     labels machine sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity snippets data
-    motion augment networks models postprocess targets objective training evaluation controls export runtimes benchmark videofiles
-    video artefacts runs mapfiles labelmaps recipes figures study effects sweeps summary measurements datacard publish report
-    execution course runner doctor cli __main__
+    motion augment networks models postprocess targets objective training evaluation steady controls export runtimes
+    benchmark videofiles video artefacts runs mapfiles labelmaps recipes figures study effects sweeps summary
+    measurements datacard publish report execution course runner doctor cli __main__
 """.split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
 TEXT = {".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".json", ".csv", ".css", ".svg", ""}

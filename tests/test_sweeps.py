@@ -19,6 +19,7 @@ def test_first_seeds_come_first_and_nothing_twice():
     assert {task.name for task in sweeps.plan(["pareto"])} == {n for n, v in VARIATIONS.items() if v.sweep == "pareto"}
     with pytest.raises(ValueError, match="sweep is 'parrot'; it must be one of primary, pareto"):
         sweeps.plan(["parrot"])
+    assert {task.name for task in sweeps.plan(dataset="camvid")} == set(PRIMARY)
 
 
 def test_a_variation_changes_what_its_name_says_and_nothing_else(tmp_path):
@@ -47,7 +48,7 @@ def test_runs_side_by_side_are_found_again(tmp_path):
     assert made == 3 and all(study.is_made(task.name, task.seed) for task in tasks[:3])
     assert sweeps.pending(study, tasks) == tasks[3:]
     record = study.found(tasks[0].name)[0].record
-    assert record["cost"]["threads"] == 1 and record["recipe"]["temporal"] == 0.5
+    assert record["cost"]["threads"] == 1 and record["recipe"]["temporal"] == 0.75
     path = tmp_path / "runs" / record["run_id"] / "record.json"
     path.write_text(json.dumps({**record, "recipe": {**record["recipe"], "temporal": 0.25}}))
     assert sweeps.pending(study, [Task(*t) for t in [(tasks[0].name, 0)]]), "another recipe's row does not count"

@@ -163,7 +163,7 @@ def _forest_panel(ax: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
 
 @styled
 def cost(parts: pd.DataFrame) -> Figure:
-    """What a training step of each recipe costs, and nothing at inference: columns recipe and `COST_PARTS` of `training.csv`."""
+    """What a training step of each recipe costs, and nothing at inference: columns recipe and `COST_PARTS` of `cost.csv`."""
     figure, axes = canvas(6.4, 0.36 * max(2, len(parts)) + 1.4)
     ax, left = axes[0, 0], np.zeros(len(parts))
     for (column, name), color in zip(COST_PARTS.items(), (BLUE, ORANGE, GREEN), strict=True):

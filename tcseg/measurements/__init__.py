@@ -26,7 +26,8 @@ MEASUREMENTS: dict[str, str] = {
     "transfer": "does it transfer: students trained on procity, evaluated on CamVid",
     "metrics": "what a frame's metrics cost",
     "coverage": "whether the intervals of the study cover the truth as often as they say",
-    "training": "what a training step costs, part by part",
+    "cost": "what a training step costs, part by part",
+    "steadiness": "filters at inference against the student that was trained to be steady",
     "flow": "estimated flow against the exact flow",
 }
 """Name of a measurement -> what it measures, in a line."""

@@ -1,0 +1,141 @@
+"""Steadiness that is trained in against steadiness that is made at inference: accuracy, consistency, milliseconds and age of each.
+
+`steadiness.csv` has a row a filter, `steadiness_effects.csv` the paired comparisons of the consistent student with each of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+from tcseg import steady
+from tcseg.data import Clips
+from tcseg.effects import effects
+from tcseg.evaluation import evaluate_predictor
+from tcseg.machine import cpu_name
+from tcseg.measurements import write_table
+from tcseg.networks import SegmentationModel
+from tcseg.recipes import PRIMARY
+from tcseg.runs import Run
+from tcseg.study import Study, open_study
+from tcseg.targets import plain_probs
+
+SIZE = (1024, 512)  # of the frames on which milliseconds are taken
+FRAMES = 60
+NewFilter = Callable[[], steady.Filter]
+ON_TOP = ("running mean 0.3", "mean along flow 0.3")  # filters that are tried on the consistent student, too
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A student behind a filter, as `effects` takes it."""
+
+    name: str
+    seed: int
+    record: dict
+
+
+def measure(out: Path, quick: bool = False) -> pd.DataFrame:
+    """Score every filter on every seed of the plain student that is trained, and time it.
+
+    Args:
+        out: folder; gets `tables/steadiness_effects.csv`, too.
+        quick: at profile smoke.
+
+    Returns:
+        recipe, filter ("" = none), seeds, miou, tc, flicker, harmful_flicker (means over seeds, 0..1), lag (mean age of the
+        evidence, frames), network_ms and added_ms (medians a frame at 1024x512, PyTorch; keyframes save network time, so theirs
+        can be negative), threads, cpu.
+
+    Raises:
+        FileNotFoundError: the students of the study are not trained on this machine.
+    """
+    study = open_study("procity", "smoke" if quick else "laptop")
+    runs = {name: _trained(study, name, quick) for name in PRIMARY}
+    clips, few = study.clips("val"), 12 if quick else FRAMES
+    frames, threads = _frames(clips, few), torch.get_num_threads()
+    rows, scored = [], []
+    for recipe, name, make in _cells(quick):
+        label = recipe if not name else f"{recipe}, {name}"
+        found = [_scored(label, run, clips, make) for run in runs[recipe]]
+        scored += found
+        means = pd.DataFrame([_scores(one.record["metrics"]) for one in found]).mean()
+        network, added = milliseconds(runs[recipe][0].model(), frames, make)
+        rows.append({
+            "recipe": recipe, "filter": name, "seeds": len(found), **means.round(5), "lag": round(make().lag, 2),
+            "network_ms": round(network, 2), "added_ms": round(added, 2), "threads": threads, "cpu": cpu_name(),
+        })  # fmt: skip
+    others = dict.fromkeys(one.name for one in scored if one.name.startswith(f"{PRIMARY[0]}, "))
+    pairs = {f"{PRIMARY[1]}_vs_{name}": (PRIMARY[1], name) for name in others}
+    write_table(out, "steadiness_effects", effects(scored, pairs))
+    return pd.DataFrame(rows)
+
+
+def _cells(quick: bool) -> list[tuple[str, str, NewFilter]]:
+    """Recipe, filter's name, and how to make it: every filter on the plain student, few on the consistent one."""
+    chosen = dict(list(steady.FILTERS.items())[::4]) if quick else steady.FILTERS
+    plain = [(PRIMARY[0], "", steady.Nothing), *((PRIMARY[0], name, make) for name, make in chosen.items())]
+    on_top = [(PRIMARY[1], name, steady.FILTERS[name]) for name in ON_TOP]
+    return [*plain, (PRIMARY[1], "", steady.Nothing), *([] if quick else on_top)]
+
+
+def _trained(study: Study, name: str, quick: bool) -> list[Run]:
+    if quick:
+        return [study.run(name)]
+    found = [run for run in study.found(name) if run.folder is not None]
+    if not found:
+        raise FileNotFoundError(f"no {name} is trained in {study.folder}; make the study first: make study")
+    return found
+
+
+def _scored(label: str, run: Run, clips: Clips, make: NewFilter) -> _Scored:
+    result = evaluate_predictor(steady.filtered(run.model(), clips, make), clips)
+    kept = {key: run.record[key] for key in ("dataset", "profile")}
+    ceilings = {"tc_ceiling": run.metrics["tc_ceiling"]}
+    return _Scored(label, run.seed, {**kept, "per_clip": result["per_clip"], "metrics": result["metrics"] | ceilings})
+
+
+def _scores(metrics: dict) -> dict[str, float]:
+    return {name: metrics[name] for name in ("miou", "flicker", "harmful_flicker")} | {"tc": metrics["tc"]["exact"]}
+
+
+def _frames(clips: Clips, count: int) -> np.ndarray:
+    """Frames of val in a row, enlarged: uint8 (N,H,W,3)."""
+    images = np.concatenate([np.asarray(frames) for frames in clips.frames[:3]])[:count].transpose(0, 2, 3, 1)
+    return np.stack([cv2.resize(image, SIZE, interpolation=cv2.INTER_LINEAR) for image in images])
+
+
+def milliseconds(model: SegmentationModel, frames: np.ndarray, make: NewFilter) -> tuple[float, float]:
+    """What the network takes of a frame, and what a filter adds to it (mean of a period, medians over the video).
+
+    Args:
+        model: the network.
+        frames: uint8 (N,H,W,3), one video.
+        make: the filter.
+    """
+    steady_filter, network, total = make(), [], []
+    planes = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    for _ in range(3):
+        plain_probs(model, planes[:1])
+
+    def answer(now: int) -> torch.Tensor:
+        began = time.perf_counter()
+        probs = plain_probs(model, planes[now : now + 1])[0]
+        network.append(1e3 * (time.perf_counter() - began))
+        return probs
+
+    for now, frame in enumerate(frames):
+        began = time.perf_counter()
+        steady_filter.step(frame, lambda now=now: answer(now))
+        total.append(1e3 * (time.perf_counter() - began))
+    alone = float(np.median(network))
+    period = len(frames) // len(network)  # 1, or the distance of keyframes
+    whole = np.array(total[: len(total) // period * period]).reshape(-1, period).mean(1)
+    return alone, float(np.median(whole)) - alone
