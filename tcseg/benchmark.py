@@ -8,7 +8,9 @@ are sums of those steps in the same frames, so that their differences mean somet
 - `network+argmax`: -> label map at full resolution;
 - `end_to_end`: uint8 frame -> uint8 label map, with padding, layout and cropping. Decoding video is not in it.
 
-Models and runtimes take turns in short rounds, so that a slow minute of the machine hits them all.
+Models, runtimes and precisions take turns in short rounds, so that a slow minute of the machine hits them all. A machine that is
+too busy to say anything is refused. What a network needs before its first answer, time and memory, is measured in a process of
+its own (`coldstart`); how far several processes agree is told by `repeats`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import cycle, product
 from typing import TYPE_CHECKING
 
 import numba
@@ -26,25 +28,36 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from tcseg.export import RUNTIMES, missing, sample_frames
-from tcseg.machine import cpu_name, gpu_name, machine_facts
-from tcseg.runtimes import Network, open_networks
+from tcseg import roofline
+from tcseg.coldstart import cold_start
+from tcseg.export import RUNTIMES, sample_frames
+from tcseg.machine import cpu_name, gpu_name, machine_facts, usable_cores
+from tcseg.postprocess import padded_size
+from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, unavailable
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
 
-__all__ = ["COLUMNS", "SCOPES", "bench", "machine_facts", "noise"]
+__all__ = ["COLUMNS", "SCOPES", "NoisyMachineError", "bench", "machine_facts", "noise"]
 
 log = logging.getLogger(__name__)
 
 SCOPES = ("network", "network+argmax", "end_to_end")
 COLUMNS = (
-    "machine", "model", "runtime", "precision", "height", "width", "threads", "scope", "n",
-    "p50_ms", "p90_ms", "p99_ms", "max_ms", "fps",
+    "machine", "cores", "model", "runtime", "precision", "height", "width", "threads", "scope", "n",
+    "p50_ms", "p90_ms", "p99_ms", "max_ms", "fps", "first_ms", "peak_mb", "params_m", "gflop", "mbytes", "roof_share", "noise",
 )  # fmt: skip
+KEY = ["machine", "model", "runtime", "precision", "height", "width", "threads", "scope"]
+"""The columns that say which row it is."""
 MIN_FRAMES = 30
 ROUND = 10  # frames of one model before the next one's turn
 NOISY = 0.25  # spread of a fixed computation above which the machine is busy with something else
+Key = tuple[str, str, str]
+"""Model, runtime, precision."""
+
+
+class NoisyMachineError(RuntimeError):
+    """The machine is too busy for its times to mean anything."""
 
 
 def noise(repeats: int = 40) -> float:
@@ -104,10 +117,10 @@ def _threads(count: int | None) -> Iterator[int]:
 
 
 def _measure(
-    networks: dict[tuple[str, str], Network], images: np.ndarray, frames: int, seconds: float, progress: bool
-) -> dict[tuple[str, str], np.ndarray]:
+    networks: dict[Key, Network], images: np.ndarray, frames: int, seconds: float, progress: bool
+) -> dict[Key, np.ndarray]:
     """Warm up, then take turns until each network has `frames` frames or `seconds`, but never under `MIN_FRAMES`."""
-    times: dict[tuple[str, str], list[tuple[float, float, float]]] = {key: [] for key in networks}
+    times: dict[Key, list[tuple[float, float, float]]] = {key: [] for key in networks}
     stream = cycle(images)
     for network in tqdm(networks.values(), "warm-up", disable=not progress, leave=False):
         for _ in range(5):
@@ -130,18 +143,31 @@ def _measure(
 
 
 def _open(
-    models: dict[str, SegmentationModel], runtimes: Sequence[str], size: tuple[int, int], threads: int, progress: bool
-) -> tuple[dict[tuple[str, str], Network], dict[str, str]]:
-    """Open every model in every runtime that is installed; the others with the reason."""
-    absent = {runtime: reason for runtime in runtimes if (reason := missing(runtime))}
-    for reason in absent.values():
-        log.warning("not measured: %s", reason)
-    present = [runtime for runtime in runtimes if runtime not in absent]
-    opened: dict[tuple[str, str], Network] = {}
+    models: dict[str, SegmentationModel],
+    runtimes: Sequence[str],
+    precisions: Sequence[str],
+    size: tuple[int, int],
+    threads: int,
+    calibration: np.ndarray | None,
+    progress: bool,
+) -> tuple[dict[Key, Network], dict[str, str]]:
+    """Open every model in every runtime and precision that there is; the others with the reason."""
+    opened: dict[Key, Network] = {}
+    absent: dict[str, str] = {}
     for name in tqdm(models, "open", disable=not progress, leave=False):
-        networks = open_networks(models[name], present, size, threads)
-        opened |= {(name, runtime): networks[runtime] for runtime in present}
+        for precision in precisions:
+            reasons = {runtime: unavailable(runtime, precision, _device(models[name])) for runtime in runtimes}
+            absent |= {f"{runtime} {precision}": reason for runtime, reason in reasons.items() if reason}
+            present = [runtime for runtime in runtimes if not reasons[runtime]]
+            networks = open_networks(models[name], present, size, threads, precision, calibration) if present else {}
+            opened |= {(name, runtime, precision): networks[runtime] for runtime in present}
+    for what, reason in absent.items():
+        log.warning("not measured: %s: %s", what, reason)
     return opened, absent
+
+
+def _device(model: SegmentationModel) -> str:
+    return next(model.parameters()).device.type
 
 
 def bench(
@@ -150,61 +176,108 @@ def bench(
     frames: int = 500,
     seconds: float = 10,
     runtimes: Sequence[str] = RUNTIMES,
+    precisions: Sequence[str] = ("fp32",),
     threads: int | None = None,
     images: np.ndarray | None = None,
+    calibration: np.ndarray | None = None,
+    cold: bool = False,
+    anyway: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Measure the latency of models in several runtimes, batch 1, in one process.
+    """Measure the latency of models in several runtimes and precisions, batch 1, in one process.
 
     Args:
-        models: name in the table -> network. PyTorch runs it on the device it is on, the other runtimes on the CPU.
+        models: name in the table -> network. PyTorch runs it on the device it is on, the file runtimes on the CPU.
         size: (W,H) of the frames.
         frames: per model and runtime, at most; not under 30 unless `frames` itself is.
         seconds: per model and runtime, at most.
-        runtimes: of `tcseg.export.RUNTIMES`; one that is not installed gives rows with n = 0 and no times.
+        runtimes: of `tcseg.runtimes.ENGINES`; one that is not there gives rows with n = 0 and no times.
+        precisions: "fp32", "int8" (on CPUs, in the file runtimes), "fp16", "bf16" (on GPUs).
         threads: of the network and of the label map; None = torch's own number.
         images: uint8 (N,H,W,3) RGB frames of that size; None = pictures without meaning. The label map's cost depends
             on how many class borders there are: real frames are better.
+        calibration: uint8 (N,H,W,3) frames for int8; None = `images`.
+        cold: also start each network in a process of its own: time to the first answer, and memory.
+        anyway: report even where the machine is busy.
         progress: show bars.
 
     Returns:
-        One row a model, runtime and scope, with `COLUMNS`. In `attrs`: `noise` (the function's
-        value) and `missing` (runtime -> reason).
+        One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
+        answer, peak_mb = memory of that process (10^6 bytes); params_m, gflop, mbytes as in `roofline`, roof_share = what share
+        of the network's p50 the machine's roof is (float32, CPU); noise (the function's value). In `attrs`: `missing` (runtime and
+        precision -> reason), `times` (key -> milliseconds (n,3) by scope), `roof`.
 
     Raises:
-        ValueError: no model, an unknown runtime, images of another size, more threads than cores.
+        ValueError: no model, an unknown runtime or precision, images of another size, more threads than cores.
+        NoisyMachineError: something else keeps the machine busy.
     """
     if not models:
         raise ValueError("models is empty; pass at least one, as {'student': shipped('student')}")
     if frames < 1:
         raise ValueError(f"frames is {frames}; it must be at least 1")
+    for runtime, precision in product(runtimes, precisions):
+        unavailable(runtime, precision)  # an unknown name is refused before anything is measured
     images = sample_frames(size, 8) if images is None else images
     if images.dtype != np.uint8 or images.shape[1:] != (size[1], size[0], 3):
         raise ValueError(
             f"images are {images.dtype} {images.shape}; for size={size} they must be uint8 (N,{size[1]},{size[0]},3)"
         )
     with _threads(threads) as count:
-        networks, absent = _open(models, runtimes, size, count, progress)
         before = noise()
+        _refuse_noise(before, anyway)
+        calibration = images if calibration is None else calibration
+        networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
+        roof = roofline.measured()
         times = _measure(networks, images, frames, seconds, progress)
         spread = max(before, noise())
-    if spread > NOISY:
-        log.warning(
-            "this machine is busy (a fixed computation varies by %.0f %%): measure again when it is quiet", 100 * spread
-        )
-    rows = [
-        {"model": name, "runtime": runtime, "precision": "fp32", "height": size[1], "width": size[0], "threads": count}
-        | {"machine": _machine(models[name], runtime), "scope": scope}
-        | (summarize(times[name, runtime][:, i]) if runtime not in absent else {"n": 0})
-        for name in models
-        for runtime in runtimes
-        for i, scope in enumerate(SCOPES)
-    ]
+        started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
+    _refuse_noise(spread, anyway)
+    same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
+    rows = []
+    for name, model in models.items():
+        task = roofline.work(model, padded_size(size))
+        for runtime, precision in product(runtimes, precisions):
+            who = {"machine": _machine(model, runtime), "model": name, "runtime": runtime, "precision": precision}
+            who |= started.get(name, {}).get((runtime, precision), {})
+            rows += _rows(
+                same | who | task._asdict(), times.get((name, runtime, precision)), roofline.roof_ms(roof, task)
+            )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs |= {"noise": spread, "missing": absent}
+    table.attrs |= {"noise": spread, "missing": absent, "times": times, "roof": roof}
     return table
 
 
+def _rows(same: dict, times: np.ndarray | None, least_ms: float) -> list[dict]:
+    """A row a scope; without times where the network could not be run."""
+    if times is None:
+        return [same | {"scope": scope, "n": 0} for scope in SCOPES]
+    if same["machine"] == cpu_name():
+        same = same | {"roof_share": least_ms / np.median(times[:, 0])}
+    return [same | {"scope": scope} | summarize(times[:, i]) for i, scope in enumerate(SCOPES)]
+
+
+def _refuse_noise(spread: float, anyway: bool) -> None:
+    if spread <= NOISY:
+        return
+    busy = f"this machine is busy: a fixed computation varies by {100 * spread:.0f} % (quiet: below 10 %)"
+    if not anyway:
+        raise NoisyMachineError(
+            f"{busy}; stop what else is running, or report anyway: anyway=True, tcseg bench --anyway"
+        )
+    log.warning("%s: measure again when it is quiet", busy)
+
+
 def _machine(model: SegmentationModel, runtime: str) -> str:
-    on_gpu = runtime == "pytorch" and model.head.weight.device.type != "cpu"
+    on_gpu = _device(model) != "cpu" and runtime not in FILE_RUNTIMES
     return gpu_name() or cpu_name() if on_gpu else cpu_name()
+
+
+def _cold(
+    model: SegmentationModel, size: tuple[int, int], threads: int, networks: dict[Key, Network], name: str
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Time to the first answer and peak memory of each of a model's networks that a process can be given as a file."""
+    found = {}
+    for (owner, runtime, precision), network in networks.items():
+        if owner == name and network.content is not None:
+            found[runtime, precision] = cold_start(network.content, runtime, padded_size(size), threads)
+    return found

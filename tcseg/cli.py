@@ -14,7 +14,6 @@ from tcseg.sizes import parse_size
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
     from tcseg.networks import SegmentationModel
 
@@ -285,32 +284,37 @@ def segment(
     overlay: Annotated[float, typer.Option(help="0 = the frame .. 1 = the colours.")] = 0.6,
     fps: Annotated[float | None, typer.Option(min=0.1, help="Of the output; default the source's.")] = None,
     runtime: Annotated[str, typer.Option(help="pytorch, onnxruntime or openvino.")] = "pytorch",
-    compare: Annotated[bool, typer.Option(help="Show frame, student and student-consistent side by side.")] = False,
+    labels: Annotated[Path | None, typer.Option(help="New folder for label maps: a PNG of trainIds a frame.")] = None,
+    probs: Annotated[
+        Path | None, typer.Option(help="New folder for probabilities at stride 4: an .npz a frame.")
+    ] = None,
+    strip: Annotated[bool, typer.Option(help="Plot flicker (classes that change) under the picture.")] = False,
+    show: Annotated[bool, typer.Option(help="In a window, while it runs; q ends.")] = False,
+    steady: Annotated[
+        str | None, typer.Option(help='A filter on top of the network, as "median of three" or "mean along flow 0.5".')
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Frame, student and student-consistent side by side.")] = False,
 ) -> None:
-    """Segment a video, paint the classes over it.
+    """Segment a video: paint the classes over it, write the answers, or show it while it runs.
 
-    Frames a second are shown while it runs. Ctrl-C keeps the frames done so far, in a complete file.
+    Frames a second are shown while it runs. Ctrl-C keeps the frames done so far, in complete files.
 
-    Example: tcseg segment drive.mp4 --out classes.mp4
+    Example: tcseg segment drive.mp4 --out classes.mp4 --strip
     """
     from tcseg import models, video
 
-    wanted = parse_size(size) if size else None
+    wanted, more = parse_size(size) if size else None, {"strip": strip, "show": show, "steady": steady}
     if compare:
-        if out is None or model or weights:
-            raise ValueError("--compare needs --out, and takes neither --model nor --weights")
+        if not (out or show) or model or weights or labels or probs:
+            raise ValueError("--compare needs --out or --show, and takes no --model, --weights, --labels or --probs")
         both = {name: models.shipped(name) for name in models.SHIPPED}
-        result = video.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime)
+        result = video.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime, **more)
     else:
-        network = load_model(model, weights)
-        result = video.segment(source, out, network, wanted, overlay, fps, runtime=runtime)
+        network, more = load_model(model, weights), more | {"labels": labels, "probs": probs}
+        result = video.segment(source, out, network, wanted, overlay, fps, runtime=runtime, **more)
     if result["message"]:
         typer.echo(result["message"], err=True)
-    where = out if out and result["frames"] else "nothing written (no --out)" if out is None else "nothing written"
-    typer.echo(
-        f"{result['frames']} frames {result['width']}x{result['height']}, {result['fps']:.1f} frames/s in all, "
-        f"{result['p50_ms']:.1f} ms frame -> labels (p50): {where}"
-    )
+    typer.echo(video.summary(result))
     if result["interrupted"]:
         raise typer.Exit(130)
 
@@ -324,35 +328,60 @@ def export(
     scope: Annotated[str, typer.Option(help="network (logits out) or labels (label map out).")] = "network",
     dynamic: Annotated[bool, typer.Option(help="Any height and width that are multiples of 32.")] = False,
     frames: Annotated[Path | None, typer.Option(help="Video or folder to compare on; default a data set's.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (half the bytes) or int8.")] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Video or folder for int8's ranges; default procity's training streets.")
+    ] = None,
 ) -> None:
     """Write a student for another runtime.
 
-    uint8 frames in, normalisation inside; the file is compared with PyTorch before it gets its name.
+    uint8 frames in, normalisation inside; the file is compared with PyTorch before it gets its name. What fp16 and int8 cost in
+    accuracy: tcseg measure precision.
 
     Example: tcseg export student.onnx --size 1024x512 --scope labels
     """
+    from tcseg.export import check as check_export
     from tcseg.export import export as write
 
-    wanted = parse_size(size)
-    shown, where = real_frames(wanted, 8, frames)
-    result = write(load_model(model, weights), out, shown, wanted, scope, dynamic)
+    wanted, calibration, calibrated = parse_size(size), None, ""
+    check_export(out, wanted, scope, precision)
+    if calibrate and precision != "int8":
+        raise ValueError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
+    network, (shown, where) = load_model(model, weights), real_frames(wanted, 8, frames)
+    if precision == "int8":
+        from tcseg.measurements.precision import calibration_frames
+
+        calibration, source = calibration_frames(wanted, calibrate)
+        calibrated = f"; calibrated on {source}"
+    result = write(network, out, shown, wanted, scope, dynamic, precision, calibration)
     typer.echo(
-        f"{result.path}: {result.bytes / 1e6:.2f} MB, {result.scope}; {result.agreement:.4%} of the labels equal "
-        f"PyTorch's on {result.frames} frames of {where}"
+        f"{result.path}: {result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
+        f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}"
     )
 
 
 @app.command()
 def bench(
-    model: Annotated[list[str] | None, typer.Option(help="student, student-consistent or teacher; repeatable.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A shipped student, or a network by name; repeatable.")
+    ] = None,
     weights: Annotated[list[Path] | None, typer.Option(help="Your own NAME.safetensors; repeatable.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="Of the frames; repeatable. Default 1024x512.")] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(help="pytorch, onnxruntime, openvino; repeatable. Default all.")
+        list[str] | None, typer.Option(help="pytorch, compile, onnxruntime, openvino ...; repeatable. Default three.")
     ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32, int8, fp16, bf16; repeatable.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Per row, at most.")] = 500,
     seconds: Annotated[float, typer.Option(min=0, help="Per row, at most; never under 30 frames.")] = 10,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Repeat in so many processes, and tell how far they agree.")
+    ] = 1,
+    cold: Annotated[bool, typer.Option(help="Also time to the first answer, and memory.")] = False,
+    anyway: Annotated[bool, typer.Option(help="Report although the machine is busy.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The committed table: all networks, sizes, precisions.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
 ) -> None:
     """Measure what a frame costs, batch 1.
@@ -363,45 +392,47 @@ def bench(
     """
     import pandas as pd
 
-    from tcseg.benchmark import bench as measure
-    from tcseg.export import RUNTIMES
+    from tcseg import artefacts, benchmark, repeats
+    from tcseg.measurements import measure as make
+    from tcseg.study import MEASURED
 
+    if everything:
+        typer.echo(make("latency", MEASURED)[0])
+        return
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
     tables = []
     for wanted in map(parse_size, size or ["1024x512"]):
         images, where = real_frames(wanted, 16, None)
-        table = measure(networks, wanted, frames, seconds, tuple(runtime or RUNTIMES), threads, images)
+        options = {
+            "frames": frames,
+            "seconds": seconds,
+            "threads": threads,
+            "images": images,
+            "cold": cold,
+            "anyway": anyway,
+        }
+        options |= {"runtimes": tuple(runtime or benchmark.RUNTIMES), "precisions": tuple(precision or ["fp32"])}
+        table = repeats.repeated(processes, networks, wanted, **options)
         tables.append(table)
-        typer.echo(
-            f"\n{wanted[0]}x{wanted[1]}, frames of {where}; {table['machine'][0]}, {table['threads'][0]} threads"
-        )
-        typer.echo(_as_text(table))
-        for reason in table.attrs["missing"].values():
-            typer.echo(f"missing: {reason}")
-        typer.echo(f"spread of a fixed computation meanwhile: {table.attrs['noise']:.0%} (quiet: below 10%)")
+        typer.echo(f"\n{wanted[0]}x{wanted[1]}, frames of {where}")
+        typer.echo(repeats.as_text(table))
     if out:
-        aside = out.with_name(f".{out.name}.part")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        pd.concat(tables).to_csv(aside, index=False, float_format="%.3f")
-        aside.replace(out)
+        artefacts.write_table(out, pd.concat(tables))
 
 
 def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
-    """Shipped students by name, the teacher untrained (as fast as a trained one), and weights by file name."""
+    """Shipped students by name, any other network untrained (as fast as a trained one), and weights by file name."""
     from tcseg import models
 
-    networks = {name: models.build(name, 19, False) if name == "teacher" else models.shipped(name) for name in names}
+    networks = {
+        name: models.shipped(name) if name in models.SHIPPED else models.build(name, 19, False) for name in names
+    }
     return networks | {path.stem: models.load_weights(path) for path in weights}
-
-
-def _as_text(table: pd.DataFrame) -> str:
-    shown = table.drop(columns=["machine", "height", "width", "threads"])
-    return shown.to_string(index=False, float_format=lambda value: f"{value:.1f}", na_rep="-")
 
 
 @app.command()
 def measure(
-    name: Annotated[str, typer.Argument(help="procity, transfer, metrics, training, coverage or flow.")],
+    name: Annotated[str, typer.Argument(help="procity, transfer, metrics, coverage, cost, latency, students, steadiness, precision or flow.")],
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder; default data/study/measurements.")] = None,
 ) -> None:

@@ -4,6 +4,9 @@ Every format takes `frames`, uint8 (B,3,H,W) RGB, because normalisation is part 
 `scope`: "network" gives `logits` float32 (B,K,H/4,W/4), to be followed by `postprocess.upsample_argmax` (faster on a
 CPU); "labels" gives `labels` uint8 (B,H,W), with the bilinear upsampling and the argmax inside, so that nothing of this
 package is needed to run it. An export is compared with PyTorch before it gets its name: a file that exists has passed.
+
+In fp32 99.9 % of the labels must be equal. fp16 and int8 (`quantize` says how) are other networks: how many labels are equal is
+measured and told, and what that costs in mIoU and steadiness is in `tcseg measure precision`.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from torch import Tensor, nn
 
 from tcseg import __version__
 from tcseg.postprocess import padded_size, to_planes, upsample_argmax
+from tcseg.quantize import PRECISIONS, check_calibration, convert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +57,7 @@ class Export:
 
     path: Path
     scope: str
+    precision: str
     agreement: float
     frames: int
     bytes: int
@@ -69,6 +74,17 @@ class _Labels(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         logits = F.interpolate(self.network(frames), frames.shape[-2:], mode="bilinear", align_corners=False)
         return logits.argmax(1).to(torch.uint8)
+
+
+class _Half(nn.Module):
+    """The network in half precision: frames (B,3,H,W) -> logits float32 (B,K,H/4,W/4)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).half()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.network(frames).float()
 
 
 def missing(runtime: str) -> str | None:
@@ -116,6 +132,8 @@ def export(
     size: tuple[int, int] = (1024, 512),
     scope: str = "network",
     dynamic: bool = False,
+    precision: str = "fp32",
+    calibration: np.ndarray | None = None,
 ) -> Export:
     """Write a model for deployment, in the format that the suffix of `path` names, and compare it with PyTorch.
 
@@ -126,36 +144,55 @@ def export(
         size: (W,H) that the graph takes, multiples of 32; with `dynamic`, only the example's size.
         scope: "network" or "labels".
         dynamic: the graph takes any height and width that are multiples of 32. The batch is always dynamic.
+        precision: "fp32"; "fp16": half the bytes, faster only where the processor computes in fp16 (as .pt2 for GPUs: torch's fp16
+            is five times slower than fp32 on a CPU); or "int8" (.onnx, .xml).
+        calibration: for int8: uint8 (N,H,W,3) RGB, real frames, some 32 of the training data; not those to compare on.
 
     Returns:
-        The file and the measured agreement of labels at full resolution.
+        The file and the measured agreement of labels at full resolution with PyTorch's in fp32.
 
     Raises:
-        ValueError: unknown suffix or scope, a side that is not a multiple of 32.
-        RuntimeError: a package is missing, or less than 99.9 % of the labels are equal (no file is left).
+        ValueError: unknown suffix, scope or precision, a side that is not a multiple of 32, int8 without calibration.
+        RuntimeError: a package is missing, the file does not run, or in fp32 less than 99.9 % of the labels are equal (no file
+            is left).
     """
     began = time.perf_counter()
     path = Path(path)
-    _check(path, size, scope)
-    require(FORMATS[path.suffix])
+    check(path, size, scope, precision)
+    check_calibration(precision, calibration)
     network = copy.deepcopy(model).cpu().float().eval()
     shown = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         aside = Path(folder) / path.name
-        WRITERS[path.suffix](network, aside, size, scope, dynamic)
-        agreement = compare(network, aside, shown, scope)
-        if agreement < MIN_AGREEMENT:
+        WRITERS[path.suffix](network, aside, size, scope, dynamic, precision, calibration)
+        agreement = _compared(network, aside, shown, scope, precision)
+        if precision == "fp32" and agreement < MIN_AGREEMENT:
             raise RuntimeError(
                 f"{path.name} agrees with PyTorch on {agreement:.2%} of the labels; it must be 99.9 % (not kept)"
             )
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".xml"):  # weights before the graph
             file.replace(path.with_name(file.name))
     size_bytes = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.exists())
-    return Export(path, scope, agreement, len(shown), size_bytes, time.perf_counter() - began)
+    return Export(path, scope, precision, agreement, len(shown), size_bytes, time.perf_counter() - began)
 
 
-def _check(path: Path, size: tuple[int, int], scope: str) -> None:
+def _compared(network: SegmentationModel, path: Path, frames: np.ndarray, scope: str, precision: str) -> float:
+    try:
+        return compare(network, path, frames, scope)
+    except RuntimeError as error:
+        if precision == "fp32":
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise RuntimeError(f"{path.name} in {precision} does not run on this machine ({reason}); use fp32") from error
+
+
+def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32") -> None:
+    """Refuse what `export` cannot write here, before work starts.
+
+    Raises:
+        ValueError, RuntimeError: as `export`'s.
+    """
     if path.suffix not in FORMATS:
         raise ValueError(f"path is {path.name!r}; its suffix must be one of {', '.join(FORMATS)}")
     if scope not in SCOPES:
@@ -165,6 +202,13 @@ def _check(path: Path, size: tuple[int, int], scope: str) -> None:
         raise ValueError(
             f"size is {size[0]}x{size[1]}; sides must be multiples of 32, at least {MIN_SIDE}: pass {full[0]}x{full[1]}"
         )
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    if (path.suffix, precision) == (".pt2", "int8"):
+        raise ValueError(f"path is {path.name!r}; int8 is written as .onnx or .xml, which is where it is fast")
+    require(FORMATS[path.suffix])
+    if precision == "int8":
+        require("onnxruntime")  # its quantiser makes OpenVINO's file, too
 
 
 def _graph(
@@ -231,30 +275,39 @@ def _facts(network: SegmentationModel, size: tuple[int, int], scope: str, dynami
         "classes": json.dumps(network.label_set.classes),
         "colors": json.dumps(network.label_set.colors.tolist()),
         "scope": scope,
+        "precision": "fp32",
         "size": "dynamic, multiples of 32" if dynamic else f"{size[0]}x{size[1]}",
     }
 
 
-def _write_openvino(network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool) -> None:
-    import openvino
+def _write_onnx(
+    network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool, *bits: Any
+) -> None:
+    """An ONNX file in a precision; `bits`: the precision, and what int8 is calibrated on."""
+    write_onnx(network, path, size, scope, dynamic)
+    convert(path, path, *bits)
 
+
+def _write_openvino(
+    network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool, *bits: Any
+) -> None:
     source = path.with_suffix(".onnx")
     write_onnx(network, source, size, scope, dynamic)
     with _quiet():
-        graph = openvino.convert_model(source)
-        graph.set_rt_info(_facts(network, size, scope, dynamic), "tcseg")
-        openvino.save_model(graph, path, compress_to_fp16=False)
+        convert(source, path, *bits)
     source.unlink()
 
 
-def _write_torch(network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool) -> None:
+def _write_torch(
+    network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool, precision: str, *_: Any
+) -> None:
+    facts = _facts(network, size, scope, dynamic) | {"precision": precision}
     with _quiet():
-        torch.export.save(
-            _graph(network, size, scope, dynamic), path, extra_files=_facts(network, size, scope, dynamic)
-        )
+        graph = _graph(_Half(network) if precision == "fp16" else network, size, scope, dynamic)
+        torch.export.save(graph, path, extra_files=facts)
 
 
-WRITERS = {".onnx": write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}
+WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}
 
 
 def open_file(

@@ -11,7 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tcseg import peers
 from tcseg.networks import ModelSpec, SegmentationModel
+from tcseg.peers import PeerSpec
+from tcseg.students import CANDIDATES, Student, StudentSpec
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -22,17 +25,20 @@ REGISTRY: dict[str, ModelSpec] = {
 }
 
 
-def spec_of(name: str) -> ModelSpec:
-    """What `build` builds for a name.
+def spec_of(name: str) -> ModelSpec | PeerSpec:
+    """What `build` builds for a name: of `REGISTRY`, `students.CANDIDATES`, `peers.PEERS`, or "timm:ENCODER".
 
     Raises:
         ValueError: unknown name.
     """
-    if name in REGISTRY:
-        return REGISTRY[name]
+    for known in (REGISTRY, CANDIDATES, peers.PEERS):
+        if name in known:
+            return known[name]
     encoder = name.removeprefix("timm:")
     if encoder == name:
-        raise ValueError(f"model is {name!r}; it must be one of {', '.join(REGISTRY)}, or timm:ENCODER")
+        raise ValueError(
+            f"model is {name!r}; it must be one of {', '.join([*REGISTRY, *CANDIDATES, *peers.PEERS])}, or timm:ENCODER"
+        )
     if encoder not in timm.list_models():
         raise ValueError(f"model is {name!r}, but timm has no {encoder!r}; `timm.list_models()` names what it has")
     return ModelSpec(encoder, 128, f"{encoder} + FPN 128", pretrained=True)
@@ -42,7 +48,7 @@ def build(name: str, num_classes: int, pretrained: bool | None = None) -> Segmen
     """Build a model, in channels_last.
 
     Args:
-        name: a key of `REGISTRY`, or "timm:" and the name of any timm encoder with maps of stride 4 to 32, such as
+        name: as in `spec_of`, or "timm:" and the name of any timm encoder with maps of stride 4 to 32, such as
             "timm:resnet101" (a larger teacher: FPN 128, ImageNet weights from timm's hub).
         num_classes: K.
         pretrained: ImageNet weights for the encoder; None = as the registry says.
@@ -52,7 +58,9 @@ def build(name: str, num_classes: int, pretrained: bool | None = None) -> Segmen
         RuntimeError: ImageNet weights cannot be had.
     """
     spec = spec_of(name)
-    model = SegmentationModel(name, spec, num_classes)
+    if isinstance(spec, PeerSpec):
+        return peers.build(name, num_classes)
+    model = (Student if isinstance(spec, StudentSpec) else SegmentationModel)(name, spec, num_classes)
     if spec.pretrained if pretrained is None else pretrained:
         load_imagenet(model.encoder, spec.encoder)
     return model.to(memory_format=torch.channels_last)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tcseg.objective import Recipe
+from tcseg.peers import PEERS
+from tcseg.students import CANDIDATES
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ RECIPES: dict[str, Recipe] = {
 """teacher {none, plain, trajectory} x temporal loss {off, on}; `consistent_vs_student` is the primary comparison."""
 TEACHER = Recipe("teacher", "teacher", steps=1, learning_rate=1.5e-3, pairs=0)
 PRIMARY = ("student", "consistent")
+SAME_AS_STUDENT = "mnv3s050-48-o4"
 LONGER = {"": "", "_2x": ",steps=2x", "_4x": ",steps=4x"}
 """How the plain student is shown: at equal steps, at twice the steps (more minutes than `consistent` takes), at four times."""
 
@@ -136,8 +139,12 @@ def _sweeps() -> list[Variation]:
         for times in (0.5, 2.0, 4.0, 8.0)
         for base in ("student", "consistent")
     ]
-    return [*weights, *forms, *flows, *methods, *budgets, *lengths]
+    students = [Variation("students", "consistent", {"arch": name}) for name in CANDIDATES if name != SAME_AS_STUDENT]
+    peers = [Variation("peers", "consistent", {"arch": name}) for name in PEERS if name != "segformer-b0"]
+    return [*weights, *forms, *flows, *methods, *budgets, *lengths, *students, *peers]
 
 
 VARIATIONS: dict[str, Variation] = {variation.name: variation for variation in _sweeps()}
 """Name -> variation, in the order in which they are run."""
+ABLATION_SWEEPS = tuple(dict.fromkeys(v.sweep for v in VARIATIONS.values() if v.sweep not in ("students", "peers")))
+"""The sweeps of chapter 5; the other two ask for the network, not for its training."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcseg.export import open_file, require, write_onnx
+from tcseg.export import missing, open_file, require, write_onnx
 from tcseg.postprocess import pad_to_multiple, padded_size, to_planes, upsample_argmax
+from tcseg.quantize import check_calibration, convert
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
+
+
+FILE_RUNTIMES = ("onnxruntime", "openvino")
+"""They read a file, and run it on the CPU."""
+ENGINES = ("pytorch", "compile", "cudagraph", "tensorrt", *FILE_RUNTIMES)
+"""All that the benchmark knows: PyTorch (eager, channels_last), `torch.compile`, CUDA graphs, TensorRT, and the file runtimes."""
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -27,21 +37,57 @@ class Network:
     """A network opened in a runtime, as three steps, so that each can be timed.
 
     `prepare(frame uint8 (H,W,3) RGB)` pads and lays out one frame; `run(prepared)` gives the logits and returns when
-    they are there; `finish(logits, (W,H))` gives the label map uint8 (H,W), cropped to the frame.
+    they are there; `finish(logits, (W,H))` gives the label map uint8 (H,W), cropped to the frame. `content` is the ONNX
+    file that it was opened from, None for PyTorch.
     """
 
     runtime: str
     prepare: Callable[[np.ndarray], Any]
     run: Callable[[Any], Any]
     finish: Callable[[Any, tuple[int, int]], np.ndarray]
+    content: bytes | None = None
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
         """Segment one frame: uint8 (H,W,3) RGB -> labels uint8 (H,W)."""
         return self.finish(self.run(self.prepare(frame)), (frame.shape[1], frame.shape[0]))
 
 
+def unavailable(runtime: str, precision: str, device: str = "cpu") -> str | None:
+    """Why a runtime cannot run a precision here, in one line; None if it can.
+
+    Args:
+        runtime: of `ENGINES`.
+        precision: of `PRECISIONS`.
+        device: that the network is on, "cpu" or "cuda".
+
+    Raises:
+        ValueError: an unknown runtime or precision.
+    """
+    for name, value, known in (("runtime", runtime, ENGINES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+    if runtime in FILE_RUNTIMES:
+        if precision not in ("fp32", "int8"):
+            return f"{runtime} on a CPU computes in fp32 and int8; {precision} is a way to store a file"
+        return missing(runtime)
+    if precision == "int8":
+        return f"int8 networks are for {' and '.join(FILE_RUNTIMES)}"
+    if device == "cpu" and (runtime in ("cudagraph", "tensorrt") or precision != "fp32"):
+        return f"{runtime} {precision} needs an NVIDIA GPU with the network on it"
+    if runtime == "compile" and device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+        return "torch.compile on a CPU needs a C++ compiler (g++ or clang++) on the PATH"
+    if runtime == "tensorrt" and importlib.util.find_spec("torch_tensorrt") is None:
+        return "tensorrt needs torch_tensorrt, not installed: pip install torch-tensorrt"
+    return None
+
+
 def open_networks(
-    model: SegmentationModel, runtimes: Sequence[str], size: tuple[int, int] = (1024, 512), threads: int | None = None
+    model: SegmentationModel,
+    runtimes: Sequence[str],
+    size: tuple[int, int] = (1024, 512),
+    threads: int | None = None,
+    precision: str = "fp32",
+    calibration: np.ndarray | None = None,
 ) -> dict[str, Network]:
     """Open a model in several runtimes for frames of one size, batch 1.
 
@@ -49,28 +95,35 @@ def open_networks(
 
     Args:
         model: a trained network; PyTorch runs it in eval mode where it is (CPU or CUDA), the others on the CPU.
-        runtimes: of `tcseg.export.RUNTIMES`.
+        runtimes: of `ENGINES`.
         size: (W,H) of the frames; any, they are padded.
         threads: of the other runtimes; PyTorch's are the process' own (`torch.set_num_threads`).
+        precision: of `PRECISIONS`; see `unavailable`.
+        calibration: for int8: uint8 (N,H,W,3) RGB, real frames.
 
     Returns:
         Runtime -> network.
 
     Raises:
-        ValueError: unknown runtime.
+        ValueError: unknown runtime or precision, int8 without calibration, a precision that a runtime does not run.
         RuntimeError: one is not installed.
     """
+    device = next(model.parameters()).device.type
     for runtime in runtimes:
-        require(runtime)
-    exported = [runtime for runtime in runtimes if runtime != "pytorch"]
-    networks = {} if len(exported) == len(runtimes) else {"pytorch": _open_pytorch(model)}
+        if (reason := unavailable(runtime, precision, device)) is not None:
+            raise (RuntimeError if "install" in reason else ValueError)(reason)
+    exported = [runtime for runtime in runtimes if runtime in FILE_RUNTIMES]
+    networks = {runtime: _open_torch(model, runtime, precision) for runtime in runtimes if runtime not in FILE_RUNTIMES}
     if exported:
+        check_calibration(precision, calibration)
+        require("onnxruntime" if precision != "fp32" else exported[0])  # whose converters make int8
         with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
             path = Path(folder) / "network.onnx"
             write_onnx(copy.deepcopy(model).cpu().float().eval(), path, padded_size(size), batch=1)
-            finish = partial(_finish, model.stride)
+            convert(path, path, precision, calibration)
+            finish, content = partial(_finish, model.stride), path.read_bytes()
             for runtime in exported:
-                networks[runtime] = Network(runtime, to_planes, open_file(path, threads, runtime), finish)
+                networks[runtime] = Network(runtime, to_planes, open_file(path, threads, runtime), finish, content)
     return networks
 
 
@@ -94,9 +147,14 @@ def _finish_on_device(stride: int, logits: Tensor, size: tuple[int, int]) -> np.
     return full.argmax(1).to(torch.uint8)[0, : size[1], : size[0]].cpu().numpy()
 
 
-def _open_pytorch(model: SegmentationModel) -> Network:
-    model = model.eval()
-    device = model.head.weight.device
+def _open_torch(model: SegmentationModel, runtime: str, precision: str) -> Network:
+    """A network where it is, in eager mode, compiled, or as a graph of the GPU."""
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    device = next(model.parameters()).device
+    network = model.eval() if precision == "fp32" else copy.deepcopy(model).eval().to(dtype)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; torch's default would round convolutions to 10 bits
+    answer = _compiled(network, runtime)
 
     def prepare(frame: np.ndarray) -> Tensor:
         padded, _ = pad_to_multiple(frame)
@@ -105,10 +163,50 @@ def _open_pytorch(model: SegmentationModel) -> Network:
 
     @torch.inference_mode()
     def run(frames: Tensor) -> Tensor:
-        logits = model(frames)
+        logits = answer(frames)
         if device.type != "cpu":
             getattr(torch, device.type).synchronize()
         return logits
 
     finish = _finish if device.type == "cpu" else _finish_on_device
-    return Network("pytorch", prepare, run, partial(finish, model.stride))
+    return Network(runtime, prepare, run, partial(finish, model.stride))
+
+
+def _compiled(network: SegmentationModel, runtime: str) -> Callable[[Tensor], Tensor]:
+    """The network's forward pass as a runtime does it."""
+    if runtime == "compile":
+        return torch.compile(network, dynamic=False)
+    if runtime == "cudagraph":
+        return _Graphed(network)
+    if runtime == "tensorrt":
+        import torch_tensorrt  # noqa: F401 (registers the backend)
+
+        return torch.compile(network, backend="torch_tensorrt", dynamic=False)
+    return network
+
+
+class _Graphed:
+    """A network recorded once as a CUDA graph and replayed: no kernel is launched by Python."""
+
+    def __init__(self, network: SegmentationModel) -> None:
+        self.network = network
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        if self.graph is None:
+            self._record(frames)
+        self.frames.copy_(frames)
+        self.graph.replay()
+        return self.logits
+
+    def _record(self, frames: Tensor) -> None:
+        self.frames = frames.clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # capture wants warm kernels, run on another stream
+            for _ in range(3):
+                self.network(self.frames)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.logits = self.network(self.frames)

@@ -26,7 +26,17 @@ from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
 from tcseg.networks import SegmentationModel
 from tcseg.objective import Recipe
-from tcseg.recipes import FULL_PROCITY_SNIPPETS, PRIMARY, PROFILES, RECIPES, TEACHER, VARIATIONS, Profile, Variation
+from tcseg.recipes import (
+    ABLATION_SWEEPS,
+    FULL_PROCITY_SNIPPETS,
+    PRIMARY,
+    PROFILES,
+    RECIPES,
+    TEACHER,
+    VARIATIONS,
+    Profile,
+    Variation,
+)
 from tcseg.runs import Run, find_reference, run_id_of, run_or_load
 from tcseg.sizes import parse_size
 
@@ -48,8 +58,9 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
     ),
     "05_ablations": (
         *(f"figures/{name}.png" for name in ("effects", "pareto", "schedule")),
+        "figures/flicker.gif",
         *(f"tables/{name}.csv" for name in ("ablation", "effects")),
-        *(f"tables/{name}.csv" for name in dict.fromkeys(variation.sweep for variation in VARIATIONS.values())),
+        *(f"tables/{name}.csv" for name in ABLATION_SWEEPS),
     ),
     "06_realtime_benchmark": ("tables/latency.csv", "figures/latency.png", "figures/clip.gif"),
 }
@@ -258,6 +269,12 @@ class Study:
         run = self._reference(name, seed) if self.runs == "reference" else self._train(self.recipe(name, seed))
         self.count(run, run.trained_now)
         return run
+
+    def network(self, name: str) -> SegmentationModel:
+        """The first seed of `student` or `consistent`; with runs="reference", whose rows have no weights, the one that ships."""
+        if self.runs == "reference":
+            return models.shipped(dict(zip(PRIMARY, models.SHIPPED, strict=True))[name])
+        return self.run(name).model()
 
     def count(self, run: Run, trained: bool) -> None:
         """Note for the page's footer that a run was used, and whether it was trained for this notebook."""

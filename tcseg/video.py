@@ -1,88 +1,34 @@
-"""Video in, video out: decode -> network -> label map -> overlay -> encode, with the ends overlapping the middle.
+"""Video in, video out: the picture with its classes over it, label maps, probabilities, a stability strip, a window.
 
-Three threads, two bounded queues: one reads and decodes, the main one runs the network, one paints and encodes.
-OpenCV, torch and numba release Python's lock, so the slowest stage sets the pace. Offline, no frame is ever dropped;
-from a camera the network always gets the newest frame and the number dropped is told.
+`pipeline` does the work; here is what comes out of it, and how close it comes to its slowest stage (`pipeline_rates`).
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from tcseg.labels import LabelSet, colorize
-from tcseg.postprocess import padded_size, upsample_argmax
-from tcseg.runtimes import Network, open_network
-from tcseg.videofiles import Sink, Source, open_source
+from tcseg.pipeline import Answer, Eye, OnFrame, run
+from tcseg.postprocess import padded_size
+from tcseg.stability import Meter, draw_strip
+from tcseg.steady import FILTERS
+from tcseg.videofiles import FrameFiles, Sink, Source, open_source
+from tcseg.window import Window, require_window
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
 
 Render = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
-QUEUE = 6  # frames in flight at either end
-_END = object()
-
-
-class _Reader(threading.Thread):
-    """Decodes into a queue. With a live source the oldest waiting frame gives way to the newest."""
-
-    def __init__(self, source: Source, first: np.ndarray, stream: Iterator[np.ndarray]) -> None:
-        super().__init__(daemon=True, name="decode")
-        self.stream, self.live, self.dropped = stream, source.live, 0
-        self.frames: queue.Queue = queue.Queue(1 if source.live else QUEUE)
-        self.frames.put(first)
-        self.error: Exception | None = None
-        self.stop = threading.Event()
-
-    def run(self) -> None:
-        try:
-            for frame in self.stream:
-                if not self._put(frame):
-                    break
-        except Exception as error:  # handed to the main thread, which raises it
-            self.error = error
-        finally:
-            self.stream.close()
-            self._put(_END)
-
-    def _put(self, item: object) -> bool:
-        while not self.stop.is_set():
-            with suppress(queue.Full):
-                self.frames.put(item, timeout=0.1 if not self.live else 0.0001)
-                return True
-            if self.live and item is not _END:
-                with suppress(queue.Empty):
-                    self.frames.get_nowait()
-                    self.dropped += 1
-        return False
-
-
-class _Writer(threading.Thread):
-    """Paints and encodes from a queue; after an error it goes on emptying it, so that nobody waits for it."""
-
-    def __init__(self, render: Render, sink: Sink | None) -> None:
-        super().__init__(daemon=True, name="encode")
-        self.render, self.sink = render, sink
-        self.queue: queue.Queue = queue.Queue(QUEUE)
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        while (item := self.queue.get()) is not _END:
-            if self.sink is None or self.error is not None:
-                continue
-            try:
-                self.sink.write(self.render(*item))
-            except Exception as error:  # handed to the main thread, which raises it
-                self.error = error
 
 
 def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: float = 0.6) -> np.ndarray:
@@ -99,121 +45,118 @@ def caption(picture: np.ndarray, text: str) -> np.ndarray:
     return picture
 
 
-def _labels(network: Network, frame: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """Labels of the frame's own size; with `size` the network sees a resized frame, its logits are upsampled more."""
-    if size is None:
-        return network(frame)
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-    return upsample_argmax(network.run(network.prepare(small)), (frame.shape[1], frame.shape[0]))[0]
+def _painter(model: SegmentationModel, overlay: float) -> Render:
+    return lambda frame, maps: blend(frame, maps[0], model.label_set, overlay)
 
 
-def _first(source: Source) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    stream = source.frames()
-    frame = next(stream, None)
-    if frame is None:
-        raise ValueError(f"{source.name} has no frames: an empty or damaged video")
-    return frame, stream
+@dataclass
+class _Outputs:
+    """Where answers go; `write` belongs to the writer's thread. `names` are the networks', as the strip calls them."""
+
+    render: Render
+    names: tuple[str, ...] = ("flicker",)
+    sink: Sink | None = None
+    window: Window | None = None
+    labels: FrameFiles | None = None
+    probs: FrameFiles | None = None
+    meter: Meter | None = None
+
+    def write(self, answer: Answer) -> None:
+        if self.meter is not None:
+            self.meter.step(answer.frame, answer.maps)
+        if self.sink is not None or self.window is not None:
+            picture = self._picture(answer)
+            for target in (self.sink, self.window):
+                if target is not None:
+                    target.write(picture)
+        if self.labels is not None:
+            self.labels.write(answer.maps[0])
+        if self.probs is not None:
+            self.probs.write(answer.probs)
+
+    def _picture(self, answer: Answer) -> np.ndarray:
+        picture = self.render(answer.frame, answer.maps)
+        if self.meter is None:
+            return picture
+        strip = draw_strip(self.meter.series, self.meter.means(), picture.shape[1], self.names)
+        return np.vstack((picture, strip))
+
+    def paths(self) -> list[Path]:
+        """What is written, in files."""
+        return [target.path for target in (self.sink, self.labels, self.probs) if target is not None]
+
+    def close(self, keep: bool) -> None:
+        """Complete all of it or remove all of it; one that fails does not stop the others."""
+        with ExitStack() as stack:
+            for target in (self.probs, self.labels, self.sink, self.window):
+                if target is not None:
+                    stack.callback(target.close, keep)
+
+    def flicker(self) -> dict:
+        """What the meter found: of one network a value, of several a dict by name."""
+        if self.meter is None:
+            return {"flicker": None, "flicker_series": None}
+        means = dict(zip(self.names, self.meter.means(), strict=True))
+        series = {name: [row[i] for row in self.meter.series] for i, name in enumerate(self.names)}
+        if len(self.names) == 1:
+            return {"flicker": means[self.names[0]], "flicker_series": series[self.names[0]]}
+        return {"flicker": means, "flicker_series": series}
 
 
-def _loop(
-    reader: _Reader,
-    writer: _Writer,
-    networks: list[Network],
-    size: tuple[int, int] | None,
-    on_frame: Callable[[int, np.ndarray, list[np.ndarray]], None] | None,
-    bar: tqdm,
-) -> tuple[list[float], bool]:
-    """The main thread's part; returns milliseconds a frame, and whether Ctrl-C ended it."""
-    milliseconds: list[float] = []
-    try:
-        while (frame := reader.frames.get()) is not _END and writer.error is None:
-            began = time.perf_counter()
-            maps = [_labels(network, frame, size) for network in networks]
-            milliseconds.append((time.perf_counter() - began) * 1e3)
-            if on_frame is not None:
-                on_frame(len(milliseconds) - 1, frame, maps)
-            writer.queue.put((frame, maps))
-            bar.update()
-    except KeyboardInterrupt:
-        return milliseconds, True
-    finally:
-        reader.stop.set()
-    return milliseconds, False
+def _open_outputs(
+    outputs: _Outputs, source: Source, out: Path | None, fps: float | None, show: bool, folders: dict[str, Path | None]
+) -> _Outputs:
+    """Make what will be written, aside; if one of them cannot be, the others are removed again."""
+    with ExitStack() as stack:
+        stack.callback(lambda: outputs.close(keep=False))
+        outputs.sink = None if out is None else Sink(out, fps or source.fps)
+        for what, folder in folders.items():
+            if folder is not None:
+                setattr(outputs, what, FrameFiles(folder, what, source.names))
+        outputs.window = Window(f"tcseg {source.name} (q ends)") if show else None
+        stack.pop_all()
+    return outputs
 
 
-def _run(
-    source: Source,
-    models: list[SegmentationModel],
-    render: Render,
-    sink: Sink | None,
-    size: tuple[int, int] | None,
-    on_frame: Callable[[int, np.ndarray, list[np.ndarray]], None] | None,
-    runtime: str,
-    progress: bool,
-) -> dict:
-    """Run the pipeline to the end of the source; the sink is completed, or removed if anything failed."""
-    done = False
-    try:
-        first, stream = _first(source)
-        shape = size or (first.shape[1], first.shape[0])
-        networks = [open_network(model, runtime, shape) for model in models]
-        for network in networks:
-            _labels(network, first, size)  # compiles and warms up; not counted
-        reader, writer = _Reader(source, first, stream), _Writer(render, sink)
-        began = time.perf_counter()
-        reader.start()
-        writer.start()
-        try:
-            with tqdm(total=source.count, desc=source.name, unit="frame", disable=not progress) as bar:
-                milliseconds, interrupted = _loop(reader, writer, networks, size, on_frame, bar)
-        finally:  # both threads have ended before the sink is closed
-            writer.queue.put(_END)
-            writer.join()
-            reader.join()
-        seconds = time.perf_counter() - began
-        for error in (writer.error, reader.error):
-            if error is not None:
-                raise error
-        done = True
-    finally:
-        if sink is not None:
-            sink.close(keep=done)
-    return _report(source, milliseconds, seconds, reader.dropped, interrupted, first.shape)
+# ------------------------------------------------------------------------------------------------ the commands
 
 
-def _report(
-    source: Source, milliseconds: list[float], seconds: float, dropped: int, interrupted: bool, shape: tuple[int, ...]
-) -> dict:
-    frames = len(milliseconds)
-    message = None
-    if interrupted:
-        message = f"interrupted: the first {frames} frames are kept"
-    elif source.count is not None and frames < source.count:
-        message = f"{source.name} ends after {frames} of {source.count} frames: damaged or truncated; these are good"
-    return {
-        "frames": frames,
-        "fps": frames / seconds,
-        "p50_ms": float(np.median(milliseconds)) if frames else float("nan"),
-        "width": shape[1],
-        "height": shape[0],
-        "expected": source.count,
-        "dropped": dropped,
-        "interrupted": interrupted,
-        "message": message,
-    }
+def summary(result: dict) -> str:
+    """A report of `segment` or `side_by_side` in a line."""
+    written = ", ".join(map(str, result["written"]))
+    where = written or ("nothing written (no --out, --labels or --probs)" if result["frames"] else "nothing written")
+    flicker = result["flicker"]
+    several = flicker if isinstance(flicker, dict) else {} if flicker is None else {"flicker": flicker}
+    return (
+        f"{result['frames']} frames {result['width']}x{result['height']}, {result['fps']:.1f} frames/s in all, "
+        f"{result['p50_ms']:.1f} ms frame -> labels (p50)"
+        + (f", {result['dropped']} dropped" if result["dropped"] else "")
+        + (f", {', '.join(f'{name} {share:.2%}' for name, share in several.items())}" if several else "")
+        + f": {where}"
+    )
 
 
 def _checked(
-    source: str | int | Path, out: Path | str | None, overlay: float, size: tuple[int, int] | None
+    source: str | int | Path,
+    out: Path | str | None,
+    overlay: float,
+    size: tuple[int, int] | None,
+    steady: str | None,
+    show: bool,
 ) -> Path | None:
+    """Find what is wrong before anything is opened; returns `out` as a path."""
     if not 0 <= overlay <= 1:
         raise ValueError(f"overlay is {overlay}; it must be 0 (the frame) .. 1 (the colours)")
     if size is not None and (min(size) < 32 or size != padded_size(size)):
         full = padded_size((max(size[0], 1), max(size[1], 1)))
         raise ValueError(f"size is {size[0]}x{size[1]}; sides must be multiples of 32: pass {full[0]}x{full[1]}")
+    if steady is not None and steady not in FILTERS:
+        raise ValueError(f"steady is {steady!r}; it must be one of: {', '.join(FILTERS)}")
     out = None if out is None else Path(out)
     if out is not None and out.exists() and Path(str(source)).exists() and out.samefile(str(source)):
         raise ValueError(f"out is the source itself ({out}); give another name")
+    if show:
+        require_window()
     return out
 
 
@@ -224,18 +167,24 @@ def segment(
     size: tuple[int, int] | None = None,
     overlay: float = 0.6,
     fps: float | None = None,
-    on_frame: Callable[[int, np.ndarray, list[np.ndarray]], None] | None = None,
+    on_frame: OnFrame | None = None,
     runtime: str = "pytorch",
     progress: bool = True,
+    *,
+    labels: Path | str | None = None,
+    probs: Path | str | None = None,
+    strip: bool = False,
+    show: bool = False,
+    steady: str | None = None,
 ) -> dict:
-    """Segment a video and write it with the classes painted over it.
+    """Segment a video: write it with the classes painted over it, write the answers themselves, or show it.
 
-    The result is written as `.NAME.part.SUFFIX` and renamed when complete. Ctrl-C completes it with the frames done so
-    far; an error removes it; only a kill leaves the `.part` file, which the next run overwrites.
+    What is written has its name when it is complete; until then it is `.NAME.part.SUFFIX`, or the folder `.NAME.part`. Ctrl-C
+    completes it with the frames done so far; an error removes it; only a kill leaves the `.part`, which the next run overwrites.
 
     Args:
-        source: video file, folder of images, camera number, or stream (URL).
-        out: .mp4, .avi or .gif; None = nothing is written, for measuring or `on_frame`.
+        source: video file, folder of images, camera number, stream, or what else `videofiles.open_source` knows.
+        out: .mp4, .avi or .gif; None = no pictures are written.
         model: a trained network.
         size: (W,H), multiples of 32, to which frames are resized for the network; None = their own size, padded if odd.
             The label map always has the frame's size.
@@ -244,29 +193,42 @@ def segment(
         on_frame: called in order with (index, frame uint8 (H,W,3) RGB, [labels uint8 (H,W)]).
         runtime: "pytorch", "onnxruntime" or "openvino".
         progress: a bar with live frames a second.
+        labels: a new folder for label maps, an 8-bit PNG of trainIds a frame, of the frame's size. Called as the source's
+            images are, so that `tcseg evaluate --train-ids` finds them (any layout); of a video 000000.png, 000001.png, ...
+        probs: a new folder for probabilities, called likewise, .npz: `np.load(file)["probs"]` is uint8 (K,h,w), 255 = 1, one cell
+            for 4x4 pixels of what the network saw. About 0.3 byte a value: 12 kB a frame at 256x128, 190 kB at 1024x512.
+        strip: measure flicker (see `stability`) and plot it under the picture.
+        show: a window with the picture; q, Esc or closing it ends as Ctrl-C does.
+        steady: the name of a filter at inference, of `steady.FILTERS`, between the network and the label map; None = none.
 
     Returns:
         frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, expected
-        (frames that the file announced, or None), dropped (live only), interrupted, message (None if all went well).
+        (frames that the file announced, or None), dropped (live only), interrupted, message (None if all went well), written
+        (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where there is none), both None without `strip`.
 
     Raises:
-        FileNotFoundError, ValueError: the source does not exist, cannot be read, has no frames; wrong size or overlay.
-        PermissionError: the folder of `out` cannot be written (before any work).
-        RuntimeError: the runtime is not installed; the disk is full.
+        FileNotFoundError, ValueError: the source does not exist, cannot be read, has no frames; a wrong size, overlay or filter; a
+            folder that has files already.
+        PermissionError: the folder of `out`, `labels` or `probs` cannot be written (before any work).
+        RuntimeError: the runtime is not installed; no window can be opened; the disk is full.
     """
-    out = _checked(source, out, overlay, size)
+    out = _checked(source, out, overlay, size, steady, show)
+    folders = {"labels": None if labels is None else Path(labels), "probs": None if probs is None else Path(probs)}
+    if labels is not None and folders["labels"] == folders["probs"]:
+        raise ValueError(f"labels and probs are both {labels}; give two folders")
     opened = open_source(source)
-    sink = None if out is None else Sink(out, fps or opened.fps)
+    outputs = _Outputs(_painter(model, overlay), meter=Meter() if strip else None)
+    _open_outputs(outputs, opened, out, fps, show, folders)
 
-    def render(frame: np.ndarray, maps: list[np.ndarray]) -> np.ndarray:
-        return blend(frame, maps[0], model.label_set, overlay)
+    def eyes(first: np.ndarray) -> list[Eye]:
+        return [Eye(model, runtime, first, size, steady, probs is not None)]
 
-    return _run(opened, [model], render, sink, size, on_frame, runtime, progress)
+    return run(opened, outputs, eyes, on_frame, progress) | outputs.flicker()
 
 
 def side_by_side(
     source: str | int | Path,
-    out: Path | str,
+    out: Path | str | None,
     models: dict[str, SegmentationModel],
     size: tuple[int, int] | None = None,
     overlay: float = 0.6,
@@ -274,12 +236,16 @@ def side_by_side(
     panel_width: int | None = None,
     runtime: str = "pytorch",
     progress: bool = True,
+    *,
+    strip: bool = False,
+    show: bool = False,
+    steady: str | None = None,
 ) -> dict:
     """Write a video of panels: the frame, then each model's answer, captioned with its name.
 
     Args:
         source: as in `segment`, and so are the others that are not explained here.
-        out: .mp4, .avi or .gif.
+        out: .mp4, .avi or .gif; None = only shown.
         models: caption -> network, in the order of the panels.
         size: of the frames that the networks see.
         overlay: of the colours, 0..1.
@@ -287,11 +253,14 @@ def side_by_side(
         panel_width: of one panel in pixels; None = the frame's own.
         runtime: "pytorch", "onnxruntime" or "openvino".
         progress: a bar with live frames a second.
+        strip: plot each model's flicker, in one strip under the panels.
+        show: a window.
+        steady: a filter, for all of them.
 
     Returns:
-        As `segment`.
+        As `segment`; flicker and flicker_series by model where there are several.
     """
-    out = _checked(source, out, overlay, size)
+    out = _checked(source, out, overlay, size, steady, show)
     opened = open_source(source)
 
     def panel(picture: np.ndarray, text: str) -> np.ndarray:
@@ -306,4 +275,87 @@ def side_by_side(
             panels.append(panel(blend(frame, labels, model.label_set, overlay), name))
         return np.hstack(panels)
 
-    return _run(opened, list(models.values()), render, Sink(out, fps or opened.fps), size, None, runtime, progress)
+    outputs = _Outputs(render, tuple(models), meter=Meter() if strip else None)
+    _open_outputs(outputs, opened, out, fps, show, {})
+
+    def eyes(first: np.ndarray) -> list[Eye]:
+        return [Eye(model, runtime, first, size, steady) for model in models.values()]
+
+    return run(opened, outputs, eyes, None, progress) | outputs.flicker()
+
+
+# ------------------------------------------------------------------------------------------------ how fast each part is
+
+
+def pipeline_rates(
+    source: str | Path,
+    model: SegmentationModel,
+    size: tuple[int, int] | None = None,
+    runtime: str = "pytorch",
+    frames: int = 200,
+    repeats: int = 3,
+    suffix: str = ".mp4",
+    strip: bool = False,
+) -> dict[str, float]:
+    """Measure the pipeline against its stages alone; wants an idle machine.
+
+    The goal is a `share` of at least 0.85. For example:
+
+        python -c "from tcseg import models, video; print(video.pipeline_rates('drive.mp4', models.shipped('student')))"
+
+    Args:
+        source: a video file or folder of images.
+        model: a trained network.
+        size: of the frames that the network sees, as in `segment`.
+        runtime: "pytorch", "onnxruntime" or "openvino".
+        frames: a pass, at most.
+        repeats: passes of each kind, taken in turns, so that a slow minute hits all alike.
+        suffix: of what is encoded.
+        strip: with the stability strip, which counts as encoding.
+
+    Returns:
+        Medians over the passes, frames a second: decode, network (frame -> label map), encode (paint and write), pipeline; `share`,
+        pipeline / min(decode, network); and `frames`, those of a pass.
+
+    Raises:
+        ValueError: the source is live, which has a pace of its own, or has no frames.
+    """
+    opened = open_source(source)
+    if opened.live:
+        raise ValueError(f"source is {source}, which is live; rates are measured on a file or a folder")
+    some = list(islice(opened.frames(), min(frames, 16)))
+    if not some:
+        raise ValueError(f"{opened.name} has no frames: an empty or damaged video")
+    eye = Eye(model, runtime, some[0], size)
+    answers = [Answer(frame, [eye(frame)[0]], None) for frame in some]
+
+    def outputs(folder: str) -> _Outputs:
+        meter = Meter() if strip else None
+        return _Outputs(_painter(model, 0.6), sink=Sink(Path(folder) / f"x{suffix}", 25.0), meter=meter)
+
+    def turn() -> dict[str, float]:
+        began = time.perf_counter()
+        count = sum(1 for _ in islice(open_source(source).frames(), frames))
+        rates = {"frames": count, "decode": count / (time.perf_counter() - began), "network": _rate(eye, some, count)}
+        with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
+            alone = outputs(folder)
+            rates["encode"] = _rate(alone.write, answers, count)
+            alone.close(keep=False)
+            whole = run(_limited(open_source(source), count), outputs(folder), lambda _: [eye], None, False)
+        return rates | {"pipeline": whole["fps"]}
+
+    turns = [turn() for _ in range(repeats)]
+    found = {name: float(np.median([rates[name] for rates in turns])) for name in turns[0]}
+    return found | {"share": found["pipeline"] / min(found["decode"], found["network"])}
+
+
+def _rate(work: Callable[..., object], items: list, count: int) -> float:
+    """Calls a second of `count` calls, over the items again and again."""
+    began = time.perf_counter()
+    for item in islice(cycle(items), count):
+        work(item)
+    return count / (time.perf_counter() - began)
+
+
+def _limited(source: Source, count: int) -> Source:
+    return replace(source, count=count, frames=lambda: (frame for frame in islice(source.frames(), count)))

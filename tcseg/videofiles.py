@@ -1,9 +1,16 @@
-"""Frames in and pictures out: video files, folders of images, cameras; MP4, AVI and GIF, written aside and renamed."""
+"""Frames in, pictures and answers out.
+
+In: video files, folders of images, cameras, streams. Out: MP4, AVI and GIF; folders with a label map (PNG) or probabilities (npz) a
+frame; a window. Whatever is written is written aside and gets its name when it is complete.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +36,7 @@ class Source:
         count: frames it says it has; None = unknown or endless.
         live: frames come whether or not they are fetched (camera, stream), so that old ones may be dropped.
         frames: starts reading; closing the iterator closes the file.
+        names: of the images of a folder, without suffix; None = the frames have only numbers.
     """
 
     name: str
@@ -36,20 +44,25 @@ class Source:
     count: int | None
     live: bool
     frames: Callable[[], Iterator[np.ndarray]]
+    names: tuple[str, ...] | None = None
 
 
 def open_source(source: str | int | Path) -> Source:
-    """Open a video file, a folder of images (in the order of their names), a camera (0, 1, ...) or a stream (URL).
+    """Open a video file, a folder of images (in the order of their names), a camera (0, 1, /dev/video0) or a stream (URL).
+
+    Also what else OpenCV's `VideoCapture` opens by name: numbered images (`drive/%04d.png`) and GStreamer pipelines (`a ! b`).
+    What comes over the net but says how many frames it has is a file: it can be read at any pace, and no frame of it is dropped.
 
     Raises:
         FileNotFoundError: no such file or folder, or no images in the folder.
         ValueError: the file cannot be read as a video; while reading: an unreadable image, or one of another size.
         RuntimeError: the camera or stream does not open.
     """
-    text = str(source)
-    if text.isdigit() or "://" in text:
-        return _open_live(int(text) if text.isdigit() else text)
-    path = Path(source)
+    text, path = str(source), Path(str(source))
+    if text.isdigit() or "://" in text or " ! " in text or path.is_char_device():
+        return _open_stream(int(text) if text.isdigit() else text)
+    if re.search(r"%0?\d*d", path.name):
+        return _open_file(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; give a video file, a folder of images, or a camera's number")
     return _open_folder(path) if path.is_dir() else _open_file(path)
@@ -73,7 +86,7 @@ def _open_folder(folder: Path) -> Source:
                 )
             yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
-    return Source(folder.name, FOLDER_FPS, len(files), False, frames)
+    return Source(folder.name, FOLDER_FPS, len(files), False, frames, tuple(file.stem for file in files))
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -82,22 +95,28 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _open_file(path: Path) -> Source:
     capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened() and not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; numbered images begin with 0 to 4, and none of these is there")
     if not capture.isOpened():
         size = path.stat().st_size
         why = "it is empty" if not size else f"{size} bytes; is it a video, and complete?"
         raise ValueError(f"{path} cannot be read as a video ({why})")
-    fps, count = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    fps = fps if np.isfinite(fps) and 0 < fps <= 1000 else 25.0
-    return Source(path.name, fps, count if count > 0 else None, False, lambda: _decode(capture))
+    return _captured(path.name, capture, 25.0, live=False)
 
 
-def _open_live(source: int | str) -> Source:
+def _open_stream(source: int | str) -> Source:
     capture = cv2.VideoCapture(source)
     if not capture.isOpened():
         what = f"camera {source}" if isinstance(source, int) else f"stream {source}"
         raise RuntimeError(f"{what} does not open; is it connected, and not in use by another program?")
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    return Source(str(source), fps if 0 < fps <= 1000 else 30.0, None, True, lambda: _decode(capture))
+    return _captured(str(source), capture, 30.0, live=True)
+
+
+def _captured(name: str, capture: cv2.VideoCapture, default_fps: float, live: bool) -> Source:
+    fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    fps = fps if 0 < fps <= 1000 else default_fps  # False for nan
+    count = int(count) if 0 < count < 1e9 else None  # a stream without an end has a negative or absurd number
+    return Source(name, fps, count, live and count is None, lambda: _decode(capture))
 
 
 def _decode(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -122,6 +141,15 @@ def read_frames(source: str | int | Path, limit: int) -> np.ndarray:
     return np.stack(frames)
 
 
+def _make(parent: Path, make: Callable[[], None], what: str) -> None:
+    """Make what is written aside, so that a folder that cannot be written is told before any work."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        make()
+    except OSError as error:
+        raise PermissionError(f"{what}, but its folder cannot be written ({error.strerror})") from error
+
+
 class Sink:
     """Writes pictures into `.NAME.part.SUFFIX` beside the target, and gives it its name when it is complete.
 
@@ -139,11 +167,7 @@ class Sink:
         self._aside = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
         self._video: cv2.VideoWriter | None = None
         self._images: list = []
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._aside.touch()
-        except OSError as error:
-            raise PermissionError(f"out is {path}, but its folder cannot be written ({error.strerror})") from error
+        _make(path.parent, self._aside.touch, f"out is {path}")
 
     def write(self, picture: np.ndarray) -> None:
         """Append one picture, uint8 (H,W,3) RGB; an odd side grows by a pixel, because video codecs need even ones."""
@@ -200,3 +224,70 @@ def _quantize(picture: np.ndarray):
 
     # 64 colours without dithering: sensor noise would double the file
     return Image.fromarray(picture).quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+
+
+# ------------------------------------------------------------------------------------------------ a file a frame
+
+
+def save_labels(path: Path, labels: np.ndarray) -> None:
+    """Write a label map, uint8 (H,W) trainIds, as an 8-bit grey PNG: what `tcseg evaluate --train-ids` reads."""
+    # Encoded in memory and written by Python: OpenCV's own writing says nothing when the disk is full.
+    path.write_bytes(cv2.imencode(".png", labels)[1].tobytes())
+
+
+def save_probs(path: Path, probs: np.ndarray) -> None:
+    """Write probabilities, uint8 (K,h,w), as `probs` in an .npz that `np.load` reads."""
+    # numpy's own savez_compressed takes zlib's level 6, which costs several times as much and saves some percent.
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("probs.npy", "w") as file,
+    ):
+        np.lib.format.write_array(file, np.ascontiguousarray(probs), allow_pickle=False)
+
+
+class FrameFiles:
+    """A folder with a file a frame, filled as `.NAME.part/` beside it, which gets its name when it is complete.
+
+    Args:
+        folder: new, or empty: files of two runs are not mixed, and nothing is deleted.
+        what: the argument's name, for messages: "labels" (NAME.png) or "probs" (NAME.npz).
+        names: of the frames, as `Source.names`; None = 000000, 000001, ...
+
+    Raises:
+        ValueError: the folder has files already, or two frames have the same name.
+        PermissionError: the folder beside it cannot be written. Raised before any work, as the others are.
+    """
+
+    SAVE = {"labels": (".png", save_labels), "probs": (".npz", save_probs)}
+
+    def __init__(self, folder: Path, what: str, names: Sequence[str] | None = None) -> None:
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise ValueError(f"{what} is {folder}, which is there already; give a new folder, or remove it")
+        if names is not None and len(set(names)) < len(names):
+            twice = next(name for name in names if list(names).count(name) > 1)
+            raise ValueError(f"two images of the source are called {twice}; {what} needs a name for each frame")
+        self.path, self.names, self.written = folder, names, 0
+        self._suffix, self._save = self.SAVE[what]
+        self._aside = folder.with_name(f".{folder.name}.part")
+        if self._aside.exists():
+            shutil.rmtree(self._aside)  # left by a run that was killed
+        _make(folder.parent, self._aside.mkdir, f"{what} is {folder}")
+
+    def write(self, answer: np.ndarray) -> None:
+        """Write the next frame's file.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        name = f"{self.written:06}" if self.names is None else self.names[self.written]
+        self._save(self._aside / f"{name}{self._suffix}", answer)
+        self.written += 1
+
+    def close(self, keep: bool) -> None:
+        """Give the folder its name, or remove what was written."""
+        if keep and self.written:
+            if self.path.exists():
+                self.path.rmdir()
+            self._aside.replace(self.path)
+        else:
+            shutil.rmtree(self._aside, ignore_errors=True)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tcseg import benchmark
+from tcseg import benchmark, repeats
 from tcseg.benchmark import COLUMNS, SCOPES, bench, machine_facts, summarize
 from tcseg.models import build
 from tcseg.networks import SegmentationModel
@@ -27,7 +27,7 @@ def model() -> SegmentationModel:
 
 def test_table_follows_the_contract(model: SegmentationModel) -> None:
     models = {"a": model, "b": model}
-    table = bench(models, (100, 50), frames=4, seconds=5, runtimes=("pytorch",), threads=1, progress=False)
+    table = bench(models, (100, 50), frames=4, seconds=5, runtimes=("pytorch",), threads=1, progress=False, anyway=True)
     contract = "machine model runtime precision height width threads scope n p50_ms p90_ms p99_ms fps".split()
     assert set(contract) <= set(table.columns) and tuple(table.columns) == COLUMNS
     assert list(zip(table["model"], table["scope"], strict=True)) == [(m, s) for m in "ab" for s in SCOPES]
@@ -50,7 +50,7 @@ def test_threads_are_pinned_and_given_back(model: SegmentationModel, monkeypatch
         lambda *a: seen.append((torch.get_num_threads(), numba.get_num_threads())) or original(*a),
     )
     before = torch.get_num_threads(), numba.get_num_threads()
-    bench({"a": model}, (64, 32), frames=2, runtimes=("pytorch",), threads=1, progress=False)
+    bench({"a": model}, (64, 32), frames=2, runtimes=("pytorch",), threads=1, progress=False, anyway=True)
     assert set(seen) == {(1, 1)} and (torch.get_num_threads(), numba.get_num_threads()) == before
     with pytest.raises(ValueError, match="threads is 4096"):
         bench({"a": model}, threads=4096)
@@ -66,7 +66,7 @@ def fake(milliseconds: float) -> Network:
 def test_how_many_frames_count(frames: int, seconds: float, expected: int | range) -> None:
     """`frames` or `seconds`, whichever is shorter, but never under 30."""
     images = np.zeros((2, 4, 4, 3), np.uint8)
-    times = benchmark._measure({("m", "fake"): fake(2)}, images, frames, seconds, progress=False)["m", "fake"]
+    times = benchmark._measure({("m", "fake", "fp32"): fake(2)}, images, frames, seconds, False)["m", "fake", "fp32"]
     assert times.shape[1] == 3 and (len(times) in expected if isinstance(expected, range) else len(times) == expected)
     assert np.median(times[:, 0]) >= 2
 
@@ -77,7 +77,9 @@ def test_models_take_turns() -> None:
     def logged(name: str) -> Network:
         return Network("fake", lambda frame: frame, lambda x: order.append(name), lambda logits, size: None)
 
-    benchmark._measure({("a", ""): logged("a"), ("b", ""): logged("b")}, np.zeros((1, 4, 4, 3), np.uint8), 30, 9, False)
+    benchmark._measure(
+        {("a", "", ""): logged("a"), ("b", "", ""): logged("b")}, np.zeros((1, 4, 4, 3), np.uint8), 30, 9, False
+    )
     assert sum(x != y for x, y in zip(order, order[1:], strict=False)) >= 6
 
 
@@ -87,9 +89,10 @@ def test_a_missing_runtime_is_listed_and_told(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
     with caplog.at_level(logging.WARNING):
-        table = bench({"a": model}, (64, 32), frames=2, runtimes=("pytorch", "openvino"), progress=False)
+        table = bench({"a": model}, (64, 32), frames=2, runtimes=("pytorch", "openvino"), anyway=True, progress=False)
     assert (
-        "not measured: openvino needs openvino" in caplog.text and "pip install" in table.attrs["missing"]["openvino"]
+        "openvino fp32: openvino needs openvino" in caplog.text
+        and "pip install" in table.attrs["missing"]["openvino fp32"]
     )
     gone = table[table["runtime"] == "openvino"]
     assert (gone["n"] == 0).all() and gone["p50_ms"].isna().all() and len(gone) == 3
@@ -97,13 +100,15 @@ def test_a_missing_runtime_is_listed_and_told(
     assert len(pd.read_csv(pd.io.common.StringIO(table.to_csv(index=False)))) == 6
 
 
-def test_a_busy_machine_is_told(
+def test_a_busy_machine_is_refused_unless_asked(
     model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(benchmark, "noise", lambda: 0.8)
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(benchmark.NoisyMachineError, match=r"varies by 80 %.*tcseg bench --anyway"):
         bench({"a": model}, (64, 32), frames=2, runtimes=("pytorch",), progress=False)
-    assert "varies by 80 %" in caplog.text
+    with caplog.at_level(logging.WARNING):
+        table = bench({"a": model}, (64, 32), frames=2, runtimes=("pytorch",), anyway=True, progress=False)
+    assert "varies by 80 %" in caplog.text and (table["noise"] == 0.8).all()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,8 @@ def test_a_busy_machine_is_told(
     [
         ({"models": {}}, "models is empty"),
         ({"frames": 0}, "frames is 0"),
-        ({"runtimes": ("tensorrt",)}, "runtime is 'tensorrt'"),
+        ({"runtimes": ("ncnn",)}, "runtime is 'ncnn'"),
+        ({"precisions": ("int4",)}, "precision is 'int4'"),
         ({"images": np.zeros((1, 5, 5, 3), np.uint8)}, "images are uint8"),
     ],
 )
@@ -130,3 +136,53 @@ def test_machine_facts_can_be_written() -> None:
     facts = machine_facts()
     assert facts["cpu"] and facts["cores"] >= 1 and facts["memory_gib"] > 0 and facts["threads"] >= 1
     assert all(isinstance(value, str | int | float | None) for value in facts.values())
+
+
+def test_work_and_roof_are_in_every_row(model: SegmentationModel) -> None:
+    table = bench({"a": model}, (100, 50), frames=2, runtimes=("pytorch",), anyway=True, progress=False)
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    assert np.allclose(table["params_m"], parameters) and (table[["gflop", "mbytes", "roof_share"]] > 0).all(axis=None)
+    assert table["roof_share"].nunique() == 1 and table["cores"].min() >= 1
+    assert table.attrs["times"]["a", "pytorch", "fp32"].shape == (2, 3)
+
+
+def test_what_a_cpu_cannot_do_is_missing_and_said(model: SegmentationModel) -> None:
+    wanted = {"runtimes": ("pytorch", "cudagraph", "onnxruntime"), "precisions": ("fp32", "int8", "fp16")}
+    table = bench({"a": model}, (64, 32), frames=2, anyway=True, progress=False, **wanted)
+    measured = table[table["n"] > 0].drop_duplicates(["runtime", "precision"])[["runtime", "precision"]]
+    missing = table.attrs["missing"]
+    assert {"pytorch int8", "pytorch fp16", "cudagraph fp32", "cudagraph int8", "onnxruntime fp16"} <= set(missing)
+    assert len(table) == 27 and set(zip(measured["runtime"], measured["precision"], strict=True)) >= {
+        ("pytorch", "fp32")
+    }
+    assert "needs an NVIDIA GPU" in missing["cudagraph fp32"] and "store a file" in missing["onnxruntime fp16"]
+
+
+def test_a_process_of_its_own_tells_time_and_memory(model: SegmentationModel) -> None:
+    pytest.importorskip("onnxruntime")
+    options = {"runtimes": ("pytorch", "onnxruntime"), "cold": True, "anyway": True, "progress": False}
+    table = bench({"a": model}, (64, 32), frames=2, **options).set_index("runtime")
+    assert (table.loc["onnxruntime", ["first_ms", "peak_mb"]] > 0).all(axis=None)
+    assert table.loc["onnxruntime", "peak_mb"].max() < 400  # nothing of torch is loaded
+    assert table.loc["pytorch", "first_ms"].isna().all()
+
+
+def test_processes_are_merged_into_medians_and_a_spread() -> None:
+    same = {"machine": "m", "model": "a", "runtime": "r", "precision": "fp32", "height": 1, "width": 2, "threads": 1}
+    rows = [
+        pd.DataFrame([same | {"scope": scope, "n": 30, "p50_ms": p50, "fps": 1000 / p50} for scope in SCOPES])
+        for p50 in (9.0, 10.0, 12.0)
+    ]
+    table = repeats.merged([frame.reindex(columns=list(COLUMNS)) for frame in rows])
+    assert len(table) == 3 and (table["p50_ms"] == 10).all() and (table["processes"] == 3).all()
+    assert table["spread"].tolist() == pytest.approx([0.3] * 3) and table["scope"].tolist() == list(SCOPES)
+    table.attrs["missing"] = {"openvino fp32": "why"}
+    text = repeats.as_text(table.fillna({"noise": 0.05}))
+    assert "differ by at most 30%" in text and "missing: openvino fp32: why" in text
+
+
+@pytest.mark.slow
+def test_a_bench_is_repeated_in_new_processes(model: SegmentationModel) -> None:
+    options = {"frames": 2, "runtimes": ("pytorch",), "anyway": True}
+    table = repeats.repeated(2, {"a": model}, (64, 32), **options)
+    assert (table["processes"] == 2).all() and table["p50_ms"].notna().all() and (table["spread"] >= 0).all()

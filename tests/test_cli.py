@@ -79,7 +79,23 @@ def test_segment_a_folder(tmp_path: Path, clip: Path, weights: Path) -> None:
     output = run("segment", clip, "--out", out, "--weights", weights).output
     assert "3 frames 96x64" in output and "frames/s" in output
     assert read_frames(out, 9).shape == (3, 64, 96, 3)
-    assert "nothing written (no --out)" in run("segment", clip, "--weights", weights).output
+    assert "nothing written (no --out, --labels or --probs)" in run("segment", clip, "--weights", weights).output
+
+
+def test_segment_writes_everything(tmp_path: Path, clip: Path, weights: Path) -> None:
+    folders = {"--labels": tmp_path / "maps", "--probs": tmp_path / "probs"}
+    more = [word for pair in folders.items() for word in pair]
+    output = run("segment", clip, "--weights", weights, "--strip", "--steady", "median of three", *more).output
+    assert "flicker" in output and all(str(folder) in output for folder in folders.values())
+    assert [len(list(folder.iterdir())) for folder in folders.values()] == [3, 3]
+    assert cv2.imread(str(tmp_path / "maps" / "0.png"), cv2.IMREAD_UNCHANGED).shape == (64, 96)
+    evaluated = ["--predictions", tmp_path / "maps", "--frames", clip, "--layout", "folder", "--train-ids"]
+    assert "3 frames" in run("evaluate", *evaluated, "--workers", 1).output
+
+
+def test_compare_shows_flicker_of_both(tmp_path: Path, clip: Path) -> None:
+    output = run("segment", clip, "--compare", "--strip", "--out", tmp_path / "x.gif").output
+    assert "student-consistent" in output and read_frames(tmp_path / "x.gif", 9).shape[0] == 3
 
 
 @pytest.mark.parametrize(
@@ -93,8 +109,11 @@ def test_segment_a_folder(tmp_path: Path, clip: Path, weights: Path) -> None:
         (["segment", "CLIP", "--model", "giant"], "shipped model is 'giant'"),
         (["segment", "CLIP", "--model", "student", "--weights", "WEIGHTS"], "not both"),
         (["segment", "CLIP", "--compare"], "--compare needs --out"),
+        (["segment", "CLIP", "--compare", "--out", "x.gif", "--labels", "y"], "takes no --model"),
+        (["segment", "CLIP", "--weights", "WEIGHTS", "--labels", "CLIP"], "which is there already"),
+        (["segment", "CLIP", "--weights", "WEIGHTS", "--steady", "slow"], "steady is 'slow'"),
         (["export", "x.tflite", "--weights", "WEIGHTS", "--frames", "CLIP"], "suffix must be one of"),
-        (["bench", "--weights", "WEIGHTS", "--runtime", "tensorrt", "--size", "64x32"], "runtime is 'tensorrt'"),
+        (["bench", "--weights", "WEIGHTS", "--runtime", "ncnn", "--size", "64x32"], "runtime is 'ncnn'"),
         (["data", "check", "absent"], "absent is not a folder"),
         (["data", "check", "CLIP"], "layout of no known data set"),
     ],
@@ -128,10 +147,10 @@ def test_ctrl_c_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch, clip: Path) 
 def test_bench_writes_the_table(tmp_path: Path, weights: Path) -> None:
     out = tmp_path / "deep" / "latency.csv"
     sizes = ("--size", "64x32", "--size", "96x64")
-    result = run("bench", "--weights", weights, *sizes, "--frames", 3, "--runtime", "pytorch", "--out", out)
-    assert "end_to_end" in result.output and "spread of a fixed computation" in result.output
+    result = run("bench", "--weights", weights, *sizes, "--frames", 3, "--runtime", "pytorch", "--anyway", "--out", out)
+    assert "end_to_end" in result.output and "a fixed computation varied by" in result.output
     rows = out.read_text().splitlines()
-    assert rows[0].startswith("machine,model,runtime,precision,height,width,threads,scope,n,p50_ms,p90_ms,p99_ms")
+    assert rows[0].startswith("machine,cores,model,runtime,precision,height,width,threads,scope,n,p50_ms,p90_ms,p99_ms")
     assert len(rows) == 7 and ",mine,pytorch,fp32,32,64," in rows[1]
 
 

@@ -64,6 +64,27 @@ def _check_facts(path: Path, scope: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "scope", "precision", "least"),
+    [("x.onnx", "labels", "int8", 0.5), ("x.xml", "network", "fp16", 0.97), ("x.pt2", "labels", "fp16", 0.97)],
+)
+def test_few_bits_are_measured_and_not_refused(
+    tmp_path: Path, model: SegmentationModel, name: str, scope: str, precision: str, least: float
+) -> None:
+    """Random weights: scores lie close together, and the least rounding changes labels."""
+    needs("onnxruntime")
+    needs(FORMATS[Path(name).suffix])
+    frames = sample_frames((128, 64), 6)
+    path = tmp_path / name
+    result = export(model, path, frames[:2], (128, 64), scope, precision=precision, calibration=frames[2:])
+    assert result.precision == precision and least <= result.agreement <= 1
+    assert model.head.weight.dtype == torch.float32
+    output = open_file(path, threads=1)(to_planes(frames[0]))
+    assert output.dtype == (np.uint8 if scope == "labels" else np.float32)
+    assert result.bytes == sum(file.stat().st_size for file in tmp_path.iterdir()) < 1_600_000
+
+
+@pytest.mark.slow
 def test_torch_export_opens_again(tmp_path: Path, model: SegmentationModel) -> None:
     result = export(model, tmp_path / "student.pt2", size=(96, 64), scope="labels")
     assert result.agreement >= 0.999
@@ -99,6 +120,9 @@ def test_pytorch_network_leaves_the_model_and_frame_alone(model: SegmentationMod
         ("x.onnx", {"scope": "all"}, "scope is 'all'"),
         ("x.onnx", {"size": (500, 333)}, "size is 500x333; .* pass 512x352"),
         ("x.onnx", {"size": (32, 32)}, "at least 64: pass 64x64"),
+        ("x.onnx", {"precision": "int4"}, "precision is 'int4'"),
+        ("x.onnx", {"precision": "int8"}, "calibration is None: int8 needs real frames"),
+        ("x.pt2", {"precision": "int8"}, "path is 'x.pt2'; int8 is written as .onnx or .xml"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, model: SegmentationModel, name: str, options: dict, text: str) -> None:
@@ -130,6 +154,8 @@ def test_a_graph_that_disagrees_is_not_kept(
     with pytest.raises(RuntimeError, match=r"agrees with PyTorch on 97.00% of the labels"):
         export(model, old)
     assert old.read_text() == "of yesterday" and len(list(tmp_path.iterdir())) == 1
+    fp16 = export(model, old.with_name("y.onnx"), precision="fp16")  # which promises nothing, but says it
+    assert fp16.agreement == 0.97 and fp16.path.exists()
     monkeypatch.setattr(module, "compare", lambda *_: 1.0)
     assert export(model, old).agreement == 1 and old.read_bytes() == b"graph"
 

@@ -150,10 +150,16 @@ def test_ablation_figures() -> None:
     named(figures.ablation_heatmap(ablation()))
     named(figures.ablation_heatmap(ablation().query("recipe == 'consistent' and seed == 0")))
     parts = pd.DataFrame(
-        {"recipe": ["student", "kd"], "network_ms": [50.0, 70], "losses_ms": [5.0, 9], "optimizer_ms": [2.0, 2]}
+        {
+            "recipe": ["student", "kd"],
+            "network_ms": [50.0, 70],
+            "losses_ms": [5.0, 9],
+            "augment_ms": [4.0, 6],
+            "optimizer_ms": [2.0, 2],
+        }
     )
     drawn = named(figures.cost(parts)).axes[0]
-    assert max(bar.get_x() + bar.get_width() for bar in drawn.patches) == 81
+    assert max(bar.get_x() + bar.get_width() for bar in drawn.patches) == 87
     points = pd.DataFrame({"miou": [0.4, 0.1], "tc": [0.7, 1.0], "tc_low": [0.6, NAN], "tc_high": [0.8, NAN]})
     points.index = ["student", "constant map"]
     legend = named(figures.accuracy_consistency(points, ceiling=0.9)).legends[0]
@@ -212,7 +218,7 @@ def test_empty_input_says_so() -> None:
         "ablation_heatmap": figures.ablation_heatmap(ablation()[:0]),
         "accuracy_consistency": figures.accuracy_consistency(pd.DataFrame()),
         "effects_forest": figures.effects_forest(effects()[:0]),
-        "cost": figures.cost(pd.DataFrame(columns=["recipe", "network_ms", "losses_ms", "optimizer_ms"])),
+        "cost": figures.cost(pd.DataFrame(columns=["recipe", "network_ms", "losses_ms", "augment_ms", "optimizer_ms"])),
         "latency": figures.latency(latency()[:0]),
         "flow_quality": figures.flow_quality(flow_table()[:0]),
         "tc_by_flow": figures.tc_by_flow(pd.DataFrame(columns=["predictor", "estimator", "tc", "share"])),

@@ -16,10 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `figures` and `measurements` are folders of rooms, each one module to the others.
 # `procity` is a wing: imported by data, study, publish, measurements and cli alone.
 ORDER = """
-    labels machine sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity snippets data
-    motion augment networks models postprocess targets objective training evaluation steady controls export runtimes
-    benchmark videofiles video artefacts runs mapfiles labelmaps recipes figures study effects sweeps summary
-    measurements datacard publish report execution course runner doctor cli __main__
+    labels machine roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity
+    snippets data motion augment networks students peers models postprocess targets objective training evaluation
+    steady controls quantize export runtimes coldstart benchmark repeats stability videofiles window pipeline video
+    artefacts runs mapfiles labelmaps recipes figures study effects sweeps summary measurements datacard publish
+    report execution course runner doctor cli __main__
 """.split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
 TEXT = {".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".json", ".csv", ".css", ".svg", ""}

@@ -15,10 +15,10 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from tcseg import datacard, figures, measurements, procity, publish, runner, study
+from tcseg import datacard, figures, measurements, procity, publish, runner, steady, study
 from tcseg.cli import app
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
-from tcseg.measurements import procity_gap, procity_speed, procity_truth, transfer
+from tcseg.measurements import procity_gap, procity_speed, procity_truth, steadiness, students, transfer
 from tcseg.metrics import Overlap
 from tcseg.summary import fill_readme
 
@@ -308,3 +308,27 @@ def test_transfer_from_end_to_end(tmp_path, monkeypatch):
     assert table.loc[0, "fine_tune_steps"] == 0 and table["miou_11"].between(0, 1).all()
     monkeypatch.setattr(transfer.training, "train", lambda *a, **k: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(transfer.measure(tmp_path / "out", quick=True), table)
+
+
+@pytest.mark.slow
+def test_filters_and_students_are_scored_and_timed(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("TCSEG_STUDY_FOLDER", str(tmp_path / "study"))
+    table = steadiness.measure(tmp_path, quick=True)
+    plain = table[table["recipe"] == "student"]
+    assert plain["filter"].tolist() == ["", *list(steady.FILTERS)[::4]] and (table["network_ms"] > 0).all()
+    assert table.loc[table["filter"] == "every 4 frames", "added_ms"].item() < 0  # three of four networks are saved
+    compared = pd.read_csv(tmp_path / "tables" / "steadiness_effects.csv")["comparison"].unique()
+    assert set(compared) == {f"consistent_vs_student, {name}" for name in plain["filter"][1:]}
+
+    monkeypatch.setattr(students, "CANDIDATES", {"plain16-32-o8": None})
+    monkeypatch.setattr(students, "PEERS", {"fast-scnn": None})
+    table = students.measure(tmp_path, quick=True).set_index("model")
+    assert table.index.tolist() == ["student", "plain16-32-o8", "fast-scnn"] and table["peer"].tolist() == [
+        False,
+        False,
+        True,
+    ]
+    assert (table["seeds"] == [1, 0, 0]).all() and table["miou"].notna().tolist() == [True, False, False]
+    assert (table["best_ms"] > 0).all() and "onnxruntime_int8_ms" in table
+    assert (tmp_path / "figures" / "students.png").exists()

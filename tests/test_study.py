@@ -47,9 +47,9 @@ def test_the_design_is_two_by_three():
     pairs = {(recipe.teacher, recipe.temporal > 0) for recipe in RECIPES.values()}
     assert len(RECIPES) == len(pairs) == 6
     assert (RECIPES["consistent"].teacher, RECIPES["consistent"].temporal > 0) == ("trajectory", True)
-    # One thing at a time: recipes differ in nothing but teacher, temporal weight and name.
+    # One thing at a time: recipes differ in nothing but name, teacher, and the temporal loss (its weight, and how that grows).
     for field in fields(RECIPES["student"]):
-        if field.name not in ("name", "teacher", "temporal"):
+        if field.name not in ("name", "teacher", "temporal", "ramp"):
             assert len({getattr(recipe, field.name) for recipe in RECIPES.values()}) == 1
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from tcseg import video, videofiles
+from tcseg import pipeline, runtimes, video, videofiles, window
+from tcseg.mapfiles import Encoding, find_clips, read_maps
 from tcseg.models import build, save_weights
 from tcseg.networks import SegmentationModel
 from tcseg.postprocess import upsample_argmax
-from tcseg.video import blend, segment, side_by_side
-from tcseg.videofiles import Source, open_source, read_frames
+from tcseg.runtimes import Network
+from tcseg.stability import strip_height
+from tcseg.video import blend, pipeline_rates, segment, side_by_side, summary
+from tcseg.videofiles import FrameFiles, Source, open_source, read_frames
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +175,8 @@ def test_interruption_keeps_a_playable_file(tmp_path: Path, model: SegmentationM
 
     source = folder_of(tmp_path / "in", pictures(20))
     result = segment(source, tmp_path / "out" / "x.mp4", model, on_frame=interrupt, progress=False)
-    assert result["interrupted"] and "interrupted" in result["message"]
-    assert len(read_frames(only_file(tmp_path / "out"), 99)) == 5
+    assert result["interrupted"] and "interrupted: the first 5 frames are kept" in result["message"]
+    assert result["frames"] == len(read_frames(only_file(tmp_path / "out"), 99)) == 5
 
 
 @pytest.mark.parametrize("where", ["on_frame", "encode", "disk"])
@@ -233,6 +237,277 @@ def test_sources(tmp_path: Path) -> None:
     assert (folder.fps, folder.count) == (17.0, 3)
     with pytest.raises(RuntimeError, match="camera 77 does not open"):
         open_source("77")
+
+
+class _Camera:
+    """`cv2.VideoCapture` of a camera or stream that gives 8 pictures and then no more; files are opened as ever."""
+
+    real = cv2.VideoCapture
+    count, fps = -1.0, 0.0
+
+    def __new__(cls, source: int | str):
+        return object.__new__(cls) if isinstance(source, int) or "://" in source else cls.real(source)
+
+    def __init__(self, source: int | str) -> None:
+        self.source, self.left, self.released = source, pictures(8), False
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def get(self, what: int) -> float:
+        return {cv2.CAP_PROP_FRAME_COUNT: self.count, cv2.CAP_PROP_FPS: self.fps}[what]
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        time.sleep(0.002)
+        return (True, self.left.pop(0)) if self.left else (False, None)
+
+    def release(self) -> None:
+        self.released = True
+
+
+@pytest.mark.parametrize("source", ["0", 0, "rtsp://camera/1"])
+def test_a_camera_or_stream(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, source: str | int
+) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", _Camera)
+    opened = open_source(source)
+    assert (opened.live, opened.count, opened.fps, opened.names) == (True, None, 30.0, None)
+    result = segment(source, tmp_path / "x.avi", model, progress=False)
+    assert result["frames"] + result["dropped"] == 8 and result["frames"] > 0
+    assert "gives no more frames" in result["message"]
+    assert len(read_frames(tmp_path / "x.avi", 9)) == result["frames"]
+
+
+def test_a_stream_that_says_its_length_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", _Camera)
+    monkeypatch.setattr(_Camera, "count", 8.0)
+    opened = open_source("https://example.org/drive.mp4")
+    assert (opened.live, opened.count) == (False, 8)
+
+
+def test_numbered_images(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "in", pictures(4))
+    assert len(read_frames(folder / "%03d.png", 9)) == 4
+    with pytest.raises(FileNotFoundError, match="numbered images begin with 0 to 4"):
+        open_source(folder / "x_%03d.png")
+
+
+def test_a_video_damaged_in_the_middle_gives_the_good_frames(tmp_path: Path, model: SegmentationModel) -> None:
+    frames = [texture_of(i) for i in range(20)]
+    damaged = bytearray(film(tmp_path / "x.avi", frames).read_bytes())
+    fifth = len(damaged) // 5
+    damaged[2 * fifth : 3 * fifth] = bytes(fifth)
+    (tmp_path / "x.avi").write_bytes(damaged)
+    result = segment(tmp_path / "x.avi", tmp_path / "y.avi", model, progress=False)
+    assert 0 < result["frames"] < 20 and f"gave {result['frames']} of 20 frames: damaged" in result["message"]
+
+
+def texture_of(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (64, 96, 3), np.uint8)
+
+
+# ------------------------------------------------------------------------------------------------ the answers themselves
+
+
+NAMES = tuple(f"a_000000_{i:06}_leftImg8bit" for i in range(4))
+
+
+@pytest.mark.parametrize("layout", ["folder", "cityscapes"])
+def test_label_maps_are_read_by_evaluate(tmp_path: Path, model: SegmentationModel, layout: str) -> None:
+    frames = tmp_path / "in"
+    frames.mkdir()
+    for name, frame in zip(NAMES, pictures(4, 100, 66), strict=True):
+        cv2.imwrite(str(frames / f"{name}.png"), frame[..., ::-1])
+    maps = []
+    result = segment(
+        frames, None, model, labels=tmp_path / "out", on_frame=lambda i, f, m: maps.append(m[0]), progress=False
+    )
+    assert result["written"] == [tmp_path / "out"] and str(tmp_path / "out") in summary(result)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    (clip,) = find_clips(tmp_path / "out", frames, None, layout, exact=False)
+    assert [path.stem for path in clip.predictions] == list(NAMES)
+    assert (read_maps(clip.predictions, Encoding(layout, train_ids=True)) == np.stack(maps)).all()
+
+
+@pytest.mark.parametrize(("side", "size", "cells"), [((100, 66), None, (17, 25)), ((128, 64), (64, 32), (8, 16))])
+def test_probabilities_round_trip(
+    tmp_path: Path, model: SegmentationModel, side: tuple[int, int], size: tuple[int, int] | None, cells: tuple
+) -> None:
+    source = film(tmp_path / "in.avi", pictures(3, *side))
+    plain, seen = [], []
+    segment(source, None, model, size, on_frame=lambda i, f, m: plain.append(m[0]), progress=False)
+    folders = {"labels": tmp_path / "l", "probs": tmp_path / "p"}
+    segment(source, None, model, size, on_frame=lambda i, f, m: seen.append((f, m[0])), progress=False, **folders)
+    assert sorted(path.name for path in (tmp_path / "p").iterdir()) == [f"00000{i}.npz" for i in range(3)]
+    probs = np.load(tmp_path / "p" / "000001.npz")["probs"]
+    assert probs.dtype == np.uint8 and probs.shape == (19, *cells)
+    assert np.abs(probs.astype(int).sum(0) - 255).max() <= 10  # 19 roundings
+    assert (seen[1][1] == plain[1]).all()  # the maps do not depend on it
+    frame = seen[1][0] if size is None else cv2.resize(seen[1][0], size, interpolation=cv2.INTER_AREA)
+    padded = np.pad(frame, ((0, -frame.shape[0] % 32), (0, -frame.shape[1] % 32), (0, 0)), mode="edge")
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(padded).permute(2, 0, 1)[None]).softmax(1)[0, :, : cells[0], : cells[1]]
+    assert np.abs(probs / 255 - wanted.numpy()).max() < 0.003
+
+
+def test_folders_are_new_and_whole(tmp_path: Path, model: SegmentationModel) -> None:
+    source = film(tmp_path / "in.avi", pictures(12))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    never = lambda *_: pytest.fail("work was done")  # noqa: E731
+    for folders, text in (
+        ({"labels": tmp_path / "full"}, "labels is .*full, which is there already"),
+        ({"probs": source}, "probs is .*in.avi, which is there already"),
+        ({"labels": tmp_path / "a", "probs": str(tmp_path / "a")}, "labels and probs are both"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            segment(source, tmp_path / "x.avi", model, on_frame=never, progress=False, **folders)
+    with pytest.raises(ValueError, match="steady is 'slow'; it must be one of: running mean 0.3"):
+        segment(source, None, model, on_frame=never, progress=False, steady="slow")
+    with pytest.raises(ValueError, match="two images of the source are called 1"):
+        FrameFiles(tmp_path / "a", "labels", ["0", "1", "1"])
+    with pytest.raises(PermissionError, match="labels is .*cannot be written"):
+        FrameFiles(source / "a", "labels")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "in.avi"]
+
+
+@pytest.mark.parametrize("how", ["interrupt", "error"])
+def test_ctrl_c_completes_the_folders_and_an_error_removes_them(
+    tmp_path: Path, model: SegmentationModel, how: str
+) -> None:
+    def stop(index: int, *_: object) -> None:
+        if index == 5:
+            raise KeyboardInterrupt if how == "interrupt" else RuntimeError("no more")
+
+    source = film(tmp_path / "in.avi", pictures(12))
+    (tmp_path / ".l.part").mkdir()  # of a run that was killed
+    (tmp_path / ".l.part" / "000009.png").touch()
+    (tmp_path / "l").mkdir()
+    arguments = {"labels": tmp_path / "l", "probs": tmp_path / "p", "on_frame": stop, "progress": False}
+    if how == "error":
+        with pytest.raises(RuntimeError, match="no more"):
+            segment(source, tmp_path / "x.avi", model, **arguments)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in.avi", "l"]
+        assert not list((tmp_path / "l").iterdir())
+        return
+    result = segment(source, tmp_path / "x.avi", model, **arguments)
+    assert result["interrupted"] and len(result["written"]) == 3
+    assert len(list((tmp_path / "l").iterdir())) == len(list((tmp_path / "p").iterdir())) == 5
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+# ------------------------------------------------------------------------------------------------ strip, filter, window
+
+
+def flipping(share: float):
+    """A network that answers class 0, and every second time class 1 in a share of the rows."""
+    calls = iter(range(10**6))
+
+    def finish(scores: object, size: tuple[int, int]) -> np.ndarray:
+        labels = np.zeros(size[::-1], np.uint8)
+        labels[: round(share * size[1]) * (next(calls) % 2)] = 1
+        return labels
+
+    return Network("pytorch", lambda frame: frame, lambda prepared: prepared, finish)
+
+
+def test_the_strip_stands_under_the_picture_and_its_number_is_told(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "open_network", lambda *_: flipping(0.25))
+    source = film(tmp_path / "in.avi", [pictures(1)[0]] * 6)
+    result = segment(source, tmp_path / "x.avi", model, strip=True, progress=False)
+    assert result["flicker"] == pytest.approx(0.25) and len(result["flicker_series"]) == 6
+    assert "flicker 25.00%" in summary(result)
+    assert read_frames(tmp_path / "x.avi", 9).shape == (6, 64 + strip_height(96), 96, 3)
+    alone = segment(source, None, model, strip=True, progress=False)
+    assert alone["flicker"] == pytest.approx(0.25)  # nothing has to be drawn
+    assert segment(source, None, model, progress=False)["flicker"] is None
+
+
+def test_side_by_side_compares_flicker(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = iter([flipping(0.25), flipping(0.5)])
+    monkeypatch.setattr(pipeline, "open_network", lambda *_: next(networks))
+    source = film(tmp_path / "in.avi", [pictures(1)[0]] * 4)
+    result = side_by_side(source, tmp_path / "x.avi", {"a": model, "b": model}, strip=True, progress=False)
+    assert result["flicker"] == pytest.approx({"a": 0.25, "b": 0.5})
+    assert read_frames(tmp_path / "x.avi", 9).shape == (4, 64 + strip_height(288, 2), 288, 3)
+    assert "a 25.00%, b 50.00%" in summary(result)
+
+
+def test_a_filter_stands_between_network_and_label_map(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.randn(4, 1, 19, 16, 24, generator=torch.Generator().manual_seed(0))
+    given = iter(logits)  # the first one goes to the warm-up, which the filter must not remember
+    finish = partial(runtimes._finish, 4)
+    network = Network("pytorch", lambda frame: frame, lambda prepared: next(given), finish)
+    monkeypatch.setattr(pipeline, "open_network", lambda *_: network)
+    source, seen = folder_of(tmp_path / "in", pictures(3)), []
+    keep = lambda i, frame, got: seen.append(got[0])  # noqa: E731
+    segment(source, None, model, steady="running mean 0.5", probs=tmp_path / "p", on_frame=keep, progress=False)
+    first, second, _ = logits[1:].softmax(2)
+    for t, probs in enumerate((first, (first + second) / 2)):
+        assert (seen[t] == upsample_argmax(probs, (96, 64))[0]).all()
+        stored = np.load(tmp_path / "p" / f"00{t}.npz")["probs"]
+        assert np.abs(stored / 255 - probs[0].numpy()).max() < 0.003
+
+
+class _Screen:
+    """OpenCV's windows, written down; the key comes at a given picture."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, key: int, at: int, visible: float = 1.0) -> None:
+        self.shown: list[np.ndarray] = []
+        self.closed = False
+        for name, fake in (
+            ("namedWindow", lambda *_: None),
+            ("resizeWindow", lambda *_: None),
+            ("imshow", lambda _, picture: self.shown.append(picture)),
+            ("pollKey", lambda: key if len(self.shown) >= at else -1),
+            ("getWindowProperty", lambda *_: visible if len(self.shown) >= at else 1.0),
+            ("destroyWindow", lambda _: setattr(self, "closed", True)),
+        ):
+            monkeypatch.setattr(cv2, name, fake)
+        monkeypatch.setattr(video, "require_window", lambda: None)
+
+
+@pytest.mark.parametrize(("key", "visible"), [(ord("q"), 1.0), (27, 1.0), (-1, 0.0)])
+def test_a_window_shows_it_and_q_ends_as_ctrl_c_does(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, key: int, visible: float
+) -> None:
+    screen = _Screen(monkeypatch, key, 3, visible)
+    source = folder_of(tmp_path / "in", pictures(1) * 200)
+    result = segment(source, tmp_path / "x.avi", model, overlay=0, show=True, progress=False)
+    assert result["interrupted"] and 3 <= result["frames"] < 200 and screen.closed
+    assert len(read_frames(tmp_path / "x.avi", 999)) == result["frames"]
+    assert (screen.shown[0][..., ::-1] == pictures(1)[0]).all()
+
+
+def test_no_window_no_work(tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = subprocess.CompletedProcess([], 134, "", "qt.qpa.xcb: could not connect to display")
+    monkeypatch.setattr(window.subprocess, "run", lambda *_, **__: tried)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":77")
+    never = lambda *_: pytest.fail("work was done")  # noqa: E731
+    monkeypatch.setattr(video, "open_source", never)
+    with pytest.raises(RuntimeError, match="display ':77' does not answer; write a file instead"):
+        segment("x.mp4", None, model, show=True)
+    monkeypatch.delenv("DISPLAY")
+    with pytest.raises(RuntimeError, match="there is no display here"):
+        side_by_side("x.mp4", None, {"a": model}, show=True)
+    tried.stderr = "error: (-2:Unspecified error) The function is not implemented. Rebuild the library"
+    with pytest.raises(RuntimeError, match="install opencv-python, not -headless"):
+        segment("x.mp4", None, model, show=True)
+
+
+def test_rates_of_the_stages_and_of_the_whole(tmp_path: Path, model: SegmentationModel) -> None:
+    source = film(tmp_path / "in.avi", pictures(6))
+    rates = pipeline_rates(source, model, frames=5, repeats=1, strip=True)
+    assert set(rates) == {"frames", "decode", "network", "encode", "pipeline", "share"} and rates["frames"] == 5
+    assert all(rate > 0 for rate in rates.values())
+    assert rates["share"] == pytest.approx(rates["pipeline"] / min(rates["decode"], rates["network"]))
 
 
 @pytest.mark.slow

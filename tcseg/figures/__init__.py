@@ -35,16 +35,17 @@ from .pictures import (
     scalar_maps,
     time_slices,
 )
-from .realtime import SCOPES, latency
+from .realtime import SCOPES, against, jitter, latency, roofline, speed_and_quality, waterfall
 from .style import BLUE, CYCLE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, SKY, STYLE, YELLOW
 from .sweeps import pareto, sweep_dots, sweep_lines
 from .training import soft_targets, training_curves
 
 __all__ = [
     "BLUE", "CYCLE", "FOREST", "GRAY", "GREEN", "LOWER_IS_BETTER", "METRIC_NAMES", "ORANGE", "PALE", "PINK",
-    "RECIPE_COLORS", "RED", "SCOPES", "SKY", "STYLE", "YELLOW", "ablation_heatmap", "accuracy_consistency", "answers",
-    "bars", "browse", "class_gains", "class_iou", "class_palette", "class_shares", "confusion", "contact_sheet", "cost",
-    "dose_response", "effects_forest", "flow_colors", "flow_picture", "flow_quality", "highlight", "image_grid", "latency", "lines",
-    "metrics_controls", "overlay", "pareto", "recipe_means", "scalar_maps", "score_table", "soft_targets", "sweep_dots",
-    "sweep_lines", "tc_by_flow", "tc_vs_flow_noise", "time_slices", "training_curves",
+    "RECIPE_COLORS", "RED", "SCOPES", "SKY", "STYLE", "YELLOW", "ablation_heatmap", "accuracy_consistency", "against",
+    "answers", "bars", "browse", "class_gains", "class_iou", "class_palette", "class_shares", "confusion",
+    "contact_sheet", "cost", "dose_response", "effects_forest", "flow_colors", "flow_picture", "flow_quality",
+    "highlight", "image_grid", "jitter", "latency", "lines", "metrics_controls", "overlay", "pareto", "recipe_means",
+    "roofline", "scalar_maps", "score_table", "soft_targets", "speed_and_quality", "sweep_dots", "sweep_lines",
+    "tc_by_flow", "tc_vs_flow_noise", "time_slices", "training_curves", "waterfall",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, GRAY, GREEN, ORANGE, PALE, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
+from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
 
 METRIC_NAMES = {
     "miou": "mIoU",
@@ -28,7 +28,7 @@ EFFECT_NAMES = METRIC_NAMES | {
 }
 FOREST = ("miou", "tc", "flicker_relative", "harmful_flicker_relative")
 """Metrics of the forest plot, where a study has them."""
-COST_PARTS = {"network_ms": "network", "losses_ms": "losses", "optimizer_ms": "optimiser"}
+COST_PARTS = {"network_ms": "network", "losses_ms": "losses", "augment_ms": "augmentation", "optimizer_ms": "optimiser"}
 LOWER_IS_BETTER = ("flicker", "harmful_flicker", "flicker_relative", "harmful_flicker_relative")
 
 
@@ -166,7 +166,7 @@ def cost(parts: pd.DataFrame) -> Figure:
     """What a training step of each recipe costs, and nothing at inference: columns recipe and `COST_PARTS` of `cost.csv`."""
     figure, axes = canvas(6.4, 0.36 * max(2, len(parts)) + 1.4)
     ax, left = axes[0, 0], np.zeros(len(parts))
-    for (column, name), color in zip(COST_PARTS.items(), (BLUE, ORANGE, GREEN), strict=True):
+    for (column, name), color in zip(COST_PARTS.items(), (BLUE, ORANGE, PINK, GREEN), strict=True):
         ax.barh(parts["recipe"], parts[column], left=left, color=color, label=name)
         left += parts[column].to_numpy(float)
     if len(parts):

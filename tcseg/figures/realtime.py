@@ -1,12 +1,13 @@
-"""Real time: milliseconds per model, runtime and size."""
+"""Real time: milliseconds by model, runtime, precision, size and threads; what the machine allows; speed against quality."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
-from .style import CYCLE, RED, canvas, say_empty, styled
+from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, say_empty, styled
 
 SCOPES = ("network", "network+argmax", "end_to_end")
 
@@ -38,4 +39,149 @@ def latency(table: pd.DataFrame, budget_ms: float = 1000 / 30) -> Figure:
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     if not names:
         say_empty(ax)
+    return figure
+
+
+def _engine(table: pd.DataFrame) -> pd.Series:
+    """Model, runtime and precision of each row in a few words."""
+    return table["model"] + " · " + table["runtime"] + " " + table["precision"]
+
+
+@styled
+def waterfall(table: pd.DataFrame) -> Figure:
+    """Where a frame's time goes, one size: preparation, network, label map, as parts of p50; a bar a model, runtime and precision.
+
+    Args:
+        table: rows of `latency.csv` of one size.
+    """
+    wide = table.assign(name=_engine(table)).pivot_table(index="name", columns="scope", values="p50_ms", sort=False)
+    figure, axes = canvas(6.8, 0.34 * max(2, len(wide)) + 1.5)
+    ax = axes[0, 0]
+    if len(wide):
+        network, labelled, whole = (wide[scope].to_numpy(float) for scope in SCOPES)
+        parts = {"prepare": whole - labelled, "network": network, "label map": labelled - network}
+        left = np.zeros(len(wide))
+        for (name, width), color in zip(parts.items(), (GREEN, BLUE, ORANGE), strict=True):
+            ax.barh(range(len(wide)), width.clip(0), left=left, color=color, label=name)
+            left += width.clip(0)
+        for y, total in enumerate(whole):
+            ax.text(total, y, f" {total:.1f}", va="center", fontsize=9)
+        ax.set_yticks(range(len(wide)), wide.index)
+        ax.invert_yaxis()
+        ax.margins(x=0.12)
+        figure.legend(loc="outside lower center", ncols=3)
+    else:
+        say_empty(ax)
+    ax.set(xlabel="milliseconds a frame, end to end, p50")
+    ax.grid(False, axis="y")
+    return figure
+
+
+@styled
+def roofline(table: pd.DataFrame, gflops: float, gbytes: float) -> Figure:
+    """Achieved rate against arithmetic intensity, below the machine's roof; a dot a model, float32, its fastest runtime.
+
+    Args:
+        table: columns model, gflop, mbytes (a frame), p50_ms (network).
+        gflops: of a large matrix product, 10^9 a second.
+        gbytes: of a long stream, 10^9 bytes a second.
+    """
+    figure, axes = canvas(6.4, 4.0)
+    ax = axes[0, 0]
+    shown = table.dropna(subset=["gflop", "mbytes", "p50_ms"])
+    x = np.geomspace(1, 300, 100)
+    ax.plot(x, np.minimum(gflops, x * gbytes), color="black", label=f"roof: {gflops:.0f} GFLOP/s, {gbytes:.0f} GB/s")
+    for index, row in enumerate(shown.itertuples()):
+        there = 1e3 * row.gflop / row.mbytes, 1e3 * row.gflop / row.p50_ms
+        ax.plot(*there, "osD^vPX<>"[index % 9], color=CYCLE[index % len(CYCLE)], label=row.model)
+    ax.set(xscale="log", yscale="log", xlabel="operations a byte (convolutions and linear layers)", ylabel="GFLOP/s")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_major_formatter("{x:g}")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+@styled
+def jitter(times: dict[str, np.ndarray], budget_ms: float = 1000 / 30) -> Figure:
+    """How a frame's time spreads: a histogram a network, its p99 as a line.
+
+    Args:
+        times: name -> milliseconds of each frame, end to end.
+        budget_ms: the dashed line, where it lies inside the picture.
+    """
+    figure, axes = canvas(6.4, 3.2)
+    ax = axes[0, 0]
+    if times:
+        every = np.concatenate(list(times.values()))
+        edges = np.geomspace(every.min() * 0.98, every.max() * 1.02, 60)
+        for index, (name, values) in enumerate(times.items()):
+            color = CYCLE[index % len(CYCLE)]
+            ax.hist(values, edges, color=color, alpha=0.5, label=name)
+            ax.axvline(np.percentile(values, 99), color=color, linewidth=1.5)
+        if edges[0] < budget_ms < edges[-1]:
+            ax.axvline(budget_ms, color=RED, linestyle="--")
+        ax.set(xscale="log")
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("{x:g}")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    else:
+        say_empty(ax)
+    ax.set(xlabel="milliseconds a frame, end to end (lines: p99)", ylabel="frames")
+    return figure
+
+
+@styled
+def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
+    """Frames a second, end to end, against a number (pixels of a frame, threads): a line a model, runtime and precision.
+
+    Args:
+        table: rows of `latency.csv`; `by` is a column.
+        by: the varied column.
+        xlabel: its axis.
+    """
+    figure, axes = canvas(6.4, 3.6)
+    ax = axes[0, 0]
+    rows = table[table["scope"] == "end_to_end"].dropna(subset=["fps"])
+    for index, (name, own) in enumerate(rows.assign(name=_engine(rows)).groupby("name", sort=False)):
+        line = own.groupby(by)["fps"].max()
+        ax.plot(line.index, line, "o-", color=CYCLE[index % len(CYCLE)], markersize=4, label=name)
+    if len(rows):
+        values = sorted(set(rows[by]))
+        ax.set(xscale="log", yscale="log")
+        ax.set_xticks(values, [f"{value:g}" for value in values])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter("{x:g}")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    else:
+        say_empty(ax)
+    ax.set(xlabel=xlabel, ylabel="frames a second, end to end")
+    return figure
+
+
+@styled
+def speed_and_quality(table: pd.DataFrame) -> Figure:
+    """Accuracy and steadiness against the time of a frame: a dot a model, a line along those that nothing beats.
+
+    Args:
+        table: of `students.csv`: model, miou, tc, flicker (0..1), best_ms.
+    """
+    figure, axes = canvas(8.4, 3.6, 1, 3)
+    shown = table.dropna(subset=["best_ms"])
+    panels = (("miou", "mIoU (%)", 1), ("tc", "TC (%)", 1), ("flicker", "flicker (%)", -1))
+    for ax, (score, label, sign) in zip(axes[0], panels, strict=True):
+        known = shown.dropna(subset=[score]).sort_values("best_ms")
+        for index, row in enumerate(known.itertuples()):
+            marker = "o" if getattr(row, "peer", False) is False else "s"
+            ax.plot(row.best_ms, 100 * getattr(row, score), marker, color=CYCLE[index % len(CYCLE)], label=row.model)
+        best = (sign * known[score]).cummax()
+        front = known[sign * known[score] >= best]
+        ax.plot(front["best_ms"], 100 * front[score], color=PALE, zorder=0)
+        ax.set(xscale="log", xlabel="milliseconds, end to end", title=label)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
+        if known.empty:
+            say_empty(ax)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    if names:
+        figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
     return figure

@@ -28,9 +28,9 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         quick: the smoke data set, few steps.
 
     Returns:
-        cpu, threads, size, recipe, frames (a step), step_ms and its parts (medians): the network forward and backward, augmentation
-        (in training drawn ahead by a thread; here apart), losses forward and backward, optimiser; step_over_network, which
-        is (network + losses + optimiser) / network; targets_seconds: making the teacher's targets for the whole split.
+        cpu, threads, size, recipe, frames (a step), step_ms and its parts (medians): network forward and backward, augmentation,
+        losses forward and backward, optimiser; step_over_network = the whole step / network; targets_seconds: making the
+        teacher's targets for the whole split.
     """
     study = open_study("procity", "smoke" if quick else "laptop")
     clips, count = study.clips("train"), 4 if quick else 40
@@ -79,7 +79,7 @@ def _step(recipe: Recipe, clips: Clips, taught: torch.Tensor | None, count: int)
     weights = losses.class_weights(truth, clips.label_set.num_classes, recipe.balance)
     rows = [_parts(recipe, lesson, model, optimizer, weights, step) for step in range(count + 3)][3:]
     found = pd.DataFrame(rows).median().round(2).to_dict()
-    step = found["network_ms"] + found["losses_ms"] + found["optimizer_ms"]
+    step = found["augment_ms"] + found["network_ms"] + found["losses_ms"] + found["optimizer_ms"]
     return {**found, "step_ms": round(step, 2), "step_over_network": round(step / found["network_ms"], 3)}
 
 

@@ -1,0 +1,116 @@
+"""One process, one network, one frame: how long until the first answer, and how much memory. Run by `benchmark`, as a script.
+
+It imports nothing of tcseg for files that need nothing of it (.onnx, .xml): what is measured is what a deployment would load.
+
+Usage: python coldstart.py FILE RUNTIME THREADS WIDTH HEIGHT  ->  one line of JSON: import_ms, load_ms, first_ms, peak_mb
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def _open(path: str, runtime: str, threads: int) -> Callable[[], Callable[[np.ndarray], object]]:
+    """Import the runtime; what is returned loads the file and gives the function that answers a frame."""
+    if runtime == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+
+        def load() -> Callable[[np.ndarray], object]:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            return lambda planes: session.run(None, {"frames": planes})
+
+        return load
+    if runtime == "openvino":
+        import openvino
+
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+
+        def load() -> Callable[[np.ndarray], object]:
+            request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+            return lambda planes: request.infer({0: planes})
+
+        return load
+    import torch
+
+    from tcseg.models import load_weights
+
+    torch.set_num_threads(threads)
+
+    def load() -> Callable[[np.ndarray], object]:
+        model = load_weights(path)
+
+        @torch.inference_mode()
+        def run(planes: np.ndarray) -> object:
+            return model(torch.from_numpy(planes))
+
+        return run
+
+    return load
+
+
+def _peak_mb() -> float:
+    """Most memory that this process ever held, 10^6 bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage on Linux remembers what the parent held before exec
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def cold_start(content: bytes, runtime: str, size: tuple[int, int], threads: int) -> dict[str, float]:
+    """Start a network in a new process: import the runtime, load and compile the file, answer one frame.
+
+    Args:
+        content: of an ONNX file.
+        runtime: "onnxruntime" or "openvino".
+        size: (W,H), multiples of 32.
+        threads: of the runtime.
+
+    Returns:
+        first_ms (load, compile and first answer; without the imports) and peak_mb.
+    """
+    with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(content)
+        script = [
+            sys.executable,
+            "-P",
+            __file__,
+        ]  # -P: the package's own modules must not hide others' of the same name
+        given = [str(path), runtime, str(threads), *map(str, size)]
+        answer = subprocess.run([*script, *given], capture_output=True, text=True, check=True).stdout
+    told = json.loads(answer.splitlines()[-1])
+    return {"first_ms": told["load_ms"] + told["first_ms"], "peak_mb": told["peak_mb"]}
+
+
+def main() -> None:
+    """Measure once and print."""
+    path, runtime, threads, width, height = sys.argv[1:]
+    planes = np.zeros((1, 3, int(height), int(width)), np.uint8)
+    clock = [time.perf_counter()]
+    load = _open(path, runtime, int(threads))
+    clock.append(time.perf_counter())
+    run = load()
+    clock.append(time.perf_counter())
+    run(planes)
+    clock.append(time.perf_counter())
+    spent = [1e3 * (b - a) for a, b in zip(clock, clock[1:], strict=False)]
+    names = ("import_ms", "load_ms", "first_ms")
+    print(json.dumps({**dict(zip(names, spent, strict=True)), "peak_mb": _peak_mb()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The committed latency table: every network, runtime, precision and size, with what each needs before its first answer.
+
+Students come with their trained weights. Peers are as they are built: with random weights the label map has more borders than any
+street, so that their end-to-end times are an upper bound until `tcseg sweep --only peers` has trained them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from tcseg import models, peers
+from tcseg.benchmark import bench
+from tcseg.networks import SegmentationModel
+from tcseg.repeats import merged
+from tcseg.study import Study, open_study
+
+SIZES = ((512, 256), (1024, 512), (2048, 1024))
+PRECISIONS = ("fp32", "int8")
+CALIBRATION = 32  # frames of the training split
+
+
+def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFrame:
+    """Time everything on this machine.
+
+    Args:
+        out: folder; unused, nothing else is written.
+        quick: the smallest size, few frames, and whatever else the machine does.
+        anyway: report although the machine is busy.
+
+    Returns:
+        The rows of `benchmark.bench`, and `processes` and `spread` of `repeats.merged` (here one process).
+
+    Raises:
+        NoisyMachineError: something else keeps the machine busy.
+    """
+    study = open_study("procity", "smoke" if quick else "laptop")
+    networks = trained_or_built(study)
+    tables = []
+    for size in SIZES[:1] if quick else SIZES:
+        images, calibration = frames_at(study, "val", size, 16), frames_at(study, "train", size, CALIBRATION)
+        options = {"frames": 3, "seconds": 0, "anyway": True} if quick else {"cold": True, "anyway": anyway}
+        tables.append(bench(networks, size, precisions=PRECISIONS, images=images, calibration=calibration, **options))
+    return merged(tables)
+
+
+def trained_or_built(study: Study) -> dict[str, SegmentationModel]:
+    """The students that ship, the candidates and peers that the study has trained, else as they are built."""
+    found = {"student": models.shipped("student")}
+    for name in peers.PEERS:
+        runs = [run for run in study.found(f"consistent,arch={name}") if run.folder is not None]
+        try:
+            found[name] = (runs[0].model() if runs else models.build(name, 19)).eval()
+        except RuntimeError as error:  # an optional package is missing: say so and go on
+            print(f"not measured: {error}")
+    return found
+
+
+def frames_at(study: Study, split: str, size: tuple[int, int], count: int) -> np.ndarray:
+    """Frames of a split, spread evenly over its clips, enlarged: uint8 (N,H,W,3)."""
+    clips = study.clips(split)
+    chosen = np.linspace(0, len(clips) - 1, count).round().astype(int)
+    images = [np.asarray(clips.frames[i, 0]).transpose(1, 2, 0) for i in chosen]
+    return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_LINEAR) for image in images])

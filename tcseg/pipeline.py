@@ -1,0 +1,270 @@
+"""Decode, network and encode at once: three threads, two bounded queues.
+
+One thread reads and decodes, the main one runs the network, one paints and encodes. OpenCV, torch and numba release Python's lock,
+so the slowest stage sets the pace. Offline, no frame is ever dropped; from a camera the network always gets the newest frame, and
+the number dropped is told.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from tcseg.postprocess import pad_to_multiple, upsample_argmax
+from tcseg.runtimes import open_network
+from tcseg.steady import FILTERS
+from tcseg.videofiles import Source
+from tcseg.window import Window
+
+if TYPE_CHECKING:
+    from tcseg.networks import SegmentationModel
+
+OnFrame = Callable[[int, np.ndarray, list[np.ndarray]], None]
+QUEUE = 6  # frames in flight at either end
+_END = object()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A frame uint8 (H,W,3), each network's labels uint8 (H,W), and, if wanted, the first one's probabilities (K,h,w)."""
+
+    frame: np.ndarray
+    maps: list[np.ndarray]
+    probs: np.ndarray | None
+
+
+class Outputs(Protocol):
+    """Where answers go."""
+
+    window: Window | None
+    """Kept alive by the main thread."""
+
+    def write(self, answer: Answer) -> None:
+        """Take an answer, in the writer's thread."""
+
+    def paths(self) -> list[Path]:
+        """What is written, in files."""
+
+    def close(self, keep: bool) -> None:
+        """Complete what was written, or remove it."""
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+class Eye:
+    """A network as the pipeline uses it: resize, run, filter if one is wanted, finish."""
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        runtime: str,
+        first: np.ndarray,
+        size: tuple[int, int] | None,
+        steady: str | None = None,
+        wants_probs: bool = False,
+    ) -> None:
+        self.network = open_network(model, runtime, size or (first.shape[1], first.shape[0]))
+        self.size, self.stride, self.wants_probs, self.filter = size, model.stride, wants_probs, None
+        self(first)  # compiles and warms up; no filter remembers it
+        self.filter = None if steady is None else FILTERS[steady]()
+
+    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels uint8 (H,W) of the frame's own size, and probabilities uint8 (K,h,w) if wanted."""
+        size = frame.shape[1], frame.shape[0]
+        shown = frame if self.size is None else cv2.resize(frame, self.size, interpolation=cv2.INTER_AREA)
+        if self.filter is None:
+            scores = self._logits(shown)
+            probs = _softmax(scores) if self.wants_probs else None
+        else:
+            probs = self.filter.step(pad_to_multiple(shown)[0], lambda: _softmax(self._logits(shown)))
+            scores = probs[None]
+        # Resized frames need no padding: their logits are upsampled more, straight to the frame's size.
+        labels = self.network.finish(scores, size) if self.size is None else upsample_argmax(scores, size)[0]
+        return labels, self._stored(probs, shown) if self.wants_probs else None
+
+    def _logits(self, shown: np.ndarray) -> Any:
+        return self.network.run(self.network.prepare(shown))
+
+    def _stored(self, probs: torch.Tensor, shown: np.ndarray) -> np.ndarray:
+        rows, columns = (-(-side // self.stride) for side in shown.shape[:2])
+        return (probs[:, :rows, :columns] * 255).round().to(torch.uint8).numpy()
+
+
+def _softmax(logits: Any) -> torch.Tensor:
+    return torch.as_tensor(logits)[0].float().softmax(0).cpu()
+
+
+# ------------------------------------------------------------------------------------------------ the three threads
+
+
+class _Reader(threading.Thread):
+    """Decodes into a queue. With a live source the oldest waiting frame gives way to the newest."""
+
+    def __init__(self, source: Source, first: np.ndarray, stream: Iterator[np.ndarray]) -> None:
+        super().__init__(daemon=True, name="decode")
+        self.stream, self.live, self.dropped = stream, source.live, 0
+        self.frames: queue.Queue = queue.Queue(1 if source.live else QUEUE)
+        self.frames.put(first)
+        self.error: Exception | None = None
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        try:
+            for frame in self.stream:
+                if not self._put(frame):
+                    break
+        except Exception as error:  # handed to the main thread, which raises it
+            self.error = error
+        finally:
+            self.stream.close()
+            self._put(_END)
+
+    def _put(self, item: object) -> bool:
+        while not self.stop.is_set():
+            with suppress(queue.Full):
+                self.frames.put(item, timeout=0.0001 if self.live and item is not _END else 0.1)
+                return True
+            if self.live and item is not _END:
+                with suppress(queue.Empty):
+                    self.frames.get_nowait()
+                    self.dropped += 1
+        return False
+
+
+class _Writer(threading.Thread):
+    """Writes answers from a queue; after an error it goes on emptying it, so that nobody waits for it."""
+
+    def __init__(self, outputs: Outputs, live: bool) -> None:
+        super().__init__(daemon=True, name="encode")
+        self.outputs, self.written = outputs, 0
+        self.queue: queue.Queue = queue.Queue(1 if live else QUEUE)  # what waits here is shown late
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        while (answer := self.queue.get()) is not _END:
+            if self.error is not None:
+                continue
+            try:
+                self.outputs.write(answer)
+                self.written += 1
+            except Exception as error:  # handed to the main thread, which raises it
+                self.error = error
+
+
+def _next(reader: _Reader, window: Window | None) -> Any:
+    """The next frame or `_END`; meanwhile the window is kept alive, and its q is a Ctrl-C."""
+    while True:
+        if window is not None and not window.alive():
+            raise KeyboardInterrupt
+        with suppress(queue.Empty):
+            return reader.frames.get(timeout=0.1)
+
+
+def _loop(
+    reader: _Reader, writer: _Writer, eyes: list[Eye], on_frame: OnFrame | None, bar: tqdm
+) -> tuple[list[float], bool]:
+    """The main thread's part; returns milliseconds a frame, and whether Ctrl-C ended it."""
+    milliseconds: list[float] = []
+    try:
+        while (frame := _next(reader, writer.outputs.window)) is not _END and writer.error is None:
+            began = time.perf_counter()
+            seen = [eye(frame) for eye in eyes]
+            milliseconds.append((time.perf_counter() - began) * 1e3)
+            maps = [labels for labels, _ in seen]
+            if on_frame is not None:
+                on_frame(len(milliseconds) - 1, frame, maps)
+            writer.queue.put(Answer(frame, maps, seen[0][1]))
+            bar.update()
+    except KeyboardInterrupt:
+        return milliseconds, True
+    finally:
+        reader.stop.set()
+    return milliseconds, False
+
+
+def _first(source: Source) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    stream = source.frames()
+    frame = next(stream, None)
+    if frame is None:
+        raise ValueError(f"{source.name} has no frames: an empty or damaged video")
+    return frame, stream
+
+
+def run(
+    source: Source,
+    outputs: Outputs,
+    new_eyes: Callable[[np.ndarray], list[Eye]],
+    on_frame: OnFrame | None,
+    progress: bool,
+) -> dict:
+    """Run the pipeline to the end of the source; what it writes is completed, or removed if anything failed.
+
+    Args:
+        source: of frames.
+        outputs: where answers go.
+        new_eyes: opens the networks, given the first frame.
+        on_frame: called in order with (index, frame, label maps).
+        progress: a bar.
+
+    Returns:
+        As `video.segment`, without flicker.
+
+    Raises:
+        ValueError: the source has no frames.
+    """
+    done = False
+    try:
+        first, stream = _first(source)
+        eyes = new_eyes(first)
+        reader, writer = _Reader(source, first, stream), _Writer(outputs, source.live)
+        began = time.perf_counter()
+        reader.start()
+        writer.start()
+        try:
+            with tqdm(total=source.count, desc=source.name, unit="frame", disable=not progress) as bar:
+                milliseconds, interrupted = _loop(reader, writer, eyes, on_frame, bar)
+        finally:  # both threads have ended before the outputs are closed
+            writer.queue.put(_END)
+            writer.join()
+            reader.join(2 if source.live else None)  # a camera that has died may never give its last frame
+        seconds = time.perf_counter() - began
+        for error in (writer.error, reader.error):
+            if error is not None:
+                raise error
+        done = True
+    finally:
+        outputs.close(keep=done)
+    speed = {"fps": writer.written / seconds, "p50_ms": float(np.median(milliseconds or [np.nan]))}
+    size = {"width": first.shape[1], "height": first.shape[0]}
+    return {"frames": writer.written, **speed, **size, **_ending(source, outputs, reader, writer, interrupted)}
+
+
+def _ending(source: Source, outputs: Outputs, reader: _Reader, writer: _Writer, interrupted: bool) -> dict:
+    """How it ended, and what there is now."""
+    frames, message = writer.written, None
+    paths = outputs.paths() if frames else []
+    if interrupted:
+        message = f"interrupted: the first {frames} frames are kept" if paths else f"interrupted after {frames} frames"
+    elif source.count is not None and frames < source.count:
+        message = f"{source.name} gave {frames} of {source.count} frames: damaged or truncated; these are good"
+    elif source.live:
+        message = f"{source.name} gives no more frames; it ended, or the connection did"
+    return {
+        "expected": source.count,
+        "dropped": reader.dropped,
+        "interrupted": interrupted,
+        "message": message,
+        "written": paths,
+    }

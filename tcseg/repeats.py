@@ -1,0 +1,73 @@
+"""The benchmark in several processes, one after the other: how far do they agree? And its table as a terminal shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from tcseg.benchmark import COLUMNS, KEY, bench
+
+if TYPE_CHECKING:
+    from tcseg.networks import SegmentationModel
+
+
+def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of several processes as one: medians over processes, `processes`, and `spread`, (highest - lowest) / median of p50."""
+    every = pd.concat(tables, ignore_index=True)
+    numbers = [column for column in every.select_dtypes("number") if column not in KEY]
+    groups = every.groupby(KEY, sort=False)
+    table = groups[numbers].median().reset_index()
+    p50 = groups["p50_ms"]
+    table["processes"] = len(tables)
+    table["spread"] = ((p50.max() - p50.min()) / p50.median()).to_numpy()
+    return table[[*COLUMNS, "processes", "spread"]]
+
+
+def _one(models: dict[str, SegmentationModel], size: tuple[int, int], options: dict) -> pd.DataFrame:
+    table = bench(models, size, **options)
+    table.attrs = {"missing": table.attrs["missing"]}
+    return table
+
+
+def repeated(
+    processes: int, models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any
+) -> pd.DataFrame:
+    """`bench` in several processes, one after the other, merged; one process is this one.
+
+    Returns:
+        As `merged`; `missing` in attrs.
+    """
+    options = {**options, "progress": processes == 1}
+    if processes == 1:
+        tables = [_one(models, size, options)]
+    else:
+        tables = []
+        for _ in range(processes):
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                tables.append(pool.submit(_one, models, size, options).result())
+    table = merged(tables)
+    table.attrs = {"missing": tables[0].attrs["missing"]}
+    return table
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """A merged table as a terminal shows it, and what is missing from it."""
+    machine, threads, noisy = table["machine"].iloc[0], table["threads"].iloc[0], table["noise"].iloc[0]
+    hidden = ["machine", "cores", "height", "width", "threads", "noise", "gflop", "mbytes", "params_m", "processes"]
+    empty = [column for column in table if table[column].isna().all()]
+    shown = table.drop(
+        columns=[*hidden, *(["spread"] if table["processes"].iloc[0] == 1 else []), *empty], errors="ignore"
+    )
+    lines = [
+        f"{machine}, {threads} threads; a fixed computation varied by {noisy:.0%} meanwhile (quiet: below 10 %)",
+        shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-"),
+        *(f"missing: {what}: {reason}" for what, reason in table.attrs["missing"].items()),
+    ]
+    if table["processes"].iloc[0] > 1:
+        worst = table["spread"].max()
+        lines.append(f"p50 of {table['processes'].iloc[0]} processes differ by at most {worst:.0%} (spread)")
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""How fast this machine could be at best: the roofline of Williams et al. 2009, measured, and the work that a network is.
+
+A network cannot take less than its multiply-adds at the rate of a large matrix product, nor less than its memory traffic at the
+rate of a long stream. Whichever takes longer is its roof; what share of the measured time that is says what is left to win with
+the same architecture.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+SIDE = 1024  # of the matrices: their product runs at the peak, and fits into the cache
+STREAM = 64 << 20  # bytes of each array of the triad: beyond any cache
+
+
+class Roof(NamedTuple):
+    """What the machine does at best, float32: 10^9 floating point operations and 10^9 bytes a second."""
+
+    gflops: float
+    gbytes: float
+
+
+class Work(NamedTuple):
+    """What one frame is: parameters (10^6), floating point operations (10^9; a multiply-add is two), memory traffic (10^6 B)."""
+
+    params_m: float
+    gflop: float
+    mbytes: float
+
+
+def _best(step: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest of some repeats: a roof is not an average."""
+    step()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def measured(repeats: int = 20) -> Roof:
+    """The roof of the CPU with torch's threads as they are, in about a second."""
+    a = torch.ones(SIDE, SIDE)
+    out = torch.empty_like(a)
+    product = _best(lambda: torch.mm(a, a, out=out), repeats)
+    x, y, z = (torch.ones(STREAM // 4) for _ in range(3))
+    triad = _best(lambda: torch.add(x, y, alpha=3.0, out=z), repeats)
+    return Roof(2 * SIDE**3 / product / 1e9, 3 * STREAM / triad / 1e9)
+
+
+@torch.no_grad()
+def work(model: nn.Module, size: tuple[int, int]) -> Work:
+    """What one frame of size (W,H) is for a network: convolutions and linear layers, which everything else is fused into.
+
+    Traffic: each of these layers reads its input and its weights and writes its output once, in float32. A runtime that keeps maps
+    in the cache moves less; one that fuses nothing moves more.
+    """
+    flop, moved, hooks = 0.0, 0, []
+
+    def count(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        nonlocal flop, moved
+        flop += 2.0 * layer.weight.numel() * made.numel() / layer.weight.shape[0]
+        moved += given[0].numel() + made.numel() + layer.weight.numel()
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            hooks.append(layer.register_forward_hook(count))
+    device = next(model.parameters()).device
+    try:
+        model.eval()(torch.zeros(1, 3, size[1], size[0], dtype=torch.uint8, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Work(sum(p.numel() for p in model.parameters()) / 1e6, flop / 1e9, 4 * moved / 1e6)
+
+
+def roof_ms(roof: Roof, task: Work) -> float:
+    """The least milliseconds that a frame can take in float32 on this machine."""
+    return max(task.gflop / roof.gflops, task.mbytes / 1e3 / roof.gbytes) * 1e3
