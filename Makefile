@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 	@echo "Installing into .venv; this takes some minutes and up to $(DISK_GB) GB."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url "$(TORCH_INDEX)" torch torchvision)
-	$(BIN)/python -m pip install --quiet --editable '.[deploy,report,test,data]'
+	$(BIN)/python -m pip install --quiet --editable '.[deploy,report,test,data,peers]'
 	@touch $@
 
 env: $(STAMP)  ## .venv with the project in it; the other targets call this

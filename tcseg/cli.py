@@ -432,7 +432,12 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
 
 @app.command()
 def measure(
-    name: Annotated[str, typer.Argument(help="procity, transfer, metrics, coverage, cost, latency, students, steadiness, precision or flow.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="procity, transfer, metrics, coverage, cost, latency, students, steadiness, precision or flow."
+        ),
+    ],
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder; default data/study/measurements.")] = None,
 ) -> None:

@@ -17,6 +17,7 @@ PACKAGES = (
 EXTRAS = {
     "deploy": ("onnx", "onnxscript", "onnxruntime", "openvino"),
     "data": ("cityscapesscripts",),
+    "peers": ("transformers",),
     "report": ("sphinx", "myst-nb", "sphinx-book-theme"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import shutil
 import tempfile
@@ -179,7 +180,7 @@ def _compiled(network: SegmentationModel, runtime: str) -> Callable[[Tensor], Te
     if runtime == "cudagraph":
         return _Graphed(network)
     if runtime == "tensorrt":
-        import torch_tensorrt  # noqa: F401 (registers the backend)
+        importlib.import_module("torch_tensorrt")  # registers the backend
 
         return torch.compile(network, backend="torch_tensorrt", dynamic=False)
     return network

@@ -71,9 +71,9 @@ def imported(paths) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("tcseg", ("deploy", "data", "report")),
+        ("tcseg", ("deploy", "data", "report", "peers")),
         ("notebooks", ("report",)),
-        ("tests", ("deploy", "data", "report", "test")),
+        ("tests", ("deploy", "data", "report", "test", "peers")),
     ],
 )
 def test_everything_imported_is_declared(folder, extras):

@@ -35,7 +35,9 @@ def test_odd_frame_size_says_what_to_do(student):
 
 
 def test_unknown_model_names_the_known():
-    with pytest.raises(ValueError, match="'resnet'; it must be one of teacher, student, .*fast-scnn.*, or timm:ENCODER"):
+    with pytest.raises(
+        ValueError, match="'resnet'; it must be one of teacher, student, .*fast-scnn.*, or timm:ENCODER"
+    ):
         models.build("resnet", 19)
     with pytest.raises(ValueError, match="'timm:resnet99', but timm has no 'resnet99'"):
         models.build("timm:resnet99", 19)

@@ -29,6 +29,7 @@ from tcseg.targets import plain_probs
 
 SIZE = (1024, 512)  # of the frames on which milliseconds are taken
 FRAMES = 60
+SEEDS = 3  # of each student, at most
 NewFilter = Callable[[], steady.Filter]
 ON_TOP = ("running mean 0.3", "mean along flow 0.3")  # filters that are tried on the consistent student, too
 
@@ -43,7 +44,7 @@ class _Scored:
 
 
 def measure(out: Path, quick: bool = False) -> pd.DataFrame:
-    """Score every filter on every seed of the plain student that is trained, and time it.
+    """Score every filter on the first seeds of the plain student, and time it.
 
     Args:
         out: folder; gets `tables/steadiness_effects.csv`, too.
@@ -89,7 +90,7 @@ def _cells(quick: bool) -> list[tuple[str, str, NewFilter]]:
 def _trained(study: Study, name: str, quick: bool) -> list[Run]:
     if quick:
         return [study.run(name)]
-    found = [run for run in study.found(name) if run.folder is not None]
+    found = [run for run in study.found(name) if run.folder is not None][:SEEDS]
     if not found:
         raise FileNotFoundError(f"no {name} is trained in {study.folder}; make the study first: make study")
     return found
