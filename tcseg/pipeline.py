@@ -89,7 +89,7 @@ class Eye:
             probs = _softmax(scores) if self.wants_probs else None
         else:
             probs = self.filter.step(pad_to_multiple(shown)[0], lambda: _softmax(self._logits(shown)))
-            scores = probs[None]
+            scores = probs[None].clamp(min=1e-12).log()  # upsampled as logits are; see steady.label_maps
         # Resized frames need no padding: their logits are upsampled more, straight to the frame's size.
         labels = self.network.finish(scores, size) if self.size is None else upsample_argmax(scores, size)[0]
         return labels, self._stored(probs, shown) if self.wants_probs else None

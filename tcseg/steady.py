@@ -166,6 +166,14 @@ FILTERS: dict[str, Callable[[], Filter]] = {
 """Name in tables -> a new filter. A filter is of one video: make one for each."""
 
 
+def label_maps(probs: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Labels uint8 (T,H,W) of probabilities (T,K,h,w) at size (W,H): their logarithms are upsampled, as a network's logits are.
+
+    Logarithms of a softmax are its logits but for a term that all classes share, so that without a filter nothing changes.
+    """
+    return upsample_argmax(probs.clamp(min=1e-12).log(), size)
+
+
 def filtered(model: SegmentationModel, clips: Clips, new_filter: Callable[[], Filter]) -> Predictor:
     """What a filter makes of a network's answers on a split.
 
@@ -181,6 +189,6 @@ def filtered(model: SegmentationModel, clips: Clips, new_filter: Callable[[], Fi
         steady = new_filter()
         images = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
         shown = [steady.step(image, lambda t=t: answers[t]) for t, image in enumerate(images)]
-        return upsample_argmax(torch.stack(shown), clips.size)
+        return label_maps(torch.stack(shown), clips.size)
 
     return predictor

@@ -94,9 +94,9 @@ def test_a_filter_over_a_split():
     clips = toy_clips(count=2)
     model = models.build("student", 19).eval()
     own = evaluation.predict(model, clips.frames[0])
-    assert (steady.filtered(model, clips, steady.Nothing)(0) == own).mean() > 0.98  # softmax rounds ties away
+    assert (steady.filtered(model, clips, steady.Nothing)(0) == own).mean() > 0.9999  # ties apart
     slow = steady.filtered(model, clips, lambda: steady.Exponential(0.9))(0)
-    assert (slow[0] == own[0]).mean() > 0.98 and slow.shape == own.shape
+    assert (slow[0] == own[0]).mean() > 0.9999 and slow.shape == own.shape
 
 
 @pytest.mark.parametrize(
