@@ -33,13 +33,16 @@ PAIRS: dict[str, tuple[str, str]] = {
             ("consistent", "trajectory"),
         )
     },
-    "kd_vs_student_at_an_eighth_of_the_labels": ("kd,labelled_share=0.125", "student,labelled_share=0.125"),
-    "consistent_vs_student_at_an_eighth_of_the_labels": (
+    "kd_vs_student_few_labels": ("kd,labelled_share=0.125", "student,labelled_share=0.125"),
+    "consistent_vs_student_few_labels": (
         "consistent,labelled_share=0.125",
         "student,labelled_share=0.125",
     ),
 }
-"""Comparisons, name -> (recipe, base): the primary one first, then one step at a time. Those without runs are left out."""
+"""Comparisons, name -> (recipe, base): the primary one first, then one step at a time; `few_labels`: an eighth of the snippets.
+
+Those without runs are left out.
+"""
 
 
 class Measured(Protocol):

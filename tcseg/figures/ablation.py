@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import cycle
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -134,7 +135,7 @@ def effects_forest(effects: pd.DataFrame) -> Figure:
     metrics = list(dict.fromkeys(effects["metric"]))
     kinds = list(dict.fromkeys(effects["comparison"]))
     rows = max(1, -(-len(metrics) // 2))
-    figure, axes = canvas(6.8, rows * (0.3 * max(2, len(kinds)) + 0.9), rows, 2)
+    figure, axes = canvas(6.8, rows * (0.36 * max(2, len(kinds)) + 0.9), rows, 2)
     for ax in axes.flat[max(1, len(metrics)) :]:
         ax.set_axis_off()
     for index, (ax, metric) in enumerate(zip(axes.flat, metrics, strict=False)):
@@ -142,7 +143,7 @@ def effects_forest(effects: pd.DataFrame) -> Figure:
         arrow = "left" if metric in LOWER_IS_BETTER else "right"
         unit = "% of the base's" if metric.endswith(("_relative", "_closed")) else "points"
         ax.set(title=f"{EFFECT_NAMES.get(metric, metric)} (better: {arrow})", xlabel=f"difference ({unit})")
-        ax.set_yticks(range(len(kinds)), [kind.replace("_", " ") if index % 2 == 0 else "" for kind in kinds])
+        ax.set_yticks(range(len(kinds)), [fill(kind.replace("_", " "), 24) if index % 2 == 0 else "" for kind in kinds])
         ax.set_ylim(len(kinds) - 0.5, -0.5)
     if not metrics:
         axes[0, 0].set(xlabel="difference (points)", ylabel="comparison")

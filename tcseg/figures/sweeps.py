@@ -64,7 +64,7 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal") -> F
         others: index = name, columns miou and tc (0..1): other recipes, averages at inference, controls.
         by: the varied column; written beside each dot.
     """
-    figure, axes = canvas(6.4, 4.2)
+    figure, axes = canvas(6.4, 4.0 + 0.14 * len(others))
     ax = axes[0, 0]
     shown = others.dropna(subset=["miou", "tc"])
     for index, (name, row) in enumerate(shown.iterrows()):
