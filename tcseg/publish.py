@@ -127,11 +127,11 @@ def _named_runs(study: Path) -> set[str]:
 
 
 def _publish_runs(study: Path, target: Path) -> Iterator[Path]:
-    """Records of the study as it stands now: those that a table names, and the teachers'."""
+    """Records of the study as it stands now: those that a table names, and the teachers' that are of today's recipe."""
     named = _named_runs(study)
     for source in sorted((study / "runs").glob("*/record.json")):
         record = json.loads(source.read_text())
-        if record["run_id"] in named or record["recipe"]["arch"] == "teacher":
+        if record["run_id"] in named or (record["recipe"]["arch"] == "teacher" and not _why_stale(record)):
             yield _write(target / "runs" / f"{record['run_id']}.json", (json.dumps(record) + "\n").encode())
 
 
