@@ -243,7 +243,8 @@ def bench(
                 same | who | task._asdict(), times.get((name, runtime, precision)), roofline.roof_ms(roof, task)
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.attrs |= {"noise": spread, "missing": absent, "times": times, "roof": roof}
+    lists = {key: mine.tolist() for key, mine in times.items()}  # pandas compares attrs, and arrays have no one truth
+    table.attrs |= {"noise": spread, "missing": absent, "times": lists, "roof": roof}
     return table
 
 

@@ -143,7 +143,8 @@ def test_work_and_roof_are_in_every_row(model: SegmentationModel) -> None:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     assert np.allclose(table["params_m"], parameters) and (table[["gflop", "mbytes", "roof_share"]] > 0).all(axis=None)
     assert table["roof_share"].nunique() == 1 and table["cores"].min() >= 1
-    assert table.attrs["times"]["a", "pytorch", "fp32"].shape == (2, 3)
+    assert np.shape(table.attrs["times"]["a", "pytorch", "fp32"]) == (2, 3)
+    assert len(pd.concat([table, table])) == 6
 
 
 def test_what_a_cpu_cannot_do_is_missing_and_said(model: SegmentationModel) -> None:
