@@ -11,6 +11,7 @@ import nbformat
 import pandas as pd
 
 from tcseg.benchmark import machine_facts
+from tcseg.effects import BASELINES
 from tcseg.runs import git_state, now, versions
 from tcseg.study import FIGURES, PROFILES
 
@@ -176,6 +177,7 @@ def provenance(folder: Path) -> str:
 
 # ------------------------------------------------------------------------------------------------ README
 
+STEPS = dict(zip(BASELINES, ("as many steps", "twice the steps", "four times the steps"), strict=True))
 METRIC_NAMES = {
     "miou": "mIoU, points",
     "tc": "TC, points",
@@ -186,7 +188,9 @@ METRIC_NAMES = {
 
 
 def effects_table(table: pd.DataFrame) -> str:
-    """The primary comparison as a Markdown table: differences with their intervals, corrected p, and what could be seen at all.
+    """The primary comparison as Markdown: differences with their intervals, corrected p, and what could be seen at all.
+
+    A second table follows where there are students that were trained for longer: the claim is the weakest of its columns.
 
     Args:
         table: effects.csv, rows of one data set and profile.
@@ -205,7 +209,22 @@ def effects_table(table: pd.DataFrame) -> str:
         smallest = "–" if pd.isna(row.mdd) else f"{100 * row.mdd:.1f}"
         lines.append(f"| {METRIC_NAMES[row.metric]} | {both} | {seeds} ({row.seeds} seeds) | {p} | {smallest} |")
     head = ["| consistent − student | over seeds and clips, 95 % | over seeds, 95 % | p (Holm) | detectable |"]
-    return "\n".join([*head, "|---|--:|--:|--:|--:|", *lines]) if lines else ""
+    return "\n".join([*head, "|---|--:|--:|--:|--:|", *lines, *_against_longer(table)]) if lines else ""
+
+
+def _against_longer(table: pd.DataFrame) -> list[str]:
+    """The same comparison against students that were trained for longer, a column each; nothing where none was."""
+    found = {name: table[table["comparison"] == name].set_index("metric") for name in BASELINES}
+    found = {name: rows for name, rows in found.items() if len(rows)}
+    if len(found) < 2:
+        return []
+    names = [f"{STEPS[name]} ({rows['seeds'].iloc[0]} seeds)" for name, rows in found.items()]
+    lines = ["", f"| against a student of | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]
+    for metric, title in METRIC_NAMES.items():
+        if all(metric in rows.index for rows in found.values()):
+            cells = [_interval(*rows.loc[metric, ["difference", "ci_low", "ci_high"]]) for rows in found.values()]
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
 
 
 def _interval(value: float, low: float, high: float) -> str:

@@ -106,6 +106,15 @@ def test_effects_have_intervals_p_and_what_is_detectable():
         "| mIoU, points | −12.3 | −12.0 (3 seeds) | – | – |",
     ]
     assert summary.effects_table(table.iloc[3:]) == "" == summary.effects_table(pd.DataFrame())
+    longer = pd.concat(
+        [table, pd.DataFrame([row | {"comparison": "consistent_vs_student_4x", "difference": -0.1, "seeds": 2}])]
+    )
+    assert summary.effects_table(longer).splitlines()[4:] == [
+        "",
+        "| against a student of | as many steps (3 seeds) | four times the steps (2 seeds) |",
+        "|---|--:|--:|",
+        "| flicker, % | −12.3 (−20.0 to +1.0) | −10.0 (−20.0 to +1.0) |",
+    ]
 
 
 def test_costs_are_of_the_cold_study(study, monkeypatch):
