@@ -13,7 +13,7 @@ STAMP := .venv/.installed
 DISK_GB := $(if $(wildcard $(STAMP)),2,$(if $(TORCH_INDEX),4,$(if $(filter Linux,$(shell uname -s)),12,4)))
 
 .DEFAULT_GOAL := help
-.PHONY: help check-system env study sweeps test lab lint report reference
+.PHONY: help check-system env study sweeps rows test lab lint report reference
 
 help:  ## this list
 	@echo "usage: make TARGET [PROFILE=smoke|laptop|full] [DATASET=procity|camvid|cityscapes] [TORCH_INDEX=url] [PYTHON=python3.12]"
@@ -35,9 +35,12 @@ env: $(STAMP)  ## .venv with the project in it; the other targets call this
 study: $(STAMP)  ## embedded data, six notebooks, report: the whole study
 	$(BIN)/tcseg study --dataset $(DATASET) --profile $(PROFILE)
 
-sweeps: $(STAMP)  ## the runs of the ablation's sweeps that are missing: hours, resumable; then make reference
+sweeps: $(STAMP)  ## the runs of the ablation's sweeps that are missing: hours, resumable; then make rows
 	$(BIN)/tcseg sweep --dataset $(DATASET) --profile $(PROFILE)
 	test $(DATASET) != procity || test ! -d "$${TCSEG_DATA:-data}/camvid" || $(BIN)/tcseg sweep --dataset camvid --profile $(PROFILE)
+
+rows: $(STAMP)  ## copy the rows that sweeps have finished to figures/runs, and draw chapter 5 again from all rows, without training
+	$(BIN)/python -m tcseg.runner rows --dataset $(DATASET) --profile $(PROFILE)
 
 test: $(STAMP)  ## the fast tests, then the slow ones, all notebooks at profile smoke among them
 	$(BIN)/python -m pytest -m "not slow"

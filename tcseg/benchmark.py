@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from itertools import cycle, product
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import pandas as pd
 import torch
@@ -100,20 +99,16 @@ def summarize(milliseconds: np.ndarray) -> dict[str, float | int]:
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[int]:
-    """Pin torch's and numba's threads; gives back how many."""
-    before = torch.get_num_threads(), numba.get_num_threads()
-    count = before[0] if count is None else count
-    if not 1 <= count <= numba.config.NUMBA_NUM_THREADS:
-        raise ValueError(
-            f"threads is {count}; it must be 1..{numba.config.NUMBA_NUM_THREADS}, the cores of this machine"
-        )
+    """Pin torch's threads; gives back how many."""
+    before = torch.get_num_threads()
+    count = before if count is None else count
+    if not 1 <= count <= usable_cores():
+        raise ValueError(f"threads is {count}; it must be 1..{usable_cores()}, the cores of this machine")
     torch.set_num_threads(count)
-    numba.set_num_threads(count)
     try:
         yield count
     finally:
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])
+        torch.set_num_threads(before)
 
 
 def _measure(
@@ -193,7 +188,7 @@ def bench(
         seconds: per model and runtime, at most.
         runtimes: of `tcseg.runtimes.ENGINES`; one that is not there gives rows with n = 0 and no times.
         precisions: "fp32", "int8" (on CPUs, in the file runtimes), "fp16", "bf16" (on GPUs).
-        threads: of the network and of the label map; None = torch's own number.
+        threads: of the network; the label map is made on one. None = torch's own number.
         images: uint8 (N,H,W,3) RGB frames of that size; None = pictures without meaning. The label map's cost depends
             on how many class borders there are: real frames are better.
         calibration: uint8 (N,H,W,3) frames for int8; None = `images`.

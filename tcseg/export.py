@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcseg import __version__
+from tcseg.folding import fold_normalisation
 from tcseg.postprocess import padded_size, to_planes, upsample_argmax
 from tcseg.quantize import PRECISIONS, check_calibration, convert
 
@@ -263,6 +264,7 @@ def write_onnx(
     graph = onnx.load(path)
     for key, value in _facts(network, size, scope, dynamic).items():
         graph.metadata_props.add(key=key, value=value)
+    fold_normalisation(graph)
     onnx.checker.check_model(graph)
     onnx.save(graph, path)
 
@@ -346,8 +348,8 @@ def _open_onnxruntime(path: Path, threads: int | None) -> Callable[[np.ndarray],
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads or 0, 3
-    # Its threads would otherwise go on spinning after the network and slow whatever follows on the same cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its threads wait for the next layer by spinning, which is faster; but not after the network, on the cores of what follows.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda planes: session.run(None, {"frames": planes})[0]
 

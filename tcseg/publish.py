@@ -57,12 +57,60 @@ def publish(study: Path, dataset: str, profile: str, ship: bool = False, target:
     written = [*_publish_tables(study, dataset, target), *_publish_runs(study, target)]
     if dataset == "procity":
         written += _publish_figures(study, target)
-    stamp = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
     kept = {f"runs/{run_id}.json" for run_id in _named_runs(study)}  # rows of other sittings that the tables show
-    _note_provenance(target, written, f"{dataset}-{profile}", stamp, megabytes(study), kept)
+    _note_provenance(target, written, f"{dataset}-{profile}", _stamp(), megabytes(study), kept)
     if ship:
         written += ship_students(study)
     return written
+
+
+def publish_rows(dataset: str, profile: str, runs: Path, target: Path = FIGURES) -> list[Path]:
+    """Copy the records of finished runs of the recipes and sweeps of today, without weights, whether a table names them or not.
+
+    So a sweep over many sittings, on any machine, leaves its rows: `make rows`.
+
+    Args:
+        dataset, profile: Whose rows.
+        runs: A study's store of runs.
+        target: The folder of committed results.
+
+    Returns:
+        The files written: those that were not committed yet.
+    """
+    written = []
+    for source in sorted(runs.glob("*/record.json")):
+        record = json.loads(source.read_text())
+        goal = target / "runs" / f"{record['run_id']}.json"
+        mine = (record["dataset"], record["profile"]) == (dataset, profile)
+        if mine and not goal.exists() and not _why_stale(record):
+            written.append(_write(goal, (json.dumps(record) + "\n").encode()))
+    _note_provenance(target, written, f"{dataset}-{profile}", _stamp(), whole=False)
+    return written
+
+
+def publish_parts(
+    study: Path, names: Collection[str], dataset: str, profile: str, target: Path = FIGURES
+) -> list[Path]:
+    """Copy some tables and figures of a study that was drawn from committed rows; all else that is committed stays as it is.
+
+    Args:
+        study: The folder of a study with runs="reference".
+        names: Of tables and figures, without suffix.
+        dataset, profile: Whose.
+        target: The folder of committed results.
+
+    Returns:
+        The files written.
+    """
+    files = [*_publish_tables(study, dataset, target, names)]
+    if dataset == "procity":
+        files += _publish_figures(study, target, names)
+    _note_provenance(target, files, f"{dataset}-{profile}", _stamp(), whole=False)
+    return files
+
+
+def _stamp() -> dict[str, Any]:
+    return {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
 
 
 def publish_measurements(source: Path = MEASURED, target: Path = FIGURES) -> list[Path]:
@@ -108,8 +156,10 @@ def merge_rows(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([kept, new], ignore_index=True) if len(kept) else new
 
 
-def _publish_tables(study: Path, dataset: str, target: Path) -> Iterator[Path]:
+def _publish_tables(study: Path, dataset: str, target: Path, only: Collection[str] | None = None) -> Iterator[Path]:
     for source in sorted((study / "tables").glob("*.csv")):
+        if only is not None and source.stem not in only:
+            continue
         goal, new = target / "tables" / source.name, pd.read_csv(source)
         owned = any(column in new for column in ("dataset", "machine"))
         if dataset != "procity" and not owned:
@@ -135,9 +185,11 @@ def _publish_runs(study: Path, target: Path) -> Iterator[Path]:
             yield _write(target / "runs" / f"{record['run_id']}.json", (json.dumps(record) + "\n").encode())
 
 
-def _publish_figures(study: Path, target: Path) -> Iterator[Path]:
+def _publish_figures(study: Path, target: Path, only: Collection[str] | None = None) -> Iterator[Path]:
     large = left_out(study)
     for source in sorted((study / "figures").iterdir()):
+        if only is not None and source.stem not in only:
+            continue
         if source.suffix in {".png", ".gif", ".json", ".svg"} and source not in large:
             yield _write(target / source.name, source.read_bytes())
 
@@ -161,16 +213,18 @@ def _note_provenance(
     stamp: dict[str, Any],
     disk_mb: float | None = None,
     kept: Collection[str] = (),
+    whole: bool = True,
 ) -> None:
     """figures/provenance.json: file -> study -> date, commit, versions, machine.
 
-    What `study` wrote before and has no more is removed, but for `kept`.
+    What `study` wrote before and has no more is removed, but for `kept`; nothing where `written` is not the whole of it.
     """
     path = target / "provenance.json"
     noted: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"files": {}, "disk_mb": {}}
     files: dict[str, dict[str, Any]] = noted["files"]
     names = {file.relative_to(target).as_posix() for file in written}
-    for name in [name for name, by in files.items() if study in by and name not in {*names, *kept}]:
+    gone = [name for name, by in files.items() if study in by and name not in {*names, *kept}] if whole else []
+    for name in gone:
         del files[name][study]
         if not files[name]:
             del files[name]

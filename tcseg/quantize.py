@@ -8,8 +8,9 @@ fp32's, ONNX Runtime): ranges from the least to the greatest value 0.967; to the
 - activations uint8 with a zero point, ranges from the 0.01th to the 99.99th percentile; weights int8, a scale per channel;
 - weights in 7 bits: without VNNI a processor adds two products in 16 bits, which 8-bit weights can overflow. Agreement was the
   same with 8 bits on a processor that has VNNI;
-- in float stay the normalisation and the first convolution (the picture is as fine as 8 bits already), the last convolution and
-  what follows it (8-bit logits tie), and convolutions on pooled 1x1 maps (nothing to gain);
+- in float stay the normalisation and the first convolution (the picture is as fine as 8 bits already; where the normalisation is
+  folded into that convolution, it takes the picture's bytes as they are), the last convolution and what follows it (8-bit logits
+  tie), and convolutions on pooled 1x1 maps (nothing to gain);
 - quantised is `Conv` and what lies between: ReLU, clip, sum. Resizing in 8 bits gained no time in either runtime, and OpenVINO
   2026.4 dies of some nets where every operator is quantised.
 
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tcseg import folding
 from tcseg.postprocess import to_planes
 
 if TYPE_CHECKING:
@@ -178,7 +180,9 @@ def _to_int8(source: Path, calibration: np.ndarray) -> onnx.ModelProto:
             # One frame at a time: the quantiser keeps every map of a stride in memory, 0.1 GB a frame at 1024x512.
             extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
         )
-        return onnx.load(path)
+        quantised = onnx.load(path)
+        folding.quantise_by_itself(quantised)
+        return quantised
 
 
 def _fitted(graph: onnx.GraphProto, frames: np.ndarray) -> np.ndarray:
@@ -192,11 +196,13 @@ def _fitted(graph: onnx.GraphProto, frames: np.ndarray) -> np.ndarray:
 def kept_in_float(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that int8 leaves alone: up to the first convolution, from the last one on, and on pooled maps.
 
+    The first convolution is quantised where it takes the frame's bytes.
+
     Args:
         graph: in the order of execution, with inferred shapes.
     """
     first = next(index for index, node in enumerate(graph.node) if node.op_type == "Conv")
-    kept = [node.name for node in graph.node[: first + 1]]
+    kept = [node.name for node in graph.node[: first if folding.takes_bytes(graph) else first + 1]]
     made_by = {name: node for node in graph.node for name in node.output}
     node = made_by.get(graph.output[0].name)
     while node is not None:  # up from the output: argmax, upsampling, the last convolution

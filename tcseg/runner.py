@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
 from tcseg.execution import NotebookError
 from tcseg.measurements import MEASUREMENTS
-from tcseg.publish import PublishError, left_out, publish, publish_measurements, stale
+from tcseg.publish import PublishError, left_out, publish, publish_measurements, publish_parts, publish_rows, stale
 from tcseg.report import ReportError, build_report
 from tcseg.sizes import parse_size
 from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, SIDES, measured_table, study_folder
@@ -25,6 +26,7 @@ from tcseg.summary import fill_readme, readme_sections
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ("procity", "camvid", "cityscapes")
+CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
     "course.py", "execution.py", "publish.py", "report.py", "runner.py", "cli.py", "doctor.py", "measurements",
@@ -172,29 +174,65 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
         An exit code: 0 done, 1 there is nothing finished to publish. What went wrong is printed.
     """
     ship = ship if ship is not None else (dataset == "procity" and profile != "smoke")
-    study, readme = study_folder(dataset, profile), ROOT / "README.md"
+    study = study_folder(dataset, profile)
     try:
         written = [*publish(study, dataset, profile, ship), *publish_measurements()]
     except PublishError as error:
         print(f"make reference: {error}", file=sys.stderr)
         return 1
-    card = ROOT / "data" / "README.md"
-    for page, sections in ((readme, readme_sections(FIGURES)), (card, card_sections(FIGURES))):
-        page.write_text(fill_readme(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
-    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, readme, card)))
+    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
     for path in left_out(study):
         print(f"left out, too large to commit: {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
+def rows(dataset: str = "procity", profile: str = "laptop") -> int:
+    """Publish what a sweep has finished: its rows, and chapter 5 drawn again from all rows; what `make rows` does.
+
+    No finished study is needed: a sweep can be spread over many sittings and machines, each of which leaves its rows.
+
+    Args:
+        dataset: "procity", "camvid" or "cityscapes".
+        profile: "smoke", "laptop" or "full".
+
+    Returns:
+        An exit code, as `run_study`'s.
+    """
+    made = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
+    print(f"{len(made)} new rows in {FIGURES / 'runs'}")
+    if code := run_study(dataset, profile, "reference", [CHAPTER_OF_ROWS], with_report=False):
+        return code
+    shown = artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb")
+    written = publish_parts(study_folder(dataset, profile, "reference"), shown, dataset, profile)
+    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
+    return 0
+
+
+def artefacts_named(notebook: Path) -> set[str]:
+    """Names of the tables and figures that a notebook's code writes, without suffix."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return set(re.findall(r'(?:write_table|figure)\("(\w+)"', code)) | set(re.findall(r'"(\w+)\.gif"', code))
+
+
+def _fill_pages() -> list[Path]:
+    """Write the committed numbers into README.md and data/README.md."""
+    readme, card = ROOT / "README.md", ROOT / "data" / "README.md"
+    for page, sections in ((readme, readme_sections(FIGURES)), (card, card_sections(FIGURES))):
+        page.write_text(fill_readme(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
+    return [readme, card]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m tcseg.runner study|report|reference`, for the Makefile; people use `tcseg study`."""
+    """`python -m tcseg.runner study|report|reference|rows`, for the Makefile; people use `tcseg study`."""
     parser = argparse.ArgumentParser(prog="python -m tcseg.runner", description=main.__doc__)
-    parser.add_argument("what", choices=("study", "report", "reference"))
+    parser.add_argument("what", choices=("study", "report", "reference", "rows"))
     parser.add_argument("--dataset", default="procity")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--no-ship", action="store_true", help="reference: leave tcseg/weights as it is")
     given = parser.parse_args(arguments)
+    if given.what == "rows":
+        return rows(given.dataset, given.profile)
     if given.what == "reference":
         return reference(given.dataset, given.profile, ship=False if given.no_ship else None)
     return run_study(given.dataset, given.profile, runs="train" if given.what == "study" else "reference")

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tcseg.export import missing, open_file, require, write_onnx
+from tcseg.folding import take_channels_last
 from tcseg.postprocess import pad_to_multiple, padded_size, to_planes, upsample_argmax
 from tcseg.quantize import check_calibration, convert
 
@@ -124,8 +125,26 @@ def open_networks(
             convert(path, path, precision, calibration)
             finish, content = partial(_finish, model.stride), path.read_bytes()
             for runtime in exported:
-                networks[runtime] = Network(runtime, to_planes, open_file(path, threads, runtime), finish, content)
+                # ONNX Runtime's 8-bit kernels want the channels last: a frame as it comes is not even copied.
+                last = (runtime, precision) == ("onnxruntime", "int8")
+                file, prepare = (_channels_last(path), _as_it_is) if last else (path, to_planes)
+                networks[runtime] = Network(runtime, prepare, open_file(file, threads, runtime), finish, content)
     return networks
+
+
+def _channels_last(path: Path) -> Path:
+    """The same network in a file beside it that takes (B,H,W,3)."""
+    import onnx
+
+    graph, beside = onnx.load(path), path.with_stem("channels_last")
+    take_channels_last(graph)
+    onnx.save(graph, beside)
+    return beside
+
+
+def _as_it_is(frame: np.ndarray) -> np.ndarray:
+    """A frame padded, (1,H',W',3)."""
+    return np.ascontiguousarray(pad_to_multiple(frame)[0])[None]
 
 
 def open_network(

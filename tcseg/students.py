@@ -4,6 +4,11 @@ What makes a network fast is not its multiply-adds (`students.csv` has the measu
 and ReLU, which run near the machine's peak and lose little in int8, against depthwise convolutions, hard-swish and
 squeeze-and-excite, which do not. `PlainNet` is the former and nothing else, in the manner of RepVGG's deployed form (Ding et al.
 2021, arXiv 2101.03697) with residual sums: convolution, batch norm (folded into it by every runtime), ReLU.
+
+With a `patch` stem, each 4x4 pixels become one position at once, without overlap (as in ViT, Dosovitskiy et al. 2021, arXiv
+2010.11929). What a padded stem of stride 2 costs on a CPU is not arithmetic but memory: its map is the largest of all. And where
+nothing is padded, the normalisation of the frame is a part of the convolution (`export` folds it in, exactly), and the bytes of
+the frame go straight into an int8 convolution.
 """
 
 from __future__ import annotations
@@ -41,6 +46,12 @@ CANDIDATES: dict[str, StudentSpec] = {
         "tcseg_plain32", 64, "plain 3x3 + ReLU, 32 to 256 channels, + FPN 64, stride 8", stride=8
     ),
     "plain16-32-o4": StudentSpec("tcseg_plain16", 32, "plain 3x3 + ReLU, 16 to 128 channels, + FPN 32, stride 4"),
+    "patch16-32-o8": StudentSpec(
+        "tcseg_patch16", 32, "4x4 patches, plain 3x3 + ReLU, 16 to 128 channels, + FPN 32, stride 8", stride=8
+    ),
+    "patch32-48-o8": StudentSpec(
+        "tcseg_patch32", 48, "4x4 patches, plain 3x3 + ReLU, 32 to 128 channels, + FPN 48, stride 8", stride=8
+    ),
 }
 """Name -> student. Named encoder, FPN channels, output stride."""
 
@@ -62,11 +73,11 @@ class Student(SegmentationModel):
 
 
 class _Block(nn.Module):
-    """3x3 convolution, batch norm, ReLU; with the input added where it has the shape of the output."""
+    """Convolution, batch norm, ReLU; with the input added where it has the shape of the output."""
 
-    def __init__(self, inside: int, outside: int, stride: int = 1) -> None:
+    def __init__(self, inside: int, outside: int, stride: int = 1, side: int = 3, padding: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
+        self.conv = nn.Conv2d(inside, outside, side, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(outside)
         self.adds = stride == 1 and inside == outside
 
@@ -77,54 +88,59 @@ class _Block(nn.Module):
 
 
 class PlainNet(nn.Module):
-    """A stem of stride 2 and stages of plain blocks at strides 4 to 32, widths w, w, 2w, 4w, 8w; made as timm's extractors want it.
+    """A stem and stages of plain 3x3 blocks, made as timm's extractors want it.
 
     Args:
-        width: w.
-        depths: blocks at each stride.
+        stem: channels after the stem.
+        widths, depths: channels and blocks of each stage; each halves the resolution, down to stride 32.
+        patch: a stem of stride 4 that overlaps nothing and pads nothing (three stages follow); else a 3x3 of stride 2 (four).
     """
 
-    def __init__(self, width: int, depths: tuple[int, int, int, int] = (1, 2, 3, 2), **_: object) -> None:
+    def __init__(
+        self, stem: int, widths: tuple[int, ...], depths: tuple[int, ...], patch: bool = False, **_: object
+    ) -> None:
         super().__init__()
         self.num_classes = 0
-        self.stem = _Block(3, width, 2)
-        channels, self.feature_info = width, [{"num_chs": width, "reduction": 2, "module": "stem"}]
-        for index, depth in enumerate(depths):
-            wide = width * 2**index
-            blocks = [_Block(channels if i == 0 else wide, wide, 2 if i == 0 else 1) for i in range(depth)]
+        reduction = 4 if patch else 2
+        self.stem = _Block(3, stem, 4, 4, 0) if patch else _Block(3, stem, 2)
+        channels, self.feature_info = stem, [{"num_chs": stem, "reduction": reduction, "module": "stem"}]
+        for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            blocks = [_Block(channels if i == 0 else width, width, 2 if i == 0 else 1) for i in range(depth)]
             self.add_module(f"stage{index}", nn.Sequential(*blocks))
-            self.feature_info.append({"num_chs": wide, "reduction": 4 * 2**index, "module": f"stage{index}"})
-            channels = wide
+            reduction *= 2
+            self.feature_info.append({"num_chs": width, "reduction": reduction, "module": f"stage{index}"})
+            channels = width
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B,3,H,W) -> (B,8w,H/32,W/32)."""
+        """(B,3,H,W) -> (B,C,H/32,W/32)."""
         for stage in self.children():
             x = stage(x)
         return x
 
 
+_PLAIN = {
+    f"tcseg_plain{w}": {"stem": w, "widths": (w, 2 * w, 4 * w, 8 * w), "depths": (1, 2, 3, 2)} for w in (16, 24, 32)
+}
+_PATCH = {
+    "tcseg_patch16": {"stem": 16, "widths": (32, 64, 128), "depths": (2, 3, 2), "patch": True},
+    "tcseg_patch32": {"stem": 32, "widths": (48, 64, 128), "depths": (2, 3, 2), "patch": True},
+}
 default_cfgs = generate_default_cfgs({
-    f"tcseg_plain{width}": {"num_classes": 0, "first_conv": "stem.conv", "classifier": ()} for width in (16, 24, 32)
+    name: {"num_classes": 0, "first_conv": "stem.conv", "classifier": ()} for name in (*_PLAIN, *_PATCH)
 })  # fmt: skip
 
 
-def _plain(name: str, width: int, **options: object) -> nn.Module:
-    return build_model_with_cfg(PlainNet, name, False, width=width, **options)
+def _register(name: str, design: dict[str, object]) -> None:
+    """Make an encoder known to timm by its name."""
+
+    def encoder(pretrained: bool = False, **options: object) -> nn.Module:
+        maps = {"out_indices": tuple(range(1 + len(design["depths"])))}  # timm expects five
+        return build_model_with_cfg(PlainNet, name, False, feature_cfg=maps, **design, **options)
+
+    encoder.__name__, encoder.__module__ = name, __name__
+    globals()[name] = encoder  # where timm looks for it
+    register_model(encoder)
 
 
-@register_model
-def tcseg_plain16(pretrained: bool = False, **options: object) -> nn.Module:
-    """16, 32, 64, 128 channels."""
-    return _plain("tcseg_plain16", 16, **options)
-
-
-@register_model
-def tcseg_plain24(pretrained: bool = False, **options: object) -> nn.Module:
-    """24, 48, 96, 192 channels."""
-    return _plain("tcseg_plain24", 24, **options)
-
-
-@register_model
-def tcseg_plain32(pretrained: bool = False, **options: object) -> nn.Module:
-    """32, 64, 128, 256 channels."""
-    return _plain("tcseg_plain32", 32, **options)
+for _name, _design in (_PLAIN | _PATCH).items():
+    _register(_name, _design)

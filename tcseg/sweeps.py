@@ -113,13 +113,18 @@ def prepare(study: Study, tasks: Sequence[Task]) -> None:
 
 
 def all_runs(study: Study, workers: int | None = None) -> list[Run]:
-    """Every (recipe, seed) of the study's profile, recipe by recipe; trains what is missing, side by side."""
+    """Every (recipe, seed) of the study's profile, recipe by recipe; trains what is missing, side by side.
+
+    Further seeds of the same recipes, which sweeps have made, here or among the committed rows, are given too.
+    """
     tasks = [Task(name, seed) for name in RECIPES for seed in study.seeds(name)]
     made = {}
     if study.runs == "train":
         missing = [task for task in tasks if not study.is_made(task.name, task.seed)]
         made = {Task(run.name, run.seed): run for run in side_by_side(study, missing, workers)}
     runs = [made.get(task) or study.run(task.name, task.seed) for task in tasks]
+    further = [run for name in RECIPES for run in study.found(name) if Task(name, run.seed) not in tasks]
+    runs = sorted([*runs, *further], key=lambda run: (list(RECIPES).index(run.name), run.seed))
     for run in runs:
         study.count(run, run.trained_now)
     return runs

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = """
     labels machine roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity
     snippets data motion augment networks students peers models postprocess targets objective training evaluation
-    steady controls quantize export runtimes coldstart benchmark repeats stability videofiles window pipeline video
+    steady controls folding quantize export runtimes coldstart benchmark repeats stability videofiles window pipeline video
     artefacts runs mapfiles labelmaps recipes figures study effects sweeps summary measurements datacard publish
     report execution course runner doctor cli __main__
 """.split()

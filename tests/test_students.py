@@ -1,6 +1,7 @@
 """The candidates: what they are named is what they are."""
 
 import pytest
+import timm
 import torch
 
 from tcseg import students
@@ -40,13 +41,20 @@ def test_every_parameter_learns_and_the_gradient_is_right_without_onednn(student
         assert (ours - plain).abs().max() <= 2e-3 * scale + 1e-7, name
 
 
-def test_plain_means_convolutions_norms_and_relu():
-    net = students.PlainNet(16)
+@pytest.mark.parametrize("name", ("tcseg_plain16", "tcseg_patch16"))
+def test_plain_means_convolutions_norms_and_relu(name):
+    net = timm.create_model(name, features_only=True)
     kinds = {type(layer).__name__ for layer in net.modules() if not list(layer.children())}
-    assert kinds == {"Conv2d", "BatchNorm2d"} and all(
-        layer.kernel_size == (3, 3) for layer in net.modules() if isinstance(layer, torch.nn.Conv2d)
+    assert kinds == {"Conv2d", "BatchNorm2d"}
+    assert [layer.kernel_size for layer in net.modules() if isinstance(layer, torch.nn.Conv2d)][1:] == [(3, 3)] * 7 + (
+        [(3, 3)] if name == "tcseg_plain16" else []
     )
-    assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 128, 2, 2)
+    assert net(torch.zeros(1, 3, 64, 64))[-1].shape == (1, 128, 2, 2)
+
+
+def test_a_patch_stem_overlaps_nothing_and_pads_nothing():
+    stem = timm.create_model("tcseg_patch16", features_only=True).stem.conv
+    assert (stem.kernel_size, stem.stride, stem.padding) == ((4, 4), (4, 4), (0, 0))
 
 
 def test_stride_eight_is_less_work():

@@ -1,0 +1,101 @@
+"""Folding the normalisation: the same answers from fewer passes, with and without padding; frames as cameras give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import nn
+
+from tcseg import folding, models
+from tcseg.export import missing, open_file, sample_frames, write_onnx
+from tcseg.quantize import convert
+
+SIZE = (128, 64)
+
+if missing("onnxruntime"):
+    pytest.skip(missing("onnxruntime"), allow_module_level=True)
+import onnx  # noqa: E402
+
+
+def planes(count: int = 2) -> np.ndarray:
+    return np.ascontiguousarray(sample_frames(SIZE, count).transpose(0, 3, 1, 2))
+
+
+def lively(name: str) -> nn.Module:
+    """A network whose norms are not those of a new one, so that folding has something to get wrong."""
+    torch.manual_seed(0)
+    model = models.build(name, 19)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.uniform_(-0.5, 0.5)
+            layer.running_var.uniform_(0.5, 2)
+            layer.bias.data.uniform_(-0.5, 0.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> dict[str, tuple[nn.Module, Path]]:
+    """A network that pads its first convolution and one that does not, as ONNX files."""
+    folder, files = tmp_path_factory.mktemp("onnx"), {}
+    for name in ("mnv3s050-48-o8", "patch16-32-o8"):
+        model = lively(name)
+        write_onnx(model, folder / f"{name}.onnx", SIZE, batch=1)
+        files[name] = model, folder / f"{name}.onnx"
+    return files
+
+
+def kinds(path: Path, count: int) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node][:count]
+
+
+def test_what_is_left_of_the_normalisation(written):
+    assert kinds(written["mnv3s050-48-o8"][1], 3) == ["Cast", "Sub", "Conv"], "zeros are padded: the mean must stay"
+    assert kinds(written["patch16-32-o8"][1], 2) == ["Cast", "Conv"]
+
+
+@pytest.mark.parametrize("name", ("mnv3s050-48-o8", "patch16-32-o8"))
+def test_the_logits_are_the_networks(written, name):
+    model, path = written[name]
+    run = open_file(path)
+    for frame in planes():
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(frame[None])).numpy()
+        assert_allclose(run(frame[None]), expected, atol=2e-4 * np.abs(expected).max())
+
+
+def test_a_graph_of_another_shape_is_left_alone(written):
+    graph = onnx.load(written["patch16-32-o8"][1])
+    before = graph.SerializeToString()
+    folding.fold_normalisation(graph)  # done already: there is nothing to fold
+    assert graph.SerializeToString() == before
+
+
+def test_int8_takes_the_bytes_of_the_frame(written, tmp_path):
+    _, source = written["patch16-32-o8"]
+    convert(source, tmp_path / "int8.onnx", "int8", sample_frames(SIZE, 4))
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    (first,) = (node for node in graph.node if "frames" in node.input)
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    assert first.op_type == "DequantizeLinear"
+    assert constants[first.input[1]] == 1 and constants[first.input[2]] == 0
+    exact, close = open_file(source), open_file(tmp_path / "int8.onnx")
+    agree = [(exact(frame[None]).argmax(1) == close(frame[None]).argmax(1)).mean() for frame in planes(4)]
+    assert np.mean(agree) > 0.8, "random weights, so classes lie close together; a wrong scale gives a few per cent"
+
+
+@pytest.mark.parametrize("precision", ("fp32", "int8"))
+def test_frames_may_come_as_cameras_give_them(written, tmp_path, precision):
+    _, source = written["patch16-32-o8"]
+    path, last = tmp_path / "first.onnx", tmp_path / "last.onnx"
+    convert(source, path, precision, sample_frames(SIZE, 2))
+    graph = onnx.load(path)
+    folding.take_channels_last(graph)
+    onnx.checker.check_model(graph)
+    onnx.save(graph, last)
+    frame = sample_frames(SIZE, 1)
+    there = open_file(path)(np.ascontiguousarray(frame.transpose(0, 3, 1, 2)))
+    assert_allclose(open_file(last)(frame), there, atol=1e-4 * np.abs(there).max())
