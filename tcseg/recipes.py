@@ -1,4 +1,4 @@
-"""What is trained: three profiles, the six recipes of the ablation, and the variations of its sweeps.
+"""What is trained: the profiles, the six recipes of the ablation, and the variations of its sweeps.
 
 The primary comparison, `consistent` against `student`, was named before any run; so were the sweeps.
 """
@@ -26,6 +26,7 @@ class Profile:
             students are trained for camvid_steps.
         primary_seeds, seeds: paired seeds of `student` and `consistent`, and of the other recipes.
         bench_sizes, bench_frames: latency measurements.
+        tile: (W,H) of the tiles that training frames are cut into (see `tiles`); None = they are not.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Profile:
     seeds: int
     bench_sizes: tuple[tuple[int, int], ...]
     bench_frames: int
+    tile: tuple[int, int] | None = None
 
 
 PROFILES = {
@@ -56,7 +58,12 @@ PROFILES = {
         "full", (1024, 512), (480, 352), None, 108, 30, 2, 1.0, 40_000, 40_000, 40_000, 16, 8, 5, 5,
         ((512, 256), (1024, 512), (2048, 1024)), 500,
     ),
+    "bench": Profile(
+        "bench", (1024, 512), (480, 352), 160, 12, 0, 0, 1.0, 1000, 2000, 1000, 6, 3, 1, 1, ((1024, 512),), 100, (512, 256)
+    ),
 }  # fmt: skip
+"""smoke, laptop and full are studies. `bench` is for chapter 6's question, which network: at the size that they are timed at, on
+stills cut into tiles."""
 FULL_PROCITY_SNIPPETS = 1000  # procity is as large as one asks; Cityscapes' own count is 2975
 
 TEMPORAL = 3.0
@@ -139,12 +146,20 @@ def _sweeps() -> list[Variation]:
         for times in (0.5, 2.0, 4.0, 8.0)
         for base in ("student", "consistent")
     ]
-    students = [Variation("students", "consistent", {"arch": name}) for name in CANDIDATES if name != SAME_AS_STUDENT]
-    peers = [Variation("peers", "consistent", {"arch": name}) for name in PEERS if name != "segformer-b0"]
-    return [*weights, *forms, *flows, *methods, *budgets, *lengths, *students, *peers]
+    networks = [
+        Variation(sweep, "student", {"arch": name}, longer)
+        for longer in (1.0, 2.0)
+        for sweep, names in (("students", CANDIDATES), ("peers", PEERS))
+        for name in names
+        if name
+        not in (SAME_AS_STUDENT, "segformer-b0")  # the one is the student itself, the other half a second a frame
+    ]
+    return [*weights, *forms, *flows, *methods, *budgets, *lengths, *networks]
 
 
 VARIATIONS: dict[str, Variation] = {variation.name: variation for variation in _sweeps()}
 """Name -> variation, in the order in which they are run."""
-ABLATION_SWEEPS = tuple(dict.fromkeys(v.sweep for v in VARIATIONS.values() if v.sweep not in ("students", "peers")))
-"""The sweeps of chapter 5; the other two ask for the network, not for its training."""
+NETWORK_SWEEPS = ("students", "peers")
+"""The sweeps of chapter 6, at profile `bench`: which network, not which training."""
+ABLATION_SWEEPS = tuple(dict.fromkeys(v.sweep for v in VARIATIONS.values() if v.sweep not in NETWORK_SWEEPS))
+"""The sweeps of chapter 5."""

@@ -19,7 +19,7 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tcseg import artefacts, evaluation, models, procity, targets, training
+from tcseg import artefacts, evaluation, models, procity, targets, tiles, training
 from tcseg.artefacts import write_json
 from tcseg.data import Clips, data_root, find_dataset, load_clips
 from tcseg.labels import LabelSet, label_set
@@ -211,7 +211,7 @@ class Study:
             limit = self.scale.val_snippets if split == "val" else self.scale.train_snippets
             if (self.dataset, split) == ("camvid", "train") and self.profile != "smoke":
                 limit = None  # 367 stills cost less than one snippet of video each
-            self._clips[split] = load_clips(
+            clips = load_clips(
                 self.dataset,
                 self.data_folder(),
                 split,
@@ -221,6 +221,8 @@ class Study:
                 limit,
                 _say,
             )
+            cut = self.scale.tile is not None and split == "train"
+            self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
         return self._clips[split]
 
     @cached_property

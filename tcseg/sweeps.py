@@ -17,7 +17,7 @@ import pandas as pd
 import psutil
 import torch
 
-from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS
+from tcseg.recipes import NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS
 from tcseg.runs import Run
 from tcseg.study import Study, open_study
 
@@ -37,15 +37,17 @@ class Task:
     seed: int
 
 
-def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity") -> list[Task]:
-    """The runs of some sweeps (default: all), first seeds first, so that a stopped sweep has something to say on every question.
+def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile: str = "laptop") -> list[Task]:
+    """The runs of some sweeps (default: all of the profile), first seeds first: a stopped sweep has something to say on everything.
 
-    A real data set gets the two recipes of the primary comparison; the questions of the sweeps are asked of procity.
+    A real data set gets the two recipes of the primary comparison; the questions of the sweeps are asked of procity. Profile
+    `bench` asks for the network, the others for its training.
 
     Raises:
         ValueError: an unknown sweep; the message lists the known ones.
     """
-    chosen = tuple(sweeps or SWEEPS)
+    networks = profile == "bench"
+    chosen = tuple(sweeps or [sweep for sweep in SWEEPS if (sweep in NETWORK_SWEEPS) == networks])
     for sweep in chosen:
         if sweep not in SWEEPS:
             raise ValueError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
@@ -53,6 +55,10 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity") -> list[
     names = [v.name for v in VARIATIONS.values() if v.sweep in chosen and v.base != "teacher" and embedded]
     others = [name for name in RECIPES if name not in PRIMARY and embedded]
     primary = [*PRIMARY, *others] if "primary" in chosen else []
+    names = [
+        *(("student", "student,steps=2x") if embedded and "students" in chosen else ()),
+        *names,
+    ]  # the student is a candidate, too
     whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in names]
     most = max(PRIMARY_SEEDS, SEEDS)
     return [Task(name, seed) for seed in range(most) for name, seeds in whole if seed < seeds]
@@ -144,7 +150,7 @@ def run_sweeps(
     Returns:
         How many runs were made.
     """
-    missing = pending(study, plan(sweeps, study.dataset))[:limit]
+    missing = pending(study, plan(sweeps, study.dataset, study.profile))[:limit]
     for count, run in enumerate(side_by_side(study, missing, workers), 1):
         print(f"{count}/{len(missing)} {run}", flush=True)
     return len(missing)

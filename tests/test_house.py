@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # `procity` is a wing: imported by data, study, publish, measurements and cli alone.
 ORDER = """
     labels machine roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity
-    snippets data motion augment networks students peers models postprocess targets objective training evaluation
+    snippets data tiles motion augment networks students peers models postprocess targets objective training evaluation
     steady controls folding quantize export runtimes coldstart benchmark repeats stability videofiles window pipeline video
     artefacts runs mapfiles labelmaps recipes figures study effects sweeps summary measurements datacard publish
     report execution course runner doctor cli __main__

@@ -21,7 +21,7 @@ def ran(monkeypatch):
     ("options", "message"),
     [
         ({"dataset": "kitti"}, "unknown dataset 'kitti'; choose from procity, camvid, cityscapes"),
-        ({"profile": "huge"}, "unknown profile 'huge'; choose from smoke, laptop, full"),
+        ({"profile": "huge"}, "unknown profile 'huge'; choose from smoke, laptop, full, bench"),
         ({"runs": "guess"}, "unknown runs 'guess'; choose from train, reference"),
         ({"size": "500x250"}, "size is '500x250'; write width x height, both multiples of 32, as 1024x512"),
         ({"size": "0x0"}, "size is '0x0'"),

@@ -20,7 +20,7 @@ def study(tmp_path):
     ("options", "message"),
     [
         ({"dataset": "kitti"}, "dataset is 'kitti'; it must be one of procity, camvid, cityscapes"),
-        ({"profile": "huge"}, "profile is 'huge'; it must be one of smoke, laptop, full"),
+        ({"profile": "huge"}, "profile is 'huge'; it must be one of smoke, laptop, full, bench"),
         ({"runs": "guess"}, "runs is 'guess'; it must be one of train, reference"),
         ({"notebook": "99_end"}, "notebook is '99_end'; it must be one of"),
     ],

@@ -1,7 +1,7 @@
 """The committed latency table: every network, runtime, precision and size, with what each needs before its first answer.
 
 Students come with their trained weights. Peers are as they are built: with random weights the label map has more borders than any
-street, so that their end-to-end times are an upper bound until `tcseg sweep --only peers` has trained them.
+street, so that their end-to-end times are an upper bound until `tcseg sweep --profile bench` has trained them.
 """
 
 from __future__ import annotations
