@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tcseg import peers
 from tcseg.networks import ModelSpec, SegmentationModel
 from tcseg.peers import PeerSpec
-from tcseg.students import CANDIDATES, Student, StudentSpec
+from tcseg.students import CANDIDATES, CHOSEN, Student, StudentSpec
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -22,6 +22,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 REGISTRY: dict[str, ModelSpec] = {
     "teacher": ModelSpec("efficientnet_lite0", 128, "EfficientNet-Lite0 (ImageNet) + FPN 128", pretrained=True),
     "student": ModelSpec("mobilenetv3_small_050", 48, "MobileNetV3-small x0.5 from scratch + FPN 48"),
+    **{role: CANDIDATES[name] for role, name in CHOSEN.items()},
 }
 
 

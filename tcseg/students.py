@@ -55,6 +55,9 @@ CANDIDATES: dict[str, StudentSpec] = {
 }
 """Name -> student. Named encoder, FPN channels, output stride."""
 
+CHOSEN = {"student-cpu": "patch32-48-o8", "student-gpu": "plain32-64-o8"}
+"""Role -> candidate: the choice of chapter 6, by `students.csv`."""
+
 
 class Student(SegmentationModel):
     """A segmentation model whose logits have the stride of its specification."""

@@ -62,7 +62,11 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
         *(f"tables/{name}.csv" for name in ("ablation", "effects")),
         *(f"tables/{name}.csv" for name in ABLATION_SWEEPS),
     ),
-    "06_realtime_benchmark": ("tables/latency.csv", "figures/latency.png", "figures/clip.gif"),
+    "06_realtime_benchmark": (
+        *(f"tables/{name}.csv" for name in ("latency_here", "latency_frames", "latency_scaling")),
+        *(f"figures/{name}.png" for name in ("waterfall", "roofline", "jitter", "speed_and_quality", "latency")),
+        "figures/clip.gif",
+    ),
 }
 """The notebooks in order, and what each must leave in the study's folder."""
 

@@ -107,7 +107,8 @@ def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
 
 def prepare(study: Study, tasks: Sequence[Task]) -> None:
     """Make what several runs share: clips, teachers and their targets. Done once, before the runs part."""
-    study.clips("val")
+    for split in ("train", "val"):
+        study.clips(split)
     kinds = {}
     for recipe in (study.recipe(task.name, task.seed) for task in tasks):
         if recipe.teacher != "none":

@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from tcseg import models, peers
+from tcseg import models
 from tcseg.benchmark import bench
 from tcseg.networks import SegmentationModel
+from tcseg.peers import PEERS
 from tcseg.repeats import merged
+from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
 
 SIZES = ((512, 256), (1024, 512), (2048, 1024))
@@ -37,7 +39,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     Raises:
         NoisyMachineError: something else keeps the machine busy.
     """
-    study = open_study("procity", "smoke" if quick else "laptop")
+    study = open_study("procity", "smoke" if quick else "bench")
     networks = trained_or_built(study)
     tables = []
     for size in SIZES[:1] if quick else SIZES:
@@ -48,10 +50,10 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
 
 
 def trained_or_built(study: Study) -> dict[str, SegmentationModel]:
-    """The students that ship, the candidates and peers that the study has trained, else as they are built."""
+    """The student that ships, the chosen students and the peers as they were trained at this size, else as they are built."""
     found = {"student": models.shipped("student")}
-    for name in peers.PEERS:
-        runs = [run for run in study.found(f"consistent,arch={name}") if run.folder is not None]
+    for name in (*CHOSEN, *PEERS):
+        runs = [run for run in study.found(f"student,arch={CHOSEN.get(name, name)}") if run.folder is not None]
         try:
             found[name] = (runs[0].model() if runs else models.build(name, 19)).eval()
         except RuntimeError as error:  # an optional package is missing: say so and go on

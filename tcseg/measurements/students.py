@@ -20,7 +20,7 @@ from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS
 from tcseg.recipes import SAME_AS_STUDENT
 from tcseg.runs import Run
-from tcseg.students import CANDIDATES
+from tcseg.students import CANDIDATES, CHOSEN
 from tcseg.study import Study, open_study
 
 SIZE = (1024, 512)
@@ -37,8 +37,8 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         anyway: report although the machine is busy.
 
     Returns:
-        model, peer, seeds, steps, miou, tc, flicker, harmful_flicker (means over seeds, 0..1), doubling (what twice the steps
-        gained in mIoU), train_minutes (of those steps), params_m, gflop (at the timed size),
+        model (the role of those that were chosen), arch, peer, seeds, steps, miou, tc, flicker, harmful_flicker (means over seeds,
+        0..1), doubling (what twice the steps gained in mIoU), train_minutes (of those steps), params_m, gflop (at the timed size),
         <runtime>_<precision>_ms (end to end, p50), best_ms and best (its runtime and precision), width, height, machine, threads.
 
     Raises:
@@ -102,7 +102,8 @@ def _row(name: str, by_length: list[list[Run]], timed: pd.DataFrame) -> dict:
     fastest = min(times, key=times.get)
     first = timed.iloc[0]
     return {
-        "model": name,
+        "model": {arch: role for role, arch in CHOSEN.items()}.get(name, name),
+        "arch": name,
         "peer": name in PEERS,
         "seeds": len(runs),
         "steps": runs[0].record["recipe"]["steps"] if runs else 0,
