@@ -87,6 +87,40 @@ def test_an_unfinished_study_and_a_large_file_are_refused(study, tmp_path):
         publish.publish(study, "procity", "smoke", target=tmp_path / "figures")
 
 
+def test_a_sweep_leaves_its_rows_without_a_finished_study(study, tmp_path):
+    target = tmp_path / "figures"
+    publish.publish(study, "procity", "smoke", target=target)
+    before = committed(target)
+    shutil.copytree(study / "runs" / OLD, study / "runs" / "kd-s1-c")
+    record = json.loads((study / "runs" / OLD / "record.json").read_text())
+    opened = open_study("procity", "smoke", folder=study)
+    kd = {"run_id": "kd-s1-c", "recipe_name": "kd", "seed": 1, "recipe": asdict(opened.recipe("kd", 1))}
+    (study / "runs" / "kd-s1-c" / "record.json").write_text(json.dumps(record | kd))
+    other = record | kd | {"run_id": "kd-s1-d", "recipe": kd["recipe"] | {"steps": 1}}
+    (study / "runs" / "kd-s1-d").mkdir()
+    (study / "runs" / "kd-s1-d" / "record.json").write_text(json.dumps(other))
+
+    written = publish.publish_rows("procity", "smoke", study / "runs", target)
+    names = sorted(path.relative_to(target).as_posix() for path in written)
+    assert names == ["runs/kd-s1-c.json", f"runs/{OLD}.json"], (
+        "a stale row stays out, what is there already is not written"
+    )
+    assert committed(target) == sorted([*before, *names]), "nothing else is touched"
+    assert publish.publish_rows("procity", "smoke", study / "runs", target) == []
+    assert publish.publish_rows("procity", "laptop", study / "runs", target) == []
+
+
+def test_some_tables_and_figures_of_a_study_of_committed_rows(study, tmp_path):
+    target = tmp_path / "figures"
+    publish.publish(study, "procity", "smoke", target=target)
+    before = committed(target)
+    (study / "figures" / "effects.png").write_bytes(b"new")
+    (study / "figures" / "clips.png").write_bytes(b"another chapter's")
+    files = publish.publish_parts(study, {"effects", "ablation"}, "procity", "smoke", target)
+    assert {path.name for path in files} == {"ablation.csv", "effects.json", "effects.png", "effects.svg"}
+    assert (target / "effects.png").read_bytes() == b"new" and committed(target) == before
+
+
 def test_rows_of_other_studies_stay():
     old = pd.DataFrame({"dataset": ["procity", "camvid"], "profile": ["laptop", "laptop"], "miou": [0.1, 0.2]})
     new = pd.DataFrame({"dataset": ["procity"], "profile": ["laptop"], "miou": [0.3]})

@@ -133,3 +133,9 @@ def test_nothing_to_publish_is_said(tmp_path, monkeypatch, capsys):
 
 def test_courses_are_values():
     assert Course({}, None, None, {}) == Course({}, None, None, {})
+
+
+def test_what_a_notebook_draws_is_read_from_its_code():
+    shown = runner.artefacts_named(runner.ROOT / "notebooks" / "05_ablations.ipynb")
+    assert {"ablation", "effects", "pareto", "flicker", "accuracy_consistency"} <= shown
+    assert not shown & {"controls", "latency"}, "read there, made elsewhere"
