@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +24,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from tcseg import __version__
+from tcseg.pages import fragments as fragments_of_pages
 from tcseg.summary import banner, course_map, provenance, result_table, values
 
+STUDY_PAGES = ("methods", "results", "reproducibility", "limits", "glossary", "bibliography", "about")
 PAGES = Path(__file__).resolve().parents[1] / "notebooks"
 NEEDED = {
     "sphinx": "sphinx",
@@ -99,20 +102,29 @@ def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> 
         titles[path.stem] = title_of(notebook)
         _prepare(notebook, folder / "figures", source / "_pictures", path.stem)
         nbformat.write(notebook, source / path.name)
+    files = source / "_files"  # what the pages offer to take away
+    files.mkdir()
+    for path in (*(folder / "tables").glob("*.csv"), *(folder / "figures").glob("*.[ps][nv]g")):
+        shutil.copy(path, files)
     generated = source / "_generated"
     generated.mkdir()
-    toc = ["```{toctree}", ":caption: The course", ":hidden:", "", *titles, "about", "```"]
+    toc = [*_toctree("The course", titles), "", *_toctree("The study", STUDY_PAGES)]
     fragments = {
         "banner": banner(folder),
         "results": result_table(folder),
         "course_map": course_map(folder, titles),
         "provenance": provenance(folder),
         "toc": "\n".join(toc),
+        **fragments_of_pages(folder),
     }
     for name, text in fragments.items():
         (generated / f"{name}.md").write_text(text + "\n", encoding="utf-8")
     numbers = {"version": __version__, **values(folder)}
     (generated / "values.json").write_text(json.dumps(numbers), encoding="utf-8")
+
+
+def _toctree(caption: str, pages: Iterable[str]) -> list[str]:
+    return ["```{toctree}", f":caption: {caption}", ":hidden:", "", *pages, "```"]
 
 
 def title_of(notebook: NotebookNode) -> str:

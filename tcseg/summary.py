@@ -203,8 +203,8 @@ def effects_table(table: pd.DataFrame) -> str:
     rows = table[(table["comparison"] == "consistent_vs_student") & table["metric"].isin(METRIC_NAMES)]
     lines = []
     for row in rows.itertuples():
-        both = _interval(row.difference, row.ci_low, row.ci_high)
-        seeds = _interval(row.seed_difference, row.seed_low, row.seed_high)
+        both = interval(row.difference, row.ci_low, row.ci_high)
+        seeds = interval(row.seed_difference, row.seed_low, row.seed_high)
         p = "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "< 0.001"
         smallest = "–" if pd.isna(row.mdd) else f"{100 * row.mdd:.1f}"
         lines.append(f"| {METRIC_NAMES[row.metric]} | {both} | {seeds} ({row.seeds} seeds) | {p} | {smallest} |")
@@ -222,12 +222,12 @@ def _against_longer(table: pd.DataFrame) -> list[str]:
     lines = ["", f"| against a student of | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]
     for metric, title in METRIC_NAMES.items():
         if all(metric in rows.index for rows in found.values()):
-            cells = [_interval(*rows.loc[metric, ["difference", "ci_low", "ci_high"]]) for rows in found.values()]
+            cells = [interval(*rows.loc[metric, ["difference", "ci_low", "ci_high"]]) for rows in found.values()]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
 
-def _interval(value: float, low: float, high: float) -> str:
+def interval(value: float, low: float, high: float) -> str:
     """Percent with sign and interval; a dash where nothing was measured."""
     if pd.isna(value):
         return "–"

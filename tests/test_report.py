@@ -106,6 +106,8 @@ def test_pages_are_complete(site):
     assert 'alt="A line (that) rises"' in page
     assert page.count("<math") == 3 and "\\lVert" not in page
     assert "widget-view" not in page and "require.js" not in page
+    for name in report.STUDY_PAGES:
+        assert f'href="{name}.html"' in page and (site / f"{name}.html").exists(), name
     index = (site / "index.html").read_text()
     assert "its numbers have no meaning" in index
     assert '<a class="reference internal" href="01_first.html">' in index

@@ -1,0 +1,50 @@
+"""The report's pages of results: what they show is in the committed tables, and what is not there is said."""
+
+import json
+import re
+
+import pandas as pd
+
+from tcseg import pages
+from tcseg.study import FIGURES
+
+OWN = {"dataset": "procity", "profile": "laptop"}
+
+
+def test_an_empty_study_says_that_nothing_was_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "FIGURES", tmp_path / "figures")
+    found = pages.fragments(tmp_path)
+    assert found.pop("latency") == "No latency has been measured yet."
+    assert all("*Not run yet.*" in text for text in found.values()), found
+
+
+def test_tables_have_as_many_cells_as_headings():
+    for name, text in pages.fragments(FIGURES).items():
+        widths = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
+        for table in re.split(r"\n(?!\|)", text):
+            rows = [line for line in table.splitlines() if line.startswith("|")]
+            assert len({line.count("|") for line in rows}) <= 1, (name, widths)
+
+
+def test_classes_are_means_over_the_seeds_that_the_ablation_names():
+    table = pd.read_csv(FIGURES / "tables" / "ablation.csv").query("dataset == 'procity' and profile == 'laptop'")
+    runs = table[table["recipe"] == "student"]["run_id"].dropna().unique()
+    road = [json.loads((FIGURES / "runs" / f"{run}.json").read_text())["per_class"]["iou"][0] for run in runs]
+    (line,) = (line for line in pages.per_class(FIGURES, OWN).splitlines() if line.startswith("| road |"))
+    assert line.split("|")[2].strip() == f"{100 * sum(road) / len(road):.1f}"
+
+
+def test_each_file_is_ascribed_to_the_command_that_makes_it():
+    assert pages.command_of("procity-laptop") == "make study reference DATASET=procity PROFILE=laptop"
+    assert pages.command_of("measure flow") == "tcseg measure flow"
+    noted = json.loads((FIGURES / "provenance.json").read_text())["files"]
+    text = pages.made_by(FIGURES / "provenance.json")
+    assert "`tables/ablation.csv`" in text and all(f"`{name}`" in text for name in noted if name.endswith(".png"))
+
+
+def test_what_is_offered_for_download_is_there(tmp_path):
+    for folder, name in (("tables", "a.csv"), ("figures", "b.png"), ("figures", "b.svg"), ("figures", "c.png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).touch()
+    text = pages.downloads(tmp_path)
+    assert re.findall(r"_files/([\w.]+)", text) == ["a.csv", "b.png", "b.svg", "c.png"]
