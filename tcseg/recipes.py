@@ -59,7 +59,7 @@ PROFILES = {
         ((512, 256), (1024, 512), (2048, 1024)), 500,
     ),
     "bench": Profile(
-        "bench", (1024, 512), (480, 352), 160, 12, 0, 0, 1.0, 1000, 2000, 1000, 6, 3, 1, 1, ((1024, 512),), 100, (512, 256)
+        "bench", (1024, 512), (480, 352), 160, 12, 0, 0, 1.0, 1000, 1000, 1000, 6, 3, 1, 1, ((1024, 512),), 100, (512, 256)
     ),
 }  # fmt: skip
 """smoke, laptop and full are studies. `bench` is for chapter 6's question, which network: at the size that they are timed at, on
