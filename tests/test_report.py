@@ -3,12 +3,12 @@
 import base64
 import io
 import os
-import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from browsing import troubles
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tcseg import report
@@ -144,40 +144,6 @@ def test_alt_text_saved_beside_the_figure_serves_too(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ in a browser
-
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync --allow-file-access-from-files""".split()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(driver))
-    browser.get("about:blank")  # and forget what the browser's own start page asked for
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-    yield browser
-    browser.quit()
-
-
-def troubles(browser) -> list[str]:
-    """What the console complained of, and requests that failed or left the disk."""
-    found = [entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
-    for entry in browser.get_log("performance"):
-        if '"Network.loadingFailed"' in entry["message"] or '"url":"http' in entry["message"]:
-            found.append(entry["message"][:300])
-    return found
 
 
 @pytest.mark.slow
