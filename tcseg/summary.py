@@ -273,7 +273,9 @@ def latency_table(folder: Path) -> str:
         times = f"{row.p50_ms:.1f} | {row.p99_ms:.1f} | {row.fps:.0f}"
         lines.append(f"| {row.width}x{row.height} | `{row.model}` | {row.runtime} {row.precision} | {times} |")
     first = rows.iloc[0]
-    return "\n".join([*lines, "", f"Machine: {first['machine']}, {first['threads']} threads, batch 1, uint8 in and out."])
+    return "\n".join(
+        [*lines, "", f"Machine: {first['machine']}, {first['threads']} threads, batch 1, uint8 in and out."]
+    )
 
 
 def _titles() -> dict[str, str]:

@@ -276,6 +276,10 @@ def test_sweeps_draw_a_line_a_recipe_and_a_row_a_variation():
     others = pd.DataFrame({"miou": [0.4, None], "tc": [0.6, 0.5]}, index=["kd", "unmeasured"])
     curve = figures.pareto(swept(), others, by="x").axes[0]
     assert texts(curve) == ["1", "2"] and len(curve.lines) == 2
+    ringed = figures.pareto(swept(), others, by="x", only=swept()["x"].iloc[0])
+    assert len(ringed.axes[0].lines) == len(curve.lines) + 1
+    shown = figures.as_picture(ringed)
+    assert shown.dtype == np.uint8 and shown.shape[2] == 3 and 0 < shown.mean() < 255
 
 
 def test_a_sweep_of_one_value_says_that_it_was_not_run():

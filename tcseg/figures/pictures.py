@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tcseg.labels import IGNORE, LabelSet, colorize
@@ -192,3 +193,11 @@ def browse(pictures: Sequence[np.ndarray], label: str = "frame") -> VBox:
 
 def _png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+
+
+def as_picture(figure: Figure, dpi: int = 110) -> np.ndarray:
+    """A figure as it would be shown: uint8 (H,W,3) RGB."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

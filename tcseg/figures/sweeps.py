@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from .style import GRAY, PALE, RECIPE_COLORS, canvas, color_of, say_empty, styled
+from .style import GRAY, PALE, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
 
 NOT_YET = "not run yet: tcseg sweep"
 SCORES = {"miou": "mIoU (%)", "tc": "TC (%)", "flicker": "flicker (%)"}
@@ -56,13 +56,14 @@ def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, st
 
 
 @styled
-def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal") -> Figure:
+def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only: float | None = None) -> Figure:
     """Accuracy (mIoU) against TC along a varied weight, beside what can be had without it.
 
     Args:
         table: of `sweeps.table`, one base; a dot is the mean over seeds.
         others: index = name, columns miou and tc (0..1): other recipes, averages at inference, controls.
         by: the varied column; written beside each dot.
+        only: the value whose dot is ringed.
     """
     figure, axes = canvas(6.4, 4.0 + 0.14 * len(others))
     ax = axes[0, 0]
@@ -75,6 +76,10 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal") -> F
         ax.plot(means["tc"], means["miou"], "o-", color="black", label="by weight of the loss")
         for value, row in means.iterrows():
             ax.annotate(f"{value:g}", (row["tc"], row["miou"]), (0, 7), textcoords="offset points", ha="center")
+        if only is not None:
+            ax.plot(
+                *means.loc[only, ["tc", "miou"]], "o", markersize=16, fillstyle="none", color=RED, markeredgewidth=2
+            )
     elif shown.empty:
         say_empty(ax, NOT_YET)
     ax.set(xlabel="TC (%)", ylabel="mIoU (%)")
