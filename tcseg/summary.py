@@ -307,12 +307,59 @@ def readme_sections(folder: Path) -> dict[str, str]:
         if found := effects_table(_own_rows(effects, {"dataset": dataset, "profile": profile})):
             differences.append(f"{title}\n\n{found}")
     return {
+        "headline": headline(folder),
         "results": "\n\n".join(results),
         "effects": "\n\n".join(differences),
         "cost": cost_table(folder),
         "course": course_map(folder, _titles()).replace("](", "](notebooks/"),
         "latency": latency_table(folder),
     }
+
+
+def headline(folder: Path, dataset: str = "procity", profile: str = "laptop") -> str:
+    """Three numbers with what they are worth: steadiness at equal steps, the same against the longest-trained student, and time."""
+    effects = _own_rows(_table(folder, "effects"), {"dataset": dataset, "profile": profile})
+    lines = []
+    for name in dict.fromkeys(("consistent_vs_student", _longest(effects))):
+        found = effects[effects["comparison"] == name].set_index("metric") if name else effects[:0]
+        if not {"flicker_relative", "miou"} <= set(found.index):
+            continue
+        flicker, miou = (
+            interval(*found.loc[metric, ["difference", "ci_low", "ci_high"]]) for metric in ("flicker_relative", "miou")
+        )
+        against = f"against the same network trained for {STEPS[name]}"
+        sure = f"{int(found['seeds'].iloc[0])} paired seeds, 95 % over seeds and clips"
+        lines.append(f"- **Flicker {flicker} %**, mIoU {miou} points, {against}; {sure}.")
+    return "\n".join([*lines, *_fastest(_table(folder, "latency"))])
+
+
+def _longest(effects: pd.DataFrame) -> str:
+    """The comparison with the student that was trained for longest; empty where there is none."""
+    there = set(effects["comparison"]) if len(effects) else set()
+    return next((name for name in reversed(BASELINES) if name in there), "")
+
+
+def _fastest(latency: pd.DataFrame, size: tuple[int, int] = (1024, 512)) -> list[str]:
+    """A line on `student-cpu` beside its peers, at one size, each in its fastest runtime and precision."""
+    if latency.empty:
+        return []
+    shown = latency[(latency["scope"] == "end_to_end") & (latency["n"] > 0) & (latency["width"] == size[0])]
+    best = shown.sort_values("p50_ms").groupby("model").first()
+    if "student-cpu" not in best.index:
+        return []
+    own = best.loc["student-cpu"]
+    peers = [
+        f"{best.loc[name, 'p50_ms'] / own['p50_ms']:.1f} times the rate of {title}"
+        for name, title in (
+            ("lraspp-mv3-large", "LR-ASPP"),
+            ("ddrnet-23-slim", "DDRNet-23-slim"),
+            ("fast-scnn", "Fast-SCNN"),
+        )
+        if name in best.index
+    ]
+    speed = f"**{own['p50_ms']:.1f} ms a frame** of {size[0]}x{size[1]}, uint8 in and out, p99 {own['p99_ms']:.1f} ms"
+    where = f"on {own['threads']} cores of {own['machine']} ({own['runtime']}, {own['precision']})"
+    return [f"- {speed}, {where}: " + ", ".join(peers) + ", each in its own fastest runtime and precision."]
 
 
 def fill_readme(text: str, sections: Mapping[str, str]) -> str:
