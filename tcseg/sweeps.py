@@ -105,6 +105,17 @@ def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
     }
 
 
+def trained(study: Study, arch: str) -> list[list[Run]]:
+    """The runs of a network at profile `bench` by length of training, the shortest first; lengths without runs are left out."""
+    base = "student" if arch == "student" else f"student,arch={arch}"
+    return [runs for longer in ("", ",steps=2x") if (runs := study.found(base + longer))]
+
+
+def best(by_length: list[list[Run]]) -> list[Run]:
+    """The runs of the length that gives the highest mIoU."""
+    return max(by_length, key=lambda runs: sum(run.metrics["miou"] for run in runs) / len(runs), default=[])
+
+
 def prepare(study: Study, tasks: Sequence[Task]) -> None:
     """Make what several runs share: clips, teachers and their targets. Done once, before the runs part."""
     for split in ("train", "val"):

@@ -52,3 +52,31 @@ def test_runs_side_by_side_are_found_again(tmp_path):
     path = tmp_path / "runs" / record["run_id"] / "record.json"
     path.write_text(json.dumps({**record, "recipe": {**record["recipe"], "temporal": 0.25}}))
     assert sweeps.pending(study, [Task(*t) for t in [(tasks[0].name, 0)]]), "another recipe's row does not count"
+
+
+def test_a_network_is_shown_with_the_better_length(monkeypatch):
+    class Found:
+        def __init__(self, miou):
+            self.metrics = {"miou": miou}
+
+    class Store:
+        runs = {
+            "student,arch=x": [Found(0.3), Found(0.5)],
+            "student,arch=x,steps=2x": [Found(0.45)],
+            "student": [Found(0.1)],
+        }
+
+        def found(self, name):
+            return self.runs.get(name, [])
+
+    short, long = sweeps.trained(Store(), "x")
+    assert (len(short), len(long)) == (2, 1) and sweeps.best([short, long]) is long
+    assert len(sweeps.trained(Store(), "student")) == 1 and sweeps.best(sweeps.trained(Store(), "none")) == []
+
+
+def test_profile_bench_asks_for_networks_and_the_others_for_training():
+    networks = {task.name for task in sweeps.plan(profile="bench")}
+    assert {"student", "student,steps=2x", "student,arch=fast-scnn", "student,arch=patch32-48-o8,steps=2x"} <= networks
+    assert all(name.startswith("student") for name in networks)
+    assert not any("arch=" in task.name for task in sweeps.plan())
+    assert {task.name for task in sweeps.plan(dataset="camvid")} == {"student", "consistent"}

@@ -19,8 +19,10 @@ from tcseg.peers import PEERS
 from tcseg.repeats import merged
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
+from tcseg.sweeps import best, trained
 
 SIZES = ((512, 256), (1024, 512), (2048, 1024))
+COLD_SIZE = (1024, 512)
 PRECISIONS = ("fp32", "int8")
 CALIBRATION = 4  # frames of the training split: enough for times; what int8 costs in accuracy is `precision`
 
@@ -44,7 +46,10 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     tables = []
     for size in SIZES[:1] if quick else SIZES:
         images, calibration = frames_at(study, "val", size, 16), frames_at(study, "train", size, CALIBRATION)
-        options = {"frames": 3, "seconds": 0, "anyway": True} if quick else {"cold": True, "anyway": anyway}
+        cold = size == COLD_SIZE  # a process each: minutes
+        options = (
+            {"frames": 3, "seconds": 0, "anyway": True} if quick else {"seconds": 5, "cold": cold, "anyway": anyway}
+        )
         tables.append(bench(networks, size, precisions=PRECISIONS, images=images, calibration=calibration, **options))
     return merged(tables)
 
@@ -53,7 +58,7 @@ def trained_or_built(study: Study) -> dict[str, SegmentationModel]:
     """The student that ships, the chosen students and the peers as they were trained at this size, else as they are built."""
     found = {"student": models.shipped("student")}
     for name in (*CHOSEN, *PEERS):
-        runs = [run for run in study.found(f"student,arch={CHOSEN.get(name, name)}") if run.folder is not None]
+        runs = [run for run in best(trained(study, CHOSEN.get(name, name))) if run.folder is not None]
         try:
             found[name] = (runs[0].model() if runs else models.build(name, 19)).eval()
         except RuntimeError as error:  # an optional package is missing: say so and go on

@@ -24,7 +24,9 @@ from tcseg.networks import SegmentationModel
 from tcseg.postprocess import upsample_argmax
 from tcseg.procity import writer
 from tcseg.quantize import CALIBRATION_FRAMES, PRECISIONS, convert
+from tcseg.students import CHOSEN
 from tcseg.study import open_study
+from tcseg.sweeps import best, trained
 from tcseg.videofiles import open_source
 
 COLUMNS = [
@@ -36,7 +38,9 @@ MOST_MIOU_LOST, MOST_FLICKER_MORE = 0.005, 0.05  # half a point; a twentieth of 
 
 
 def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationModel] | None = None) -> pd.DataFrame:
-    """Score the shipped students in every runtime and precision on procity's val.
+    """Score students in every runtime and precision on procity's val: those that ship, and those chosen that `bench` has trained.
+
+    Each at the size that it was trained for.
 
     Args:
         out: not used: there is one table only.
@@ -56,7 +60,21 @@ def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationMod
     calibration, clips = training_frames(study.size, 4 if quick else CALIBRATION_FRAMES), study.clips("val")
     networks = {name: shipped(name) for name in SHIPPED} | dict(others or {})
     rows = [row for name, network in networks.items() for row in precision_rows(name, network, clips, calibration)]
+    if not quick:
+        rows += _chosen()
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _chosen() -> list[dict]:
+    """The rows of the roles of `students.CHOSEN` whose weights are here."""
+    study = open_study("procity", "bench")
+    rows = []
+    for role, arch in CHOSEN.items():
+        runs = [run for run in best(trained(study, arch)) if run.folder is not None]
+        if runs:
+            calibration = training_frames(study.size)
+            rows += precision_rows(role, runs[0].model(), study.clips("val"), calibration)
+    return rows
 
 
 def precision_rows(name: str, model: SegmentationModel, clips: Clips, calibration: np.ndarray) -> Iterator[dict]:

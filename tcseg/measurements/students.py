@@ -21,7 +21,8 @@ from tcseg.peers import PEERS
 from tcseg.recipes import SAME_AS_STUDENT
 from tcseg.runs import Run
 from tcseg.students import CANDIDATES, CHOSEN
-from tcseg.study import Study, open_study
+from tcseg.study import open_study
+from tcseg.sweeps import best, trained
 
 SIZE = (1024, 512)
 RUNTIMES = ("onnxruntime", "openvino")
@@ -56,17 +57,6 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     alt = "Accuracy, temporal consistency and flicker of students and peers against the milliseconds of a frame."
     write_figure(out, "students", figures.speed_and_quality(table), alt)
     return table
-
-
-def trained(study: Study, name: str) -> list[list[Run]]:
-    """The runs of a network, all seeds, by length of training, the shortest first; lengths without runs are left out."""
-    base = "student" if name == "student" else f"student,arch={name}"
-    return [runs for longer in ("", ",steps=2x") if (runs := study.found(base + longer))]
-
-
-def best(by_length: list[list[Run]]) -> list[Run]:
-    """The runs of the length that gives the highest mIoU."""
-    return max(by_length, key=lambda runs: np.mean([run.metrics["miou"] for run in runs]), default=[])
 
 
 def _network(name: str, by_length: list[list[Run]]) -> SegmentationModel | None:
