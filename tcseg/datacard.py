@@ -109,8 +109,13 @@ def cities(table: pd.DataFrame) -> str:
 
 def transfer(table: pd.DataFrame) -> str:
     """Students on CamVid's val clip."""
-    interval = [f"{100 * r.miou_11:.1f} [{100 * r.ci_low:.1f}, {100 * r.ci_high:.1f}]" for r in table.itertuples()]
+    interval = [_interval(*row) for row in table[["miou_11", "ci_low", "ci_high"]].itertuples(index=False)]
     shown = table[["training", "fine_tune_steps", "steps", "seeds"]].set_axis(
         ["trained on", "steps on CamVid", "steps", "seeds"], axis=1
     )
     return _markdown(shown.assign(**{"mIoU of 11 classes, % [95 % over seeds]": interval}))
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """Percent with its interval; one seed has none."""
+    return f"{100 * value:.1f}" + ("" if pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]")

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tcseg.machine import EXTRAS, PACKAGES, cpu_name, free_disk_gib, memory_gib, package_version, usable_cores
@@ -178,6 +178,26 @@ def next_step(lines: Iterable[Line]) -> str:
 def examine() -> list[Line]:
     """Every check, in the order of the table."""
     return [check_python(), *check_imports(), *check_packages(), *check_machine(), *check_data()]
+
+
+def brief() -> list[Line]:
+    """The checks for a page that others read: quick, without this machine's folders.
+
+    Nothing is imported, for whoever calls this from a notebook has imported it; of the packages, only what is not in order is
+    listed.
+    """
+    packages = [line for line in check_packages() if line.state != GOOD]
+    lines = [check_python(), *check_machine(), *packages, *check_data()]
+    return [replace(line, found=_without_folders(line.found)) for line in lines]
+
+
+def _without_folders(text: str) -> str:
+    """A text with the names of this machine's folders cut to what they are called elsewhere too."""
+    names = {str(data_root()): "data", str(data_root().parent): "the repository", sys.prefix: Path(sys.prefix).name}
+    names |= {os.environ["TCSEG_DATA"]: "$TCSEG_DATA"} if os.environ.get("TCSEG_DATA") else {}
+    for folder in sorted(names, key=len, reverse=True):
+        text = text.replace(folder, names[folder])
+    return text
 
 
 def as_text(lines: list[Line]) -> str:

@@ -148,9 +148,25 @@ SHIPPED = ("student", "student-consistent")
 
 def shipped(name: str) -> SegmentationModel:
     """A trained student that comes with the package: "student" or "student-consistent" (trained on procity at 256x128)."""
+    return load_weights(_shipped_file(name, ".safetensors"))
+
+
+def shipped_notes(name: str) -> dict:
+    """What is noted beside a shipped student's weights.
+
+    Returns:
+        arch, classes, recipe, run_id, dataset, profile, size (W,H) of the frames that it was trained on, and metrics, 0..1.
+
+    Raises:
+        ValueError: no student of that name ships.
+    """
+    return json.loads(_shipped_file(name, ".json").read_text())
+
+
+def _shipped_file(name: str, suffix: str) -> Path:
     if name not in SHIPPED:
         raise ValueError(f"shipped model is {name!r}; it must be one of {', '.join(SHIPPED)}")
-    return load_weights(WEIGHTS / f"{name}.safetensors")
+    return WEIGHTS / f"{name}{suffix}"
 
 
 def count_parameters(model: nn.Module) -> int:

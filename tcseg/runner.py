@@ -1,4 +1,4 @@
-"""The study of this repository: data, six notebooks, report. `tcseg study` and `make study` call `run_study`."""
+"""The study of this repository: data, eight notebooks, report. `tcseg study` and `make study` call `run_study`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
 from tcseg.execution import NotebookError
 from tcseg.measurements import MEASUREMENTS
+from tcseg.modelcard import card
+from tcseg.models import WEIGHTS
 from tcseg.publish import PublishError, left_out, publish, publish_measurements, publish_parts, publish_rows, stale
 from tcseg.report import ReportError, build_report
 from tcseg.sizes import parse_size
@@ -29,8 +31,7 @@ DATASETS = ("procity", "camvid", "cityscapes")
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
-    "course.py", "execution.py", "publish.py", "report.py", "runner.py", "cli.py", "doctor.py", "measurements",
-    "datacard.py",
+    "course.py", "execution.py", "publish.py", "report.py", "runner.py", "cli.py", "measurements",
 }  # fmt: skip
 
 
@@ -42,7 +43,7 @@ def course_of(
     seeds: int | None = None,
     size: str | None = None,
 ) -> Course:
-    """The six notebooks with their parameters, as `run_study` runs them.
+    """The eight notebooks with their parameters, as `run_study` runs them.
 
     Raises:
         ValueError: dataset, profile, runs or size is wrong (the known ones are listed), or the data set is not there.
@@ -58,6 +59,7 @@ def course_of(
     folder = Path(out).resolve() if out else study_folder(dataset, profile, runs, size)
     asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
     package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if not NOT_IN_NOTEBOOKS & {p.name, p.parent.name})
+    package += sorted(WEIGHTS.glob("*.*"))  # the students of the first and the last chapter
     again = f"tcseg study --dataset {dataset} --profile {profile}" + (f" --size {size}" if size else "")
     if runs == "reference":
         again = f"make report DATASET={dataset} PROFILE={profile}"
@@ -216,11 +218,12 @@ def artefacts_named(notebook: Path) -> set[str]:
 
 
 def _fill_pages() -> list[Path]:
-    """Write the committed numbers into README.md and data/README.md."""
-    readme, card = ROOT / "README.md", ROOT / "data" / "README.md"
-    for page, sections in ((readme, readme_sections(FIGURES)), (card, card_sections(FIGURES))):
+    """Write the committed numbers into README.md and data/README.md, and MODEL_CARD.md anew."""
+    readme, data_card, model_card = ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "MODEL_CARD.md"
+    for page, sections in ((readme, readme_sections(FIGURES)), (data_card, card_sections(FIGURES))):
         page.write_text(fill_readme(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
-    return [readme, card]
+    model_card.write_text(card(), encoding="utf-8")
+    return [readme, data_card, model_card]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -87,7 +87,7 @@ class Meter:
             flow, counted = _trace(now, self._before)
             if counted.mean() >= LEAST:
                 pairs = zip(self._maps, maps, strict=True)
-                shares = [_changed(before, after, flow, counted) for before, after in pairs]
+                shares = [float(_changed(before, after, flow)[counted].mean()) for before, after in pairs]
         self._before, self._maps = now, list(maps)
         self.series.append(shares)
         if not np.isnan(shares).any():
@@ -99,14 +99,14 @@ class Meter:
         return (self._sum / self._known).tolist() if self._known else [float("nan")] * len(self._maps)
 
 
-def _changed(before: np.ndarray, after: np.ndarray, flow: np.ndarray, counted: np.ndarray) -> float:
-    """Share of the counted pixels whose class changed, from full-size maps (H,W) and a small flow (2,h,w)."""
-    (height, width), (rows, columns) = after.shape, counted.shape
+def _changed(before: np.ndarray, after: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Whether each small pixel's class changed, bool (h,w), from full-size maps (H,W) and a small flow (2,h,w)."""
+    (height, width), (rows, columns) = after.shape, flow.shape[1:]
     x = ((np.arange(columns) + 0.5) * width / columns).astype(np.intp)[None]
     y = ((np.arange(rows) + 0.5) * height / rows).astype(np.intp)[:, None]
     from_x = np.rint(x + flow[0] * (width / columns)).astype(np.intp).clip(0, width - 1)
     from_y = np.rint(y + flow[1] * (height / rows)).astype(np.intp).clip(0, height - 1)
-    return float((before[from_y, from_x] != after[y, x])[counted].mean())
+    return before[from_y, from_x] != after[y, x]
 
 
 def flicker(frames: Iterable[np.ndarray], maps: Iterable[np.ndarray]) -> np.ndarray:
@@ -121,6 +121,20 @@ def flicker(frames: Iterable[np.ndarray], maps: Iterable[np.ndarray]) -> np.ndar
     """
     meter = Meter()
     return np.array([meter.step(frame, [labels])[0] for frame, labels in zip(frames, maps, strict=True)])
+
+
+def changed(frames: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> np.ndarray:
+    """The pixels that `Meter` counts as changed, to be looked at.
+
+    Args:
+        frames: a frame and the next one, uint8 (H,W,3) RGB.
+        maps: the answers to them, uint8 (H,W).
+
+    Returns:
+        bool (h,w) on the grid of the second frame, which is at most `WIDTH` wide here.
+    """
+    flow, counted = _trace(_small(frames[1]), _small(frames[0]))
+    return counted & _changed(maps[0], maps[1], flow)
 
 
 # ------------------------------------------------------------------------------------------------ the strip

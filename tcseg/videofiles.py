@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +217,33 @@ class Sink:
             if count < self.written:
                 raise RuntimeError(f"{self.path} has {count} of {self.written} frames after writing; is the disk full?")
         self._aside.replace(self.path)
+
+
+def record(frames: Iterable[np.ndarray], path: Path, fps: float) -> Path:
+    """Write frames to a video of their own, so that what a camera saw can be looked at twice.
+
+    Args:
+        frames: uint8 (H,W,3) RGB, all of one size.
+        path: as a `Sink`'s; .avi keeps most of the picture.
+        fps: frames a second.
+
+    Returns:
+        path.
+
+    Raises:
+        ValueError: there are no frames, or it is another suffix.
+        PermissionError, RuntimeError: as `Sink`.
+    """
+    sink, finished = Sink(path, fps), False
+    try:
+        for frame in frames:
+            sink.write(frame)
+        finished = True
+    finally:
+        sink.close(keep=finished)
+    if not sink.written:
+        raise ValueError(f"there are no frames for {path.name}: an empty video, or a camera that is in use")
+    return path
 
 
 def _quantize(picture: np.ndarray):

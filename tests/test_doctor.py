@@ -46,6 +46,16 @@ def test_finds_the_same_data_as_the_loader(tmp_path: Path, monkeypatch: pytest.M
     assert next(line for line in check_data() if line.what == "data camvid").found == str(tmp_path / "camvid")
 
 
+def test_the_brief_names_no_folder_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "camvid").mkdir()
+    monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
+    found = {line.what: line.found for line in doctor.brief()}
+    assert found["data camvid"] == os.path.join("$TCSEG_DATA", "camvid")
+    assert {"python", "processor", "memory", "disk", "students"} <= set(found) and "pandas" not in found
+    folders = {str(tmp_path), sys.prefix, str(doctor.data_root())}
+    assert [text for text in found.values() if any(folder in text for folder in folders)] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", ["cv2", "torch"])
 def test_reports_a_broken_import_and_exits_with_1(tmp_path: Path, broken: str) -> None:

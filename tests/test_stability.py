@@ -31,6 +31,12 @@ def test_a_known_dose_of_flips_on_a_still_picture_is_exact() -> None:
     assert np.isnan(values[0]) and values[1:] == pytest.approx([0.125] * 4)
 
 
+def test_the_pixels_that_changed_can_be_looked_at() -> None:
+    frames, maps = [texture(64, 96)] * 2, doses(0.125, 2, (64, 96))
+    assert (stability.changed(frames, maps) == (maps[1] == 1)).all()
+    assert stability.changed([texture(256, 768)] * 2, doses(0.1, 2, (256, 768))).shape == (85, 256)
+
+
 def test_a_wide_picture_is_sampled() -> None:
     frames = [texture(256, 768)] * 3
     values = flicker(frames, doses(0.1, 3, (256, 768)))

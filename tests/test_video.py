@@ -526,3 +526,26 @@ def test_ctrl_c_in_the_terminal(tmp_path: Path, model: SegmentationModel) -> Non
     assert process.wait(timeout=60) == 130, log.read_text()
     assert "interrupted: the first" in log.read_text()
     assert 0 < len(read_frames(only_file(out.parent), 9999)) < 3000
+
+
+# ------------------------------------------------------------------------------------------------ recording
+
+
+def test_what_is_recorded_can_be_looked_at_again(tmp_path: Path) -> None:
+    frames = [np.full((32, 64, 3), 40 * t, np.uint8) for t in range(4)]
+    path = videofiles.record(iter(frames), tmp_path / "new" / "clip.avi", 10)
+    assert open_source(path).count == 4 and open_source(path).fps == pytest.approx(10)
+    assert np.abs(read_frames(path, 4).astype(int) - np.stack(frames)).max() <= 4
+    assert os.listdir(path.parent) == ["clip.avi"]
+
+
+def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def broken():
+        yield np.zeros((32, 64, 3), np.uint8)
+        raise OSError("unplugged")
+
+    with pytest.raises(OSError, match="unplugged"):
+        videofiles.record(broken(), tmp_path / "clip.avi", 10)
+    with pytest.raises(ValueError, match="no frames for clip.avi"):
+        videofiles.record([], tmp_path / "clip.avi", 10)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,238 @@
+"""The model card of the students that ship with the package: MODEL_CARD.md, and the end of chapter 7.
+
+Every number in it is read from the weights' sidecars, the committed records and the committed tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tcseg import datacard, models
+from tcseg.study import FIGURES, PROFILES
+
+USES = """\
+Trying things: overlays of your own video, a baseline that answers fast on a laptop's processor, a small network to export, quantise
+or distil further, and the examples of the course. Both have the same shape and the same speed; only their training differs.
+
+**Not for driving**, nor for any decision about people. They were trained on drawn streets only, nobody has tested them on a
+road, and they are small networks that are wrong somewhere in every frame. They do not say when they are lost."""
+
+FAILURES = """\
+- **Real streets.** See above; there is no class that may be relied on.
+- **Another scale.** They know things as large as they are in frames of the size above. Resize a larger video for the network
+  (`tcseg segment VIDEO --size 256x128`); at full size a car fills more pixels than any car that they have seen.
+- **Another camera.** Training had a camera at windscreen height that looks ahead, with the car's bonnet in view: no fisheye, no
+  bird's eye, no picture with a date in it.
+- **What was never drawn.** Night, snow, tunnels, bridges, road works, animals, people who sit or carry; `data/README.md` has the
+  list.
+- **Thin and rare things**: the lower half of the table of classes. A class that is not among the nineteen gets the name of one
+  that is.
+- **Steadily wrong.** The consistent student was trained not to change its mind, and holds on to mistakes as well; a low flicker
+  says nothing about being right."""
+
+LICENCE = """\
+The weights are under the repository's MIT licence, as is the code that made them. They were trained on pictures that the code of
+this repository draws; no photograph, and no weights trained on photographs, went into the plain student. The teacher of the
+consistent student started from ImageNet weights (EfficientNet-Lite0, Apache-2.0); its answers, not its weights, are in the
+student."""
+
+SCORES = {
+    "mIoU of 19 classes, %": "miou",
+    "mIoU at borders, %": "miou_boundary",
+    "pixel accuracy, %": "pixel_accuracy",
+    "TC, exact flow, %": ("tc", "exact"),
+    "TC, DIS flow, %": ("tc", "dis"),
+    "flicker, %": "flicker",
+    "harmful flicker, %": "harmful_flicker",
+    "steady and right, %": "steady_and_right",
+}
+
+
+def card(folder: Path = FIGURES) -> str:
+    """The whole page.
+
+    Args:
+        folder: figures/: runs/ and tables/.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        FileNotFoundError: the record of a student that ships is not committed.
+    """
+    parts = ["# Model card: the two students", "<!-- made by `make reference` from tcseg/modelcard.py, do not edit -->"]
+    for title, text in sections(folder).items():
+        parts += [f"## {title}", text]
+    return "\n\n".join(parts) + "\n"
+
+
+def sections(folder: Path = FIGURES) -> dict[str, str]:
+    """Title -> Markdown without headings; a section whose table is not committed says so. Arguments and errors as `card`."""
+    notes = {name: models.shipped_notes(name) for name in models.SHIPPED}
+    records = {name: _record(folder, note["run_id"]) for name, note in notes.items()}
+    return {
+        "What they are": _networks(notes, records),
+        "What they are for": USES,
+        "What they were trained on": _training(records),
+        "How good they are on drawn streets": _scores(notes),
+        "Class by class": _classes(records),
+        "On a real street": _transfer(_table(folder, "transfer")),
+        "How fast": _speed(_table(folder, "latency")),
+        "Where they fail": FAILURES,
+        "Licence": LICENCE,
+    }
+
+
+def _record(folder: Path, run_id: str) -> dict:
+    path = folder / "runs" / f"{run_id}.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path.name} is not in {path.parent}; the weights and their records are published together: make reference"
+        )
+    return json.loads(path.read_text())
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame:
+    path = folder / "tables" / f"{name}.csv"
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _networks(notes: Mapping[str, dict], records: Mapping[str, dict]) -> str:
+    """Shape and size of each."""
+    width, height = next(iter(notes.values()))["size"]
+    rows = []
+    for name, note in notes.items():
+        size = records[name]["model"]
+        file = (models.WEIGHTS / f"{name}.safetensors").stat().st_size
+        cells = [
+            f"`{name}`",
+            note["recipe"],
+            f"{size['parameters']:,}",
+            f"{1000 * size['gmacs']:.0f}",
+            f"{file / 1000:.0f}",
+        ]
+        rows.append(cells)
+    heads = [
+        "network",
+        "recipe",
+        "parameters",
+        f"million multiply-adds at {width}x{height}",
+        "file, kB (half precision)",
+    ]
+    what = models.spec_of(next(iter(notes.values()))["arch"]).description
+    return (
+        f"{what}: one RGB frame in, the nineteen Cityscapes classes of every pixel out, one frame at a time and without memory. "
+        f'In Python: `tcseg.models.shipped("student-consistent")`.\n\n{_markdown(heads, rows)}'
+    )
+
+
+def _training(records: Mapping[str, dict]) -> str:
+    """Data and recipe of each."""
+    first = next(iter(records.values()))
+    scale, recipe = PROFILES[first["profile"]], first["recipe"]
+    rows = {
+        "teacher": [record["recipe"]["teacher"] for record in records.values()],
+        "weight of the temporal loss": [f"{record['recipe']['temporal']:g}" for record in records.values()],
+        "steps": [record["recipe"]["steps"] for record in records.values()],
+        "minutes": [f"{record['cost']['train_seconds'] / 60:.1f}" for record in records.values()],
+        "run": [f"`{record['run_id']}`" for record in records.values()],
+    }
+    machine = first["machine"]
+    return (
+        f"procity {first['generator']}, streets that a program draws (`data/README.md` is their card): {scale.train_snippets} "
+        f"snippets of {2 * scale.neighbours + 1} frames at {first['size'][0]}x{first['size'][1]}. Of "
+        f"{100 * recipe['labelled_share']:.0f} % of them one frame has labels that may be used; the rest is unlabelled video, "
+        "which only `student-consistent` has seen. The scores below are of other cities. "
+        f"Minutes on {first['cost']['threads']} thread of {machine['cpu']}.\n\n"
+        + _markdown(["", *(f"`{name}`" for name in records)], [[name, *cells] for name, cells in rows.items()])
+    )
+
+
+def _scores(notes: Mapping[str, dict]) -> str:
+    """Metrics of each, and the ceiling of those that have one."""
+    first = next(iter(notes.values()))
+    rows = []
+    for title, key in SCORES.items():
+        ceiling = "–"
+        if isinstance(key, tuple):
+            ceiling = _percent(first["metrics"]["tc_ceiling"][key[1]])
+            values = [note["metrics"][key[0]][key[1]] for note in notes.values()]
+        else:
+            values = [note["metrics"][key] for note in notes.values()]
+        rows.append([title, *map(_percent, values), ceiling])
+    heads = [
+        f"val of {first['dataset']}, profile `{first['profile']}`",
+        *(f"`{name}`" for name in notes),
+        "the true labels",
+    ]
+    return (
+        "The first seed of each recipe; seeds differ, and README.md has the means, the spread and the intervals of the difference. "
+        "TC and flicker are explained there too: both can be had for nothing by not looking, so read them beside the mIoU.\n\n"
+        + _markdown(heads, rows)
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or np.isnan(value) else f"{100 * value:.1f}"
+
+
+def _classes(records: Mapping[str, dict]) -> str:
+    """IoU of each class, best first (of the last network)."""
+    classes = models.shipped_notes(models.SHIPPED[-1])["classes"]
+    iou = pd.DataFrame({name: record["per_class"]["iou"] for name, record in records.items()}, index=classes).astype(
+        float
+    )
+    ordered = iou.sort_values(models.SHIPPED[-1], ascending=False)
+    rows = [[name, *map(_percent, values)] for name, *values in ordered.itertuples()]
+    return _markdown(["IoU, %", *(f"`{name}`" for name in records)], rows)
+
+
+def _transfer(table: pd.DataFrame) -> str:
+    """What students of drawn streets are worth on CamVid."""
+    if table.empty:
+        return "Not measured yet (`tcseg measure transfer`)."
+    iou = (
+        table.filter(regex="^iou_").iloc[0].rename(lambda name: name.removeprefix("iou_")).sort_values(ascending=False)
+    )
+    return (
+        "Students of the plain recipe on CamVid's validation clip, one real street: as they come from procity (nineteen classes "
+        "merged to eleven), fine-tuned, and trained on CamVid alone. `student` is one of those of the first row.\n\n"
+        + datacard.transfer(table).strip()
+        + f"\n\nThe first row class by class, IoU in %: {', '.join(f'{name} {_percent(value)}' for name, value in iou.items())}."
+    )
+
+
+def _speed(table: pd.DataFrame) -> str:
+    """The fastest way to run them at each size, end to end."""
+    rows = (
+        table[(table["model"] == "student") & (table["scope"] == "end_to_end") & (table["n"] > 0)]
+        if len(table)
+        else table
+    )
+    if rows.empty:
+        return "Not measured yet (`tcseg bench --all`)."
+    best = rows.sort_values("p50_ms").groupby(["width", "height"]).first().reset_index()
+    lines = [
+        [
+            f"{row.width}x{row.height}",
+            f"{row.runtime} {row.precision}",
+            f"{row.p50_ms:.1f}",
+            f"{row.p99_ms:.1f}",
+            f"{row.fps:.0f}",
+        ]
+        for row in best.itertuples()
+    ]
+    return (
+        f"{best['machine'].iloc[0]}, {best['threads'].iloc[0]} threads, batch 1, uint8 frame in, label map of its size out.\n\n"
+        + _markdown(["frame", "runs fastest in", "p50 ms", "p99 ms", "frames/s"], lines)
+    )
