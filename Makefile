@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml
 
 env: $(STAMP)  ## .venv with the project in it; the other targets call this
 
-study: $(STAMP)  ## embedded data, six notebooks, report: the whole study
+study: $(STAMP)  ## embedded data, eight notebooks, report: the whole study
 	$(BIN)/tcseg study --dataset $(DATASET) --profile $(PROFILE)
 
 sweeps: $(STAMP)  ## the runs of the ablation's sweeps that are missing: hours, resumable; then make rows

@@ -223,7 +223,7 @@ def study(
     size: Annotated[str | None, typer.Option(help="Of the frames, as 512x256; default the profile's.")] = None,
     report: Annotated[bool, typer.Option(help="Build the report at the end.")] = True,
 ) -> None:
-    """Run the study: data, six notebooks, report.
+    """Run the study: data, eight notebooks, report.
 
     It goes on where it stopped.
 

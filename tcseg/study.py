@@ -46,6 +46,10 @@ MEASURED = data_root() / "study" / "measurements"
 """Where `tcseg measure` writes its tables and figures."""
 
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
+    "00_start_here": (
+        *(f"figures/{name}.png" for name in ("first_answer", "first_change", "first_flicker")),
+        "figures/first_drive.gif",
+    ),
     "01_explore_cityscapes": ("tables/dataset.csv", "figures/class_shares.png"),
     "02_train_teacher": ("figures/teacher_training.png",),
     "03_distill_student": ("figures/distillation.png",),
@@ -66,6 +70,10 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
         *(f"tables/{name}.csv" for name in ("latency_here", "latency_frames", "latency_scaling")),
         *(f"figures/{name}.png" for name in ("waterfall", "roofline", "jitter", "speed_and_quality", "latency")),
         "figures/clip.gif",
+    ),
+    "07_your_own_video": (
+        *(f"figures/{name}.png" for name in ("your_frames", "your_flicker", "your_worst_moment")),
+        "figures/your_video.gif",
     ),
 }
 """The notebooks in order, and what each must leave in the study's folder."""

@@ -13,7 +13,7 @@ import pandas as pd
 from tcseg.benchmark import machine_facts
 from tcseg.effects import BASELINES
 from tcseg.runs import git_state, now, versions
-from tcseg.study import FIGURES, PROFILES
+from tcseg.study import FIGURES, NOTEBOOKS, PROFILES
 
 DATA_NAMES = {"procity": "procity (embedded, procedural)", "camvid": "CamVid", "cityscapes": "Cityscapes"}
 COLUMNS = {  # of the result table: heading -> column of ablation.csv, flow
@@ -134,17 +134,56 @@ def course_map(folder: Path, titles: Mapping[str, str]) -> str:
     Returns:
         Markdown.
     """
+    times = _times(folder)
+    if not times:
+        return "\n".join(["| chapter |", "|---|", *(f"| [{title}]({name}.ipynb) |" for name, title in titles.items())])
+    lines = [f"| chapter | {' | '.join(f'{p}, min' for p in times)} |", "|---|" + "--:|" * len(times)]
+    for name, title in titles.items():
+        cells = [_minutes(seconds.get(name)) for seconds in times.values()]
+        lines.append(f"| [{title}]({name}.ipynb) | {' | '.join(cells)} |")
+    totals = [_minutes(_whole(seconds, titles)) for seconds in times.values()]
+    return "\n".join([*lines, f"| all | {' | '.join(totals)} |"])
+
+
+def syllabus(folder: Path) -> str:
+    """The chapters as a Markdown table: the question that each answers, what it leaves, and the time that it took.
+
+    Args:
+        folder: as in `course_map`.
+
+    Returns:
+        Markdown.
+    """
+    times = _times(folder)
+    heads = ["chapter", "the question", "it leaves", *(f"{profile}, min" for profile in times)]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|" + "--:|" * len(times)]
+    for name, (opening, *rest) in _sources().items():
+        question = re.search(r"\*\*The question\.\*\* (.+?)(?:\n\n|$)", opening, re.DOTALL)
+        cells = [_title(opening), question[1].replace("\n", " ") if question else "", _leaves(name, "\n".join(rest))]
+        cells += [_minutes(seconds.get(name)) for seconds in times.values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _leaves(name: str, code: str) -> str:
+    """So many tables and figures, in words: those that a notebook must leave, and those that its code names."""
+    declared = [Path(file) for file in NOTEBOOKS.get(name, ())]
+    tables = {file.stem for file in declared if file.suffix == ".csv"}
+    figures = {file.stem for file in declared} - tables
+    tables |= set(re.findall(r'\.write_table\(\s*"(\w+)"', code))
+    figures |= set(re.findall(r'\bstudy\.figure\(\s*"(\w+)"', code)) | set(re.findall(r'"(\w+)\.gif"', code))
+    counts = {"table": len(tables), "figure": len(figures)}
+    return ", ".join(f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
+
+
+def _times(folder: Path) -> dict[str, pd.Series]:
+    """Profile -> seconds by notebook, of the profiles that were timed: in this study, else in the committed one."""
     tables = [table for table in (_table(FIGURES, "notebooks"), _table(folder, "notebooks")) if len(table)]
     if not tables:
-        return "\n".join(["| chapter |", "|---|", *(f"| [{title}]({name}.ipynb) |" for name, title in titles.items())])
+        return {}
     times = pd.concat(tables).drop_duplicates(["profile", "notebook"], keep="last").set_index(["profile", "notebook"])
-    profiles = [name for name in PROFILES if name in times.index.get_level_values("profile")]
-    lines = [f"| chapter | {' | '.join(f'{p}, min' for p in profiles)} |", "|---|" + "--:|" * len(profiles)]
-    for name, title in titles.items():
-        cells = [_minutes(times["seconds"].get((profile, name))) for profile in profiles]
-        lines.append(f"| [{title}]({name}.ipynb) | {' | '.join(cells)} |")
-    totals = [_minutes(_whole(times["seconds"].loc[profile], titles)) for profile in profiles]
-    return "\n".join([*lines, f"| all | {' | '.join(totals)} |"])
+    known = times.index.get_level_values("profile")
+    return {profile: times["seconds"].loc[profile] for profile in PROFILES if profile in known}
 
 
 def _whole(seconds: pd.Series, titles: Mapping[str, str]) -> float | None:
@@ -280,11 +319,17 @@ def latency_table(folder: Path) -> str:
 
 def _titles() -> dict[str, str]:
     """Notebook -> its title, from the first heading of each."""
-    titles = {}
-    for path in sorted((FIGURES.parent / "notebooks").glob("[0-9]*.ipynb")):
-        first = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0]
-        titles[path.stem] = first.lstrip("# ")
-    return titles
+    return {name: _title(sources[0]) for name, sources in _sources().items()}
+
+
+def _title(opening: str) -> str:
+    return opening.splitlines()[0].lstrip("# ")
+
+
+def _sources() -> dict[str, list[str]]:
+    """Notebook -> the sources of its cells."""
+    paths = sorted((FIGURES.parent / "notebooks").glob("[0-9]*.ipynb"))
+    return {path.stem: [cell.source for cell in nbformat.read(path, as_version=4).cells] for path in paths}
 
 
 def readme_sections(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How the notebooks are written: stripped, short cells, one frame for all six, nothing fetched, no result typed."""
+"""How the notebooks are written: stripped, short cells, one frame for all eight, nothing fetched, no result typed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = (
+    "00_start_here",
     "01_explore_cityscapes",
     "02_train_teacher",
     "03_distill_student",
     "04_temporal_consistency",
     "05_ablations",
     "06_realtime_benchmark",
+    "07_your_own_video",
 )
 PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
 profile: str = "smoke"  # smoke | laptop | full
 runs: str = "train"  # train | reference
 interactive: bool = True  # widgets as well as static pictures"""
+OWN_PARAMETERS = {
+    "07_your_own_video": """
+video: str = ""  # a video file, a folder of pictures, the number of a camera, a stream; empty: the embedded city"""
+}
 # Numbers with a decimal point that prose may hold: published ones, and what follows from definitions.
 PUBLISHED = {
     "1.8": "seconds of a Cityscapes snippet, Cordts et al. 2016",
@@ -59,7 +65,7 @@ def calls(tree: ast.AST, name: str) -> list[ast.Call]:
     return [call for call in found if getattr(call.func, "attr", getattr(call.func, "id", "")) == name]
 
 
-def test_there_are_these_six() -> None:
+def test_there_are_these_eight() -> None:
     assert sorted(path.stem for path in FOLDER.glob("[0-9]*.ipynb")) == sorted(NAMES)
 
 
@@ -76,7 +82,8 @@ def test_stripped_with_readable_ids(notebook: nbformat.NotebookNode) -> None:
 
 def test_opens_with_parameters_and_banner(notebook: nbformat.NotebookNode) -> None:
     first, second = code_cells(notebook)[:2]
-    assert first.source == PARAMETERS and first.metadata.tags == ["parameters"]
+    assert first.source == PARAMETERS + OWN_PARAMETERS.get(notebook.metadata["name"], "")
+    assert first.metadata.tags == ["parameters"]
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in notebook.cells) == 1
     assert f'notebook="{notebook.metadata["name"]}"' in second.source
     for name in ("dataset", "profile", "runs", "interactive"):

@@ -25,7 +25,7 @@ def ran(monkeypatch):
         ({"runs": "guess"}, "unknown runs 'guess'; choose from train, reference"),
         ({"size": "500x250"}, "size is '500x250'; write width x height, both multiples of 32, as 1024x512"),
         ({"size": "0x0"}, "size is '0x0'"),
-        ({"notebooks": ["07_more"]}, "unknown notebook '07_more'; choose from 01_explore_cityscapes, "),
+        ({"notebooks": ["07_more"]}, "unknown notebook '07_more'; choose from 00_start_here, "),
     ],
 )
 def test_unknown_arguments_are_refused_with_the_known(options, message, ran, capsys):
@@ -49,6 +49,7 @@ def test_a_data_set_that_is_not_there_is_named(ran, capsys, monkeypatch):
 
 def test_notebooks_by_name_or_number():
     assert [known_notebook(name) for name in ("5", "05", "05_ablations", "05_ablations.ipynb")] == ["05_ablations"] * 4
+    assert known_notebook("0") == "00_start_here"
 
 
 def test_the_course_of_a_study(tmp_path):

@@ -1,6 +1,7 @@
 """What README and report say in figures, from tables."""
 
 import json
+import re
 from itertools import product
 
 import nbformat
@@ -75,6 +76,21 @@ def test_course_map_has_measured_times(study, monkeypatch):
         "| [2 · Second](02_second.ipynb) | – |",
         "| all | – |",
     ], "what all take is not known as long as one is not"
+
+
+def test_the_syllabus_has_each_chapters_question(study, monkeypatch):
+    rows = [line.strip("| ").split(" | ") for line in summary.syllabus(study).splitlines()]
+    assert rows[0][:3] == ["chapter", "the question", "it leaves"]
+    chapters = rows[2:]
+    assert [row[0].split(" · ")[0] for row in chapters] == [*"01234567"]
+    assert all(row[1].endswith("?") and row[2] for row in chapters) and re.fullmatch(
+        r"1 table, 1\d figures", chapters[1][2]
+    )
+    times = pd.DataFrame({"profile": ["smoke"], "notebook": ["01_explore_cityscapes"], "seconds": [90.0]})
+    times.to_csv(study / "tables" / "notebooks.csv", index=False)
+    heads, _, first, second, *_ = summary.syllabus(study).splitlines()
+    assert heads.startswith("| chapter | the question | it leaves | smoke, min |")
+    assert first.split(" | ")[3] == "–" and second.split(" | ")[3] == "1.5"
 
 
 def test_provenance_of_reference_pages_is_the_reference_run(study, monkeypatch):
