@@ -71,6 +71,17 @@ def noise(repeats: int = 40) -> float:
     return float((high - low) / middle)
 
 
+def steadiest_noise(probes: int = 3, pause: float = 0.5) -> float:
+    """`noise`, asked again after a pause where it is above the limit: a hiccup of a moment is not a busy machine."""
+    lowest = noise()
+    for _ in range(probes - 1):
+        if lowest <= NOISY:
+            break
+        time.sleep(pause)
+        lowest = min(lowest, noise())
+    return lowest
+
+
 def time_frame(network: Network, frame: np.ndarray) -> tuple[float, float, float]:
     """Milliseconds that one frame takes in each of `SCOPES`."""
     size = (frame.shape[1], frame.shape[0])
@@ -218,13 +229,13 @@ def bench(
             f"images are {images.dtype} {images.shape}; for size={size} they must be uint8 (N,{size[1]},{size[0]},3)"
         )
     with _threads(threads) as count:
-        before = noise()
+        before = steadiest_noise()
         _refuse_noise(before, anyway)
         calibration = images if calibration is None else calibration
         networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
         roof = roofline.measured()
         times = _measure(networks, images, frames, seconds, progress)
-        spread = max(before, noise())
+        spread = max(before, steadiest_noise())
         started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
     _refuse_noise(spread, anyway)
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}

@@ -55,7 +55,7 @@ CANDIDATES: dict[str, StudentSpec] = {
 }
 """Name -> student. Named encoder, FPN channels, output stride."""
 
-CHOSEN = {"student-cpu": "patch32-48-o8", "student-gpu": "plain32-64-o8"}
+CHOSEN = {"student-cpu": "patch16-32-o8", "student-gpu": "plain32-64-o8"}
 """Role -> candidate: the choice of chapter 6, by `students.csv`."""
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from tcseg.benchmark import machine_facts
 from tcseg.effects import BASELINES
 from tcseg.runs import git_state, now, versions
+from tcseg.students import CHOSEN
 from tcseg.study import FIGURES, NOTEBOOKS, PROFILES
 
 DATA_NAMES = {"procity": "procity (embedded, procedural)", "camvid": "CamVid", "cityscapes": "Cityscapes"}
@@ -375,7 +376,7 @@ def headline(folder: Path, dataset: str = "procity", profile: str = "laptop") ->
         against = f"against the same network trained for {STEPS[name]}"
         sure = f"{int(found['seeds'].iloc[0])} paired seeds, 95 % over seeds and clips"
         lines.append(f"- **Flicker {flicker} %**, mIoU {miou} points, {against}; {sure}.")
-    return "\n".join([*lines, *_fastest(_table(folder, "latency"))])
+    return "\n".join([*lines, *_fastest(_table(folder, "speeds"))])
 
 
 def _longest(effects: pd.DataFrame) -> str:
@@ -384,27 +385,26 @@ def _longest(effects: pd.DataFrame) -> str:
     return next((name for name in reversed(BASELINES) if name in there), "")
 
 
-def _fastest(latency: pd.DataFrame, size: tuple[int, int] = (1024, 512)) -> list[str]:
-    """A line on `student-cpu` beside its peers, at one size, each in its fastest runtime and precision."""
-    if latency.empty:
+def _fastest(speeds: pd.DataFrame, role: str = "student-cpu") -> list[str]:
+    """A line on a chosen student beside its peers, each in its fastest runtime and precision."""
+    best = speeds.set_index("arch") if len(speeds) else speeds
+    if CHOSEN[role] not in best.index:
         return []
-    shown = latency[(latency["scope"] == "end_to_end") & (latency["n"] > 0) & (latency["width"] == size[0])]
-    best = shown.sort_values("p50_ms").groupby("model").first()
-    if "student-cpu" not in best.index:
-        return []
-    own = best.loc["student-cpu"]
+    own = best.loc[CHOSEN[role]]
     peers = [
-        f"{best.loc[name, 'p50_ms'] / own['p50_ms']:.1f} times the rate of {title}"
-        for name, title in (
+        f"{best.loc[arch, 'best_ms'] / own['best_ms']:.1f} times the rate of {title}"
+        for arch, title in (
             ("lraspp-mv3-large", "LR-ASPP"),
             ("ddrnet-23-slim", "DDRNet-23-slim"),
             ("fast-scnn", "Fast-SCNN"),
         )
-        if name in best.index
+        if arch in best.index
     ]
-    speed = f"**{own['p50_ms']:.1f} ms a frame** of {size[0]}x{size[1]}, uint8 in and out, p99 {own['p99_ms']:.1f} ms"
-    where = f"on {own['threads']} cores of {own['machine']} ({own['runtime']}, {own['precision']})"
-    return [f"- {speed}, {where}: " + ", ".join(peers) + ", each in its own fastest runtime and precision."]
+    speed = f"**{own['best_ms']:.1f} ms a frame** of {own['width']}x{own['height']}, uint8 in and label map out"
+    where = f"on {own['threads']} cores of {own['machine']} (`{role}`, {own['best']})"
+    return [
+        f"- {speed}, {where}: {', '.join(peers)}, each in its own fastest runtime and precision. Chapter 6 has scores."
+    ]
 
 
 def fill_readme(text: str, sections: Mapping[str, str]) -> str:

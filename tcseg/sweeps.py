@@ -19,6 +19,7 @@ import torch
 
 from tcseg.recipes import NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS
 from tcseg.runs import Run
+from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
 
 SWEEPS = ("primary", *dict.fromkeys(variation.sweep for variation in VARIATIONS.values()))
@@ -114,6 +115,42 @@ def trained(study: Study, arch: str) -> list[list[Run]]:
 def best(by_length: list[list[Run]]) -> list[Run]:
     """The runs of the length that gives the highest mIoU."""
     return max(by_length, key=lambda runs: sum(run.metrics["miou"] for run in runs) / len(runs), default=[])
+
+
+def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
+    """What each network takes (`tcseg measure speeds`), and what it scores after the better of two lengths of training.
+
+    Args:
+        study: at profile `bench`; its rows, made here or committed.
+        speeds: of that measurement: `arch`, and times.
+
+    Returns:
+        model (the role of those that were chosen, else arch), arch, peer, seeds, steps, miou, tc, flicker, harmful_flicker (means
+        over seeds, 0..1), doubling (what twice the steps gained in mIoU, same seeds), train_minutes, then the columns of `speeds`.
+    """
+    roles = {arch: role for role, arch in CHOSEN.items()}
+    rows = []
+    for speed in speeds.to_dict("records"):
+        by_length = trained(study, speed["arch"])
+        who = {"model": roles.get(speed["arch"], speed["arch"]), "arch": speed["arch"], "peer": speed["peer"]}
+        rows.append(who | _scores(by_length) | {key: value for key, value in speed.items() if key not in who})
+    return pd.DataFrame(rows)
+
+
+def _scores(by_length: list[list[Run]]) -> dict[str, float]:
+    runs = best(by_length)
+    each = [{**run.metrics, "tc": run.metrics["tc"]["exact"]} for run in runs]
+    means = pd.DataFrame(each, columns=["miou", "tc", "flicker", "harmful_flicker"]).astype(float).mean().round(5)
+    short, long = ({run.seed: run.metrics["miou"] for run in runs} for runs in (*by_length, [], [])[:2])
+    gains = [long[seed] - short[seed] for seed in short.keys() & long.keys()]
+    minutes = [run.record["cost"]["train_seconds"] / 60 for run in runs]
+    return {
+        "seeds": len(runs),
+        "steps": runs[0].record["recipe"]["steps"] if runs else 0,
+        **means,
+        "doubling": round(sum(gains) / len(gains), 5) if gains else float("nan"),
+        "train_minutes": round(sum(minutes) / len(minutes), 2) if minutes else float("nan"),
+    }
 
 
 def prepare(study: Study, tasks: Sequence[Task]) -> None:

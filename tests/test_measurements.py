@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from tcseg import datacard, figures, measurements, procity, publish, runner, steady, study
 from tcseg.cli import app
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
-from tcseg.measurements import procity_gap, procity_speed, procity_truth, steadiness, students, transfer
+from tcseg.measurements import procity_gap, procity_speed, procity_truth, speeds, steadiness, transfer
 from tcseg.metrics import Overlap
 from tcseg.summary import fill_readme
+from tcseg.sweeps import scored
 
 ROOT = Path(__file__).resolve().parents[1]
 # What issue 3 asks figures/tables/procity.csv to hold.
@@ -321,14 +322,15 @@ def test_filters_and_students_are_scored_and_timed(tmp_path, monkeypatch):
     compared = pd.read_csv(tmp_path / "tables" / "steadiness_effects.csv")["comparison"].unique()
     assert set(compared) == {f"consistent_vs_student, {name}" for name in plain["filter"][1:]}
 
-    monkeypatch.setattr(students, "CANDIDATES", {"plain16-32-o8": None})
-    monkeypatch.setattr(students, "PEERS", {"fast-scnn": None})
-    table = students.measure(tmp_path, quick=True).set_index("model")
-    assert table.index.tolist() == ["student", "plain16-32-o8", "fast-scnn"] and table["peer"].tolist() == [
+    monkeypatch.setattr(speeds, "CANDIDATES", {"patch16-32-o8": None})
+    monkeypatch.setattr(speeds, "PEERS", {"fast-scnn": None})
+    table = speeds.measure(tmp_path, quick=True)
+    assert table["arch"].tolist() == ["student", "patch16-32-o8", "fast-scnn"] and table["peer"].tolist() == [
         False,
         False,
         True,
     ]
-    assert (table["seeds"] == [1, 0, 0]).all() and table["miou"].notna().tolist() == [True, False, False]
     assert (table["best_ms"] > 0).all() and "onnxruntime_int8_ms" in table
-    assert (tmp_path / "figures" / "students.png").exists()
+    joined = scored(study.open_study("procity", "smoke"), table).set_index("model")
+    assert joined.index.tolist() == ["student", "student-cpu", "fast-scnn"], "the chosen one goes by its role"
+    assert (joined["seeds"] == [1, 0, 0]).all() and joined["miou"].notna().tolist() == [True, False, False]

@@ -28,7 +28,7 @@ MEASUREMENTS: dict[str, str] = {
     "coverage": "whether the intervals of the study cover the truth as often as they say",
     "cost": "what a training step costs, part by part",
     "latency": "what a frame costs: every network, runtime, precision and size",
-    "students": "which network: accuracy and steadiness against the time of a frame",
+    "speeds": "what a frame of every candidate for the student takes, and of every peer",
     "steadiness": "filters at inference against the student that was trained to be steady",
     "flow": "estimated flow against the exact flow",
     "precision": "what fp16 and int8 cost in accuracy and steadiness",

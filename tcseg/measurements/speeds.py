@@ -1,0 +1,79 @@
+"""What a frame takes: every candidate for the student, and every peer, in the runtimes and precisions of a processor, at 1024x512.
+
+Trained networks (`tcseg sweep --profile bench`) where their weights are here, else as they are built. What they score is joined
+to it by `sweeps.scored`, so that a row that is trained later needs no clock.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from tcseg import models
+from tcseg.benchmark import bench
+from tcseg.measurements.latency import CALIBRATION, frames_at
+from tcseg.networks import SegmentationModel
+from tcseg.peers import PEERS
+from tcseg.recipes import SAME_AS_STUDENT
+from tcseg.students import CANDIDATES
+from tcseg.study import Study, open_study
+from tcseg.sweeps import best, trained
+
+SIZE = (1024, 512)
+RUNTIMES = ("onnxruntime", "openvino")
+PRECISIONS = ("fp32", "int8")
+
+
+def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFrame:
+    """Time every candidate and peer together.
+
+    Args:
+        out: folder; unused, nothing else is written.
+        quick: at profile smoke and 256x128, few frames.
+        anyway: report although the machine is busy.
+
+    Returns:
+        arch, peer, params_m, gflop (at the timed size), <runtime>_<precision>_ms (end to end, p50), best_ms and best (its runtime
+        and precision), width, height, machine, threads.
+
+    Raises:
+        NoisyMachineError: something else keeps the machine busy.
+    """
+    study = open_study("procity", "smoke" if quick else "bench")
+    names = [name for name in ("student", *CANDIDATES, *PEERS) if name != SAME_AS_STUDENT]
+    found = {name: network for name in names if (network := _network(study, name)) is not None}
+    size = (256, 128) if quick else SIZE
+    images, calibration = frames_at(study, "val", size, 8), frames_at(study, "train", size, CALIBRATION)
+    options = {"frames": 3, "seconds": 0} if quick else {"frames": 100, "seconds": 4}
+    options |= {"images": images, "calibration": calibration, "anyway": anyway or quick}
+    timed = bench(found, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options)
+    return pd.DataFrame([_row(name, timed[timed["model"] == name]) for name in found])
+
+
+def _network(study: Study, name: str) -> SegmentationModel | None:
+    """The first trained seed, else the network as it is built; None where an optional package is missing."""
+    here = [run for run in best(trained(study, name)) if run.folder is not None]
+    try:
+        return (here[0].model() if here else models.build(name, 19)).eval()
+    except RuntimeError as error:
+        print(f"left out: {error}")
+        return None
+
+
+def _row(name: str, timed: pd.DataFrame) -> dict:
+    whole = timed[timed["scope"] == "end_to_end"].dropna(subset=["p50_ms"])
+    labels = whole["runtime"] + "_" + whole["precision"] + "_ms"
+    times = dict(zip(labels, whole["p50_ms"].round(2), strict=True))
+    fastest = min(times, key=times.get)
+    first = timed.iloc[0]
+    return {
+        "arch": name,
+        "peer": name in PEERS,
+        "params_m": round(first["params_m"], 3),
+        "gflop": round(first["gflop"], 3),
+        **times,
+        "best_ms": times[fastest],
+        "best": fastest.removesuffix("_ms").replace("_", " "),
+        **{key: first[key] for key in ("width", "height", "machine", "threads")},
+    }
