@@ -90,13 +90,19 @@ def roofline(table: pd.DataFrame, gflops: float, gbytes: float) -> Figure:
     ax = axes[0, 0]
     shown = table.dropna(subset=["gflop", "mbytes", "p50_ms"])
     x = np.geomspace(1, 300, 100)
-    ax.plot(x, np.minimum(gflops, x * gbytes), color="black", label=f"roof: {gflops:.0f} GFLOP/s, {gbytes:.0f} GB/s")
+    ax.plot(
+        x,
+        np.minimum(gflops, x * gbytes),
+        color="black",
+        label=f"matrix product {gflops:.0f} GFLOP/s, copy {gbytes:.0f} GB/s",
+    )
     for index, row in enumerate(shown.itertuples()):
         there = 1e3 * row.gflop / row.mbytes, 1e3 * row.gflop / row.p50_ms
         ax.plot(*there, "osD^vPX<>"[index % 9], color=CYCLE[index % len(CYCLE)], label=row.model)
     ax.set(xscale="log", yscale="log", xlabel="operations a byte (convolutions and linear layers)", ylabel="GFLOP/s")
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_major_formatter("{x:g}")
+    for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        which("{x:g}")
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
@@ -148,9 +154,10 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
     if len(rows):
         values = sorted(set(rows[by]))
         ax.set(xscale="log", yscale="log")
-        ax.set_xticks(values, [f"{value:g}" for value in values])
+        ax.set_xticks(values, [f"{value:.2g}" for value in values])
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.yaxis.set_major_formatter("{x:g}")
+        for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+            which("{x:g}")
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     else:
         say_empty(ax)
