@@ -75,7 +75,7 @@ def flip_book(
     return HTML(f"""<div id="{own}" class="tcseg-flip" style="{STYLE[0]}">
 <div>{buttons}</div>
 <img src="{uris[first][0]}" alt="{html.escape(alt)}" style="{STYLE[1].format(width=width)}">
-<label>{html.escape(label)}
+<label style="display:block">{html.escape(label)}
 <input type="range" min="0" max="{count - 1}" value="0" step="1" style="width:60%;vertical-align:middle">
 <output>0</output></label>
 <script>(function () {{
@@ -115,7 +115,8 @@ def before_after(left: np.ndarray, right: np.ndarray, names: tuple[str, str], al
 <img src="{uris[0]}" alt="{html.escape(names[0])}"
  style="{STYLE[1].format(width=width)};position:absolute;top:0;left:0;clip-path:inset(0 50% 0 0)">
 <span style="position:absolute;top:0;bottom:0;left:50%;border-left:2px solid #fff"></span></div>
-<label>{html.escape(names[0])} <input type="range" min="0" max="100" value="50" aria-label="border between the two"
+<label style="display:block">{html.escape(names[0])}
+<input type="range" min="0" max="100" value="50" aria-label="border between the two"
  style="width:50%;vertical-align:middle"> {html.escape(names[1])}</label>
 <script>(function () {{
   const box = document.getElementById("{own}"), range = box.querySelector("input");

@@ -26,7 +26,7 @@ SWEEP_TITLES = {
 
 
 def fragments(folder: Path) -> dict[str, str]:
-    """Name -> Markdown of everything that `results.md` and `reproducibility.md` include.
+    """Name -> Markdown of what `index.md`, `results.md` and `reproducibility.md` include.
 
     Args:
         folder: A study's folder; what it does not hold is taken from figures/.
@@ -34,6 +34,7 @@ def fragments(folder: Path) -> dict[str, str]:
     given = summary.parameters_of(folder)
     own = {key: given[key] for key in ("dataset", "profile") if key in given}
     return {
+        "moving": moving(folder),
         "effects": summary.effects_table(_rows(folder, "effects", own)) or NOTHING,
         "comparisons": comparisons(_rows(folder, "effects", own)),
         "sweeps": "\n\n".join(sweep(_rows(folder, name, own), SWEEP_TITLES[name]) for name in ABLATION_SWEEPS),
@@ -46,6 +47,16 @@ def fragments(folder: Path) -> dict[str, str]:
         "runs": runs(folder, own),
         "downloads": downloads(folder),
     }
+
+
+def moving(folder: Path) -> str:
+    """The moving picture of the home page; empty where chapter 5 has not drawn it."""
+    if not (folder / "figures" / "flicker.gif").exists():
+        return ""
+    words = (
+        "Moving picture: a drive, and lit up the pixels whose class changes, for the plain and the consistent student"
+    )
+    return f"![{words}](_files/flicker.gif)\n\n*Frame, student, consistent student: one network, trained in two ways.*"
 
 
 def _rows(folder: Path, name: str, own: Mapping[str, str]) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> 
         nbformat.write(notebook, source / path.name)
     files = source / "_files"  # what the pages offer to take away
     files.mkdir()
-    for path in (*(folder / "tables").glob("*.csv"), *(folder / "figures").glob("*.[ps][nv]g")):
+    for path in (*(folder / "tables").glob("*.csv"), *(folder / "figures").glob("*.[psg][nvi][gf]")):
         shutil.copy(path, files)
     generated = source / "_generated"
     generated.mkdir()
