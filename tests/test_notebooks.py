@@ -62,6 +62,9 @@ def cityscapes(tmp_path_factory) -> Course:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TCSEG_DATA", str(folder / "data"))
         course = private(course_of("cityscapes", "smoke", out=folder / "study"), folder)
+        # The first chapter and the last show procity whatever the data set: they have been run once already.
+        inner = {name: files for name, files in course.artefacts.items() if name[:2] not in ("00", "07")}
+        course = replace(course, artefacts=inner)
         code, said = run(course)
     assert code == 0, said
     return course
@@ -124,7 +127,7 @@ def test_its_report_is_complete_offline(procity):
 
 
 def test_the_way_of_cityscapes_works_without_true_flow(cityscapes):
-    for name in NOTEBOOKS:
+    for name in cityscapes.artefacts:
         assert cityscapes.missing(name) == []
     ablation = pd.read_csv(cityscapes.folder / "tables" / "ablation.csv")
     assert set(ablation["dataset"]) == {"cityscapes"}
