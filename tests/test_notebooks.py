@@ -62,8 +62,8 @@ def cityscapes(tmp_path_factory) -> Course:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TCSEG_DATA", str(folder / "data"))
         course = private(course_of("cityscapes", "smoke", out=folder / "study"), folder)
-        # The first chapter and the last show procity whatever the data set: they have been run once already.
-        inner = {name: files for name, files in course.artefacts.items() if name[:2] not in ("00", "07")}
+        # The first chapter and the last two have little to do with the data set: they have been run once already.
+        inner = {name: files for name, files in course.artefacts.items() if name[:2] not in ("00", "06", "07")}
         course = replace(course, artefacts=inner)
         code, said = run(course)
     assert code == 0, said
