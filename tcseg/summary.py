@@ -302,19 +302,18 @@ def _runs(folder: Path, profile: str) -> int:
 
 
 def latency_table(folder: Path) -> str:
-    """Each network's fastest runtime and precision, end to end, at each size from 1024x512 on, as a Markdown table."""
-    table = _table(folder, "latency")
-    rows = table[(table["scope"] == "end_to_end") & (table["n"] > 0)] if len(table) else table
-    if rows.empty:
+    """Each network's fastest runtime and precision, end to end, of one run (`tcseg measure speeds`), as a Markdown table."""
+    table = _table(folder, "speeds")
+    if table.empty:
         return "No latency has been measured yet."
-    rows = rows.sort_values("p50_ms").groupby(["width", "height", "model"]).first().reset_index()
-    lines = ["| frame | network | runs fastest in | p50 ms | p99 ms | frames/s |", "|---|---|---|--:|--:|--:|"]
-    for row in rows[rows["width"] >= 1024].sort_values(["width", "p50_ms"]).itertuples():
-        times = f"{row.p50_ms:.1f} | {row.p99_ms:.1f} | {row.fps:.0f}"
-        lines.append(f"| {row.width}x{row.height} | `{row.model}` | {row.runtime} {row.precision} | {times} |")
-    first = rows.iloc[0]
+    roles = {arch: role for role, arch in CHOSEN.items()}
+    lines = ["| network | runs fastest in | p50 ms | frames/s | GFLOP |", "|---|---|--:|--:|--:|"]
+    for row in table.sort_values("best_ms").itertuples():
+        name = f"`{roles.get(row.arch, row.arch)}`" + (" (peer)" if row.peer else "")
+        lines.append(f"| {name} | {row.best} | {row.best_ms:.1f} | {1000 / row.best_ms:.0f} | {row.gflop:.2f} |")
+    first = table.iloc[0]
     return "\n".join(
-        [*lines, "", f"Machine: {first['machine']}, {first['threads']} threads, batch 1, uint8 in and out."]
+        [*lines, "", f"{first['width']}x{first['height']}, {first['machine']}, {first['threads']} threads, batch 1."]
     )
 
 

@@ -163,28 +163,15 @@ def test_the_readme_says_what_the_committed_tables_say():
 def test_latency_is_each_networks_fastest_way(tmp_path):
     (tmp_path / "tables").mkdir()
     assert summary.latency_table(tmp_path) == "No latency has been measured yet."
-    same = {"scope": "end_to_end", "n": 30, "machine": "CPU", "threads": 2, "p99_ms": 20.0, "fps": 100.0}
+    same = {"machine": "CPU", "threads": 2, "width": 1024, "height": 512, "gflop": 1.5}
     rows = [
-        {
-            "model": model,
-            "runtime": runtime,
-            "precision": "int8",
-            "width": width,
-            "height": width // 2,
-            "p50_ms": ms,
-            **same,
-        }
-        for model, runtime, width, ms in (
-            ("slow", "a", 1024, 30.0),
-            ("quick", "a", 1024, 10.0),
-            ("quick", "b", 1024, 9.0),
-            ("quick", "b", 512, 3.0),
-        )
+        {"arch": "fast-scnn", "peer": True, "best": "a fp32", "best_ms": 40.0, **same},
+        {"arch": "patch16-32-o8", "peer": False, "best": "b int8", "best_ms": 4.0, **same},
     ]
-    pd.DataFrame(rows).to_csv(tmp_path / "tables" / "latency.csv", index=False)
+    pd.DataFrame(rows).to_csv(tmp_path / "tables" / "speeds.csv", index=False)
     lines = summary.latency_table(tmp_path).splitlines()
     assert lines[2:4] == [
-        "| 1024x512 | `quick` | b int8 | 9.0 | 20.0 | 100 |",
-        "| 1024x512 | `slow` | a int8 | 30.0 | 20.0 | 100 |",
+        "| `student-cpu` | b int8 | 4.0 | 250 | 1.50 |",
+        "| `fast-scnn` (peer) | a fp32 | 40.0 | 25 | 1.50 |",
     ]
-    assert lines[-1] == "Machine: CPU, 2 threads, batch 1, uint8 in and out."
+    assert lines[-1] == "1024x512, CPU, 2 threads, batch 1."
