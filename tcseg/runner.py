@@ -22,6 +22,7 @@ from tcseg.modelcard import card
 from tcseg.models import WEIGHTS
 from tcseg.publish import PublishError, left_out, publish, publish_measurements, publish_parts, publish_rows, stale
 from tcseg.report import ReportError, build_report
+from tcseg.runs import find_reference
 from tcseg.sizes import parse_size
 from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, SIDES, measured_table, study_folder
 from tcseg.summary import fill_readme, readme_sections
@@ -200,7 +201,13 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
     Returns:
         An exit code, as `run_study`'s.
     """
-    made = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
+    try:
+        course_of(dataset, profile, "reference")
+        made = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
+        find_reference(FIGURES / "runs", dataset, profile)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"make rows: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
     print(f"{len(made)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
         return 0

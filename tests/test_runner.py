@@ -140,3 +140,12 @@ def test_what_a_notebook_draws_is_read_from_its_code():
     shown = runner.artefacts_named(runner.ROOT / "notebooks" / "05_ablations.ipynb")
     assert {"ablation", "effects", "pareto", "flicker", "accuracy_consistency"} <= shown
     assert not shown & {"controls", "latency"}, "read there, made elsewhere"
+
+
+def test_rows_are_refused_before_work_starts(capsys):
+    assert runner.rows("procity", "huge") == 2 and runner.rows("camvid", "full") == 1
+    said = capsys.readouterr()
+    assert (
+        "make rows: unknown profile 'huge'; choose from" in said.err and "no reference rows for camvid-full" in said.err
+    )
+    assert said.out == ""
