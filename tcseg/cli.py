@@ -275,6 +275,23 @@ def report(
 
 
 @app.command()
+def workbook(
+    out: Annotated[Path, typer.Argument(help="A new folder for your copy.")],
+) -> None:
+    """Write the chapters with the exercises' solutions taken out.
+
+    Below each question is a cell with a function for you to fill in, and with the lines that check it.
+
+    Example: tcseg workbook my_course
+    """
+    from tcseg.runner import ROOT
+    from tcseg.workbook import write_workbook
+
+    written = write_workbook(ROOT / "notebooks", out)
+    typer.echo(f"{len(written)} chapters in {out}. Next: jupyter lab {out}")
+
+
+@app.command()
 def segment(
     source: Annotated[str, typer.Argument(help="Video file, folder of images, camera number, or stream URL.")],
     out: Annotated[Path | None, typer.Option(help="X.mp4, X.avi or X.gif; without it only the speed is told.")] = None,

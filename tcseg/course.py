@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,13 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-import nbformat
-import pandas as pd
 from doit.api import run_tasks
 from doit.cmd_base import ModuleTaskLoader
 from doit.reporter import ZeroReporter
 from doit.tools import config_changed
 
+from tcseg import timings
 from tcseg.execution import NotebookError, Progress, check_parameters, execute
 
 
@@ -187,27 +185,9 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def write_times(course: Course, name: str) -> None:
-    """Bring tables/notebooks.csv up to date for a notebook that has just been executed.
-
-    A row from a run that trained is not replaced by one that only loaded: the times are those of a cold study.
-    """
-    path, usage = course.folder / "tables" / "notebooks.csv", course.folder / "usage" / f"{name}.json"
-    rows = pd.read_csv(path).set_index("notebook").to_dict("index") if path.exists() else {}
+    """Note how long a notebook that has just been executed took, and its sections; see timings.py."""
+    usage = course.folder / "usage" / f"{name}.json"
     counts = json.loads(usage.read_text()) if usage.exists() else {}
     trained, loaded = counts.get("runs_trained", 0), counts.get("runs_loaded", 0)
-    if trained == 0 and rows.get(name, {}).get("runs_trained", 0) > 0:
-        return
-    took = round(seconds(course.output(name)), 1)
     profile = course.parameters.get("profile", "")
-    rows[name] = {"profile": profile, "seconds": took, "runs_trained": trained, "runs_loaded": loaded}
-    ordered = [{"notebook": known, **rows[known]} for known in course.artefacts if known in rows]
-    columns = ["profile", "notebook", "seconds", "runs_trained", "runs_loaded"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    pd.DataFrame(ordered, columns=columns).to_csv(aside, index=False)
-    os.replace(aside, path)
-
-
-def seconds(executed: Path) -> float:
-    """How long an executed notebook took, from papermill's note in it."""
-    return float(nbformat.read(executed, as_version=4).metadata.get("papermill", {}).get("duration") or 0.0)
+    timings.write(course.folder / "tables", course.output(name), list(course.artefacts), profile, trained, loaded)

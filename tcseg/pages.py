@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg import summary
+from tcseg import readme, summary
 from tcseg.labels import label_set
 from tcseg.recipes import ABLATION_SWEEPS, PRIMARY
 from tcseg.study import FIGURES
@@ -43,6 +43,7 @@ def fragments(folder: Path) -> dict[str, str]:
         "networks": networks(_rows(folder, "students", {})),
         "latency": summary.latency_table(FIGURES),
         "precision": precision(_rows(folder, "precision", {})),
+        "again": readme.again_table(FIGURES),
         "files": made_by(FIGURES / "provenance.json"),
         "runs": runs(folder, own),
         "downloads": downloads(folder),

@@ -17,6 +17,7 @@ own threads need. On two cores that made the slowest frame in a hundred five tim
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -34,6 +35,7 @@ class _Axis(NamedTuple):
 
     start: np.ndarray  # int64 (n+1,): output pixels start[i]..start[i+1] lie between source pixels i and i+1
     weight: np.ndarray  # float32 (N,), 0..1
+    like: np.ndarray  # int64 (n,): the first cell that has the same weights; with a whole ratio, one for nearly all
 
 
 @lru_cache(maxsize=64)
@@ -43,7 +45,10 @@ def _axis(source: int, target: int) -> _Axis:
     position = np.maximum(position, np.float32(0))
     cell = np.minimum(position.astype(np.int64), source - 1)
     weight = np.clip(position - cell.astype(np.float32), 0, 1).astype(np.float32)
-    return _Axis(np.searchsorted(cell, np.arange(source + 1)).astype(np.int64), weight)
+    start = np.searchsorted(cell, np.arange(source + 1)).astype(np.int64)
+    first_of: dict[bytes, int] = {}
+    like = [first_of.setdefault(weight[a:b].tobytes(), i) for i, (a, b) in enumerate(pairwise(start))]
+    return _Axis(start, weight, np.array(like, np.int64))
 
 
 @njit(cache=True, nogil=True)
@@ -63,52 +68,77 @@ def _corner_labels(logits: np.ndarray, labels: np.ndarray) -> None:
             labels[y, x] = winner[x]
 
 
-@njit(cache=True, inline="always")
-def _contenders(logits, y0, y1, x0, x1, names, corners) -> int:
-    """Collect the classes that may win somewhere in a cell; returns how many. `corners` (K,4) is filled for those."""
-    floor = -np.inf
-    for k in range(logits.shape[0]):
-        a, b, c, d = logits[k, y0, x0], logits[k, y0, x1], logits[k, y1, x0], logits[k, y1, x1]
-        floor = max(floor, min(min(a, b), min(c, d)))
-    n = 0
-    for k in range(logits.shape[0]):
-        a, b, c, d = logits[k, y0, x0], logits[k, y0, x1], logits[k, y1, x0], logits[k, y1, x1]
-        if max(max(a, b), max(c, d)) >= floor:
-            names[n] = k
-            corners[n, 0], corners[n, 1], corners[n, 2], corners[n, 3] = a, b, c, d
-            n += 1
-    return n
+@njit(cache=True, nogil=True)
+def _floors(logits, y0, y1, low, floor) -> None:
+    """The score that is reached everywhere in each cell of a row: the greatest over classes of the least corner; `low` is scratch.
 
-
-@njit(cache=True, inline="always")
-def _evaluate_row(corners, n, names, down, x_weight, first, last, ends, out) -> None:
-    """Interpolate the `n` contenders along one row of a cell's pixels and write the best; `ends` (K,2) is scratch."""
-    up = np.float32(1) - down
-    for i in range(n):
-        ends[i, 0] = up * corners[i, 0] + down * corners[i, 2]
-        ends[i, 1] = up * corners[i, 1] + down * corners[i, 3]
-    for column in range(first, last):
-        right = x_weight[column]
-        left = np.float32(1) - right
-        best, winner = left * ends[0, 0] + right * ends[0, 1], 0
-        for i in range(1, n):
-            score = left * ends[i, 0] + right * ends[i, 1]
-            if score > best:
-                best, winner = score, i
-        out[column] = names[winner]
+    No `min` and `max`, here and below: they look for NaN first, and that does not vectorise.
+    """
+    width = logits.shape[2]
+    floor[:] = -np.inf
+    for k in range(logits.shape[0]):
+        top, bottom = logits[k, y0], logits[k, y1]
+        for x in range(width):
+            low[x] = top[x] if top[x] < bottom[x] else bottom[x]
+        for x in range(width - 1):
+            least = low[x] if low[x] < low[x + 1] else low[x + 1]
+            floor[x] = least if least > floor[x] else floor[x]
+        floor[width - 1] = low[width - 1] if low[width - 1] > floor[width - 1] else floor[width - 1]
 
 
 @njit(cache=True, nogil=True)
-def _fill(logits, labels, y_start, y_weight, x_start, x_weight, out) -> None:
+def _weigh(y_weight, x_weight, weights) -> None:
+    """Weights (4,n) of a cell's pixels, row by row: left, right, upper, lower."""
+    p = 0
+    for down in y_weight:
+        for right in x_weight:
+            weights[0, p], weights[1, p] = np.float32(1) - right, right
+            weights[2, p], weights[3, p] = np.float32(1) - down, down
+            p += 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _contend(a, b, c, d, weights, n, name, is_first, best, winner) -> None:
+    """Interpolate one class between its four corner scores in all `n` pixels of a cell, and keep it where it is the best."""
+    for p in range(n):
+        score = weights[0, p] * (weights[2, p] * a + weights[3, p] * c) + weights[1, p] * (
+            weights[2, p] * b + weights[3, p] * d
+        )
+        better = is_first or score > best[p]
+        best[p] = score if better else best[p]
+        winner[p] = name if better else winner[p]
+
+
+@njit(cache=True, nogil=True)
+def _decide(logits, y0, y1, x0, x1, floor, weights, n, best, winner) -> None:
+    """The best class of each of a cell's `n` pixels, among those that may win: whose greatest corner reaches the floor."""
+    nobody_yet = True
+    for k in range(logits.shape[0]):
+        a, b, c, d = logits[k, y0, x0], logits[k, y0, x1], logits[k, y1, x0], logits[k, y1, x1]
+        upper, lower = (a if a > b else b), (c if c > d else d)
+        if (upper if upper > lower else lower) >= floor:
+            if nobody_yet:  # two loops, each without a question inside
+                _contend(a, b, c, d, weights, n, np.int32(k), True, best, winner)
+            else:
+                _contend(a, b, c, d, weights, n, np.int32(k), False, best, winner)
+            nobody_yet = False
+
+
+@njit(cache=True, nogil=True)
+def _fill(logits, labels, y_start, y_weight, x_start, x_weight, x_like, out) -> None:
     """Write the label map, one row of cells at a time: runs of agreeing cells are filled, the others evaluated."""
-    classes, height, width = logits.shape
+    _, height, width = logits.shape
+    largest = np.diff(x_start).max() * np.diff(y_start).max()  # pixels of a cell
+    weights, best = np.empty((4, largest), np.float32), np.empty(largest, np.float32)
+    winner, bytes_of = (
+        np.zeros(largest, np.int32),
+        np.empty(largest, np.uint8),
+    )  # a name as wide as its score vectorises
+    low, floor = np.empty(width, np.float32), np.empty(width, np.float32)
     for y0 in range(height):
         first, last = y_start[y0], y_start[y0 + 1]
         y1 = min(y0 + 1, height - 1)
-        names = np.empty(classes, np.int64)
-        corners = np.empty((classes, 4), np.float32)
-        ends = np.empty((classes, 2), np.float32)
-        x0 = 0
+        x0, weighed = 0, -1  # the cell that `weights` are of; -1: nothing is known of this row yet
         while x0 < width and first < last:
             x1 = min(x0 + 1, width - 1)
             label = labels[y0, x0]
@@ -123,9 +153,20 @@ def _fill(logits, labels, y_start, y_weight, x_start, x_weight, out) -> None:
                     out[row, x_start[x0] : x_start[end]] = label
                 x0 = end
                 continue
-            n = _contenders(logits, y0, y1, x0, x1, names, corners)
+            if weighed < 0:
+                _floors(logits, y0, y1, low, floor)
+            columns = x_start[x0 + 1] - x_start[x0]
+            n = columns * (last - first)
+            if x_like[x0] != weighed:
+                _weigh(y_weight[first:last], x_weight[x_start[x0] : x_start[x0 + 1]], weights)
+                weighed = x_like[x0]
+            _decide(logits, y0, y1, x0, x1, floor[x0], weights, n, best, winner)
+            for p in range(n):
+                bytes_of[p] = winner[p]
             for row in range(first, last):
-                _evaluate_row(corners, n, names, y_weight[row], x_weight, x_start[x0], x_start[x0 + 1], ends, out[row])
+                p = (row - first) * columns
+                for column in range(columns):
+                    out[row, x_start[x0] + column] = bytes_of[p + column]
             x0 += 1
 
 
@@ -169,7 +210,7 @@ def upsample_argmax(logits: np.ndarray | torch.Tensor, size: tuple[int, int]) ->
     x_axis, y_axis = _axis(columns, width), _axis(rows, height)
     for index in range(batch):
         _corner_labels(planes[index], labels)
-        _fill(planes[index], labels, y_axis.start, y_axis.weight, x_axis.start, x_axis.weight, out[index])
+        _fill(planes[index], labels, y_axis.start, y_axis.weight, *x_axis, out[index])
     return out[0] if logits.ndim == 3 else out
 
 

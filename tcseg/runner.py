@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg.course import Course, run_course, seconds
+from tcseg import timings
+from tcseg.course import Course, run_course
 from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
 from tcseg.execution import NotebookError
@@ -21,18 +22,18 @@ from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
 from tcseg.models import WEIGHTS
 from tcseg.publish import PublishError, left_out, publish, publish_measurements, publish_parts, publish_rows, stale
+from tcseg.readme import fill_readme, readme_sections
 from tcseg.report import ReportError, build_report
 from tcseg.runs import find_reference
 from tcseg.sizes import parse_size
 from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, SIDES, measured_table, study_folder
-from tcseg.summary import fill_readme, readme_sections
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ("procity", "camvid", "cityscapes")
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
-    "course.py", "execution.py", "publish.py", "report.py", "runner.py", "cli.py", "measurements",
+    "course.py", "execution.py", "workbook.py", "readme.py", "publish.py", "report.py", "runner.py", "cli.py", "measurements",
 }  # fmt: skip
 
 
@@ -106,7 +107,7 @@ def expected_seconds(folder: Path, profile: str) -> dict[str, float]:
         rows = pd.read_csv(table).query("profile == @profile")
         expected = dict(zip(rows["notebook"], rows["seconds"].astype(float)))
     here = {name: folder / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS}
-    return expected | {name: seconds(path) for name, path in here.items() if path.exists()}
+    return expected | {name: timings.seconds(path) for name, path in here.items() if path.exists()}
 
 
 def run_study(

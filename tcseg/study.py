@@ -19,7 +19,7 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tcseg import artefacts, evaluation, models, procity, targets, tiles, training
+from tcseg import artefacts, evaluation, models, procity, targets, tiles, timings, training
 from tcseg.artefacts import write_json
 from tcseg.data import Clips, data_root, find_dataset, load_clips
 from tcseg.labels import LabelSet, label_set
@@ -446,7 +446,13 @@ class Study:
             lines.append("Results are the **committed reference rows**; nothing is trained here.")
         if self.profile == "smoke":
             lines.append("**Smoke profile: a few training steps on a handful of clips. Its numbers have no meaning.**")
-        return Markdown("\n".join(f"> {line}  " for line in lines))
+        quoted = "\n".join(f"> {line}  " for line in lines)
+        return Markdown("\n\n".join(filter(None, (quoted, self._measured_time()))))
+
+    def _measured_time(self) -> str:
+        """What this notebook and its sections took: in this study's last run, else in the committed one; see timings.py."""
+        folders = (FIGURES / "tables", self.tables)
+        return timings.as_markdown(timings.of_sections(folders, list(PROFILES), self.notebook or ""))
 
 
 def _say(line: str) -> None:

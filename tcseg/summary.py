@@ -1,4 +1,4 @@
-"""What README and report say in figures, as Markdown made from the tables: no number in prose is typed by hand."""
+"""What a study found, as Markdown made from its tables, for README and report: no number in prose is typed by hand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
+from tcseg import timings
 from tcseg.benchmark import machine_facts
 from tcseg.effects import BASELINES
 from tcseg.runs import git_state, now, versions
@@ -35,7 +36,7 @@ def parameters_of(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _table(folder: Path, name: str) -> pd.DataFrame:
+def read_table(folder: Path, name: str) -> pd.DataFrame:
     """A table of a study, or of a folder of tables; an empty one where it is not there."""
     for path in (folder / "tables" / f"{name}.csv", folder / f"{name}.csv"):
         if path.exists():
@@ -43,7 +44,8 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
     return pd.DataFrame()
 
 
-def _own_rows(table: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+def own_rows(table: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of the wanted data set and profile, as far as the table has such columns."""
     for column in ("dataset", "profile"):
         if column in table and column in wanted:
             table = table[table[column] == wanted[column]]
@@ -79,7 +81,7 @@ def result_table(folder: Path, dataset: str | None = None, profile: str | None =
         Markdown; a sentence where there is no ablation yet.
     """
     wanted = parameters_of(folder) | {k: v for k, v in (("dataset", dataset), ("profile", profile)) if v}
-    table = _own_rows(_table(folder, "ablation"), wanted)
+    table = own_rows(read_table(folder, "ablation"), wanted)
     if table.empty:
         return "No ablation has been run yet."
     measured = {h: c for h, c in COLUMNS.items() if not _pick(table, *c).dropna().empty}
@@ -97,7 +99,7 @@ def result_table(folder: Path, dataset: str | None = None, profile: str | None =
 def values(folder: Path) -> dict[str, str]:
     """Named numbers for the prose of the pages, such as `student_miou`: percent, mean over seeds."""
     found = dict(parameters_of(folder))
-    table = _own_rows(_table(folder, "ablation"), found)
+    table = own_rows(read_table(folder, "ablation"), found)
     for recipe, rows in table.groupby("recipe") if len(table) else ():
         for column, flow in COLUMNS.values():
             seeds = _pick(rows, column, flow).dropna()
@@ -142,7 +144,7 @@ def course_map(folder: Path, titles: Mapping[str, str]) -> str:
     for name, title in titles.items():
         cells = [_minutes(seconds.get(name)) for seconds in times.values()]
         lines.append(f"| [{title}]({name}.ipynb) | {' | '.join(cells)} |")
-    totals = [_minutes(_whole(seconds, titles)) for seconds in times.values()]
+    totals = [_minutes(timings.whole(seconds, titles)) for seconds in times.values()]
     return "\n".join([*lines, f"| all | {' | '.join(totals)} |"])
 
 
@@ -179,17 +181,7 @@ def _leaves(name: str, code: str) -> str:
 
 def _times(folder: Path) -> dict[str, pd.Series]:
     """Profile -> seconds by notebook, of the profiles that were timed: in this study, else in the committed one."""
-    tables = [table for table in (_table(FIGURES, "notebooks"), _table(folder, "notebooks")) if len(table)]
-    if not tables:
-        return {}
-    times = pd.concat(tables).drop_duplicates(["profile", "notebook"], keep="last").set_index(["profile", "notebook"])
-    known = times.index.get_level_values("profile")
-    return {profile: times["seconds"].loc[profile] for profile in PROFILES if profile in known}
-
-
-def _whole(seconds: pd.Series, titles: Mapping[str, str]) -> float | None:
-    """The sum over all notebooks; None where the time of one is not known, as when its runs were made in other sittings."""
-    return seconds.sum() if set(titles) <= set(seconds.index) else None
+    return timings.by_profile([FIGURES / "tables", folder / "tables"], list(PROFILES))
 
 
 def _minutes(seconds: float | None) -> str:
@@ -214,8 +206,6 @@ def provenance(folder: Path) -> str:
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
-
-# ------------------------------------------------------------------------------------------------ README
 
 STEPS = dict(zip(BASELINES, ("as many steps", "twice the steps", "four times the steps"), strict=True))
 METRIC_NAMES = {
@@ -275,35 +265,9 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f}{spread}".replace("-", "−")
 
 
-def cost_table(folder: Path) -> str:
-    """What a cold study of the embedded data took: minutes by profile, runs, disk, machine."""
-    times = _table(folder, "notebooks")
-    path = folder / "provenance.json"
-    noted = json.loads(path.read_text()) if path.exists() else {}
-    stamps = noted.get("files", {}).get("tables/notebooks.csv", {})
-    lines = []
-    for profile, rows in times.groupby("profile", sort=False) if len(times) else ():
-        machine = stamps.get(f"procity-{profile}", {}).get("machine", {})
-        megabytes = noted.get("disk_mb", {}).get(f"procity-{profile}")
-        disk = "–" if megabytes is None else f"{megabytes:.0f}"
-        where = f"{machine.get('cpu', '–')}, {machine.get('cores', '–')} cores"
-        seconds = _whole(rows.set_index("notebook")["seconds"], _titles())
-        minutes = "– (made in several sittings)" if seconds is None else f"{seconds / 60:.0f}"
-        trained = rows["runs_trained"].sum() if seconds is not None else _runs(folder, profile)
-        lines.append(f"| `{profile}` | {minutes} | {trained} | {disk} | {machine.get('gpu') or where} |")
-    head = ["| profile | notebooks, minutes | networks trained | results and cache, MB | measured on |"]
-    return "\n".join([*head, "|---|--:|--:|--:|---|", *lines]) if lines else ""
-
-
-def _runs(folder: Path, profile: str) -> int:
-    """Networks in the embedded data's ablation at a profile."""
-    table = _own_rows(_table(folder, "ablation"), {"dataset": "procity", "profile": profile})
-    return table["run_id"].nunique() if "run_id" in table else 0
-
-
 def latency_table(folder: Path) -> str:
     """Each network's fastest runtime and precision, end to end, of one run (`tcseg measure speeds`), as a Markdown table."""
-    table = _table(folder, "speeds")
+    table = read_table(folder, "speeds")
     if table.empty:
         return "No latency has been measured yet."
     roles = {arch: role for role, arch in CHOSEN.items()}
@@ -317,7 +281,7 @@ def latency_table(folder: Path) -> str:
     )
 
 
-def _titles() -> dict[str, str]:
+def titles() -> dict[str, str]:
     """Notebook -> its title, from the first heading of each."""
     return {name: _title(sources[0]) for name, sources in _sources().items()}
 
@@ -330,86 +294,3 @@ def _sources() -> dict[str, list[str]]:
     """Notebook -> the sources of its cells."""
     paths = sorted((FIGURES.parent / "notebooks").glob("[0-9]*.ipynb"))
     return {path.stem: [cell.source for cell in nbformat.read(path, as_version=4).cells] for path in paths}
-
-
-def readme_sections(folder: Path) -> dict[str, str]:
-    """The generated parts of the README: results, effects, cost, course and latency, of all committed studies but smoke.
-
-    Args:
-        folder: figures/.
-
-    Returns:
-        Section name -> Markdown.
-    """
-    table, effects = _table(folder, "ablation"), _table(folder, "effects")
-    studies = table[["dataset", "profile"]].drop_duplicates().itertuples(index=False) if len(table) else ()
-    results, differences = [], []
-    for dataset, profile in studies:
-        if profile == "smoke":
-            continue
-        title = f"{DATA_NAMES.get(dataset, dataset)}, profile `{profile}`, split val:"
-        results.append(f"{title}\n\n{result_table(folder, dataset, profile)}")
-        if found := effects_table(_own_rows(effects, {"dataset": dataset, "profile": profile})):
-            differences.append(f"{title}\n\n{found}")
-    return {
-        "headline": headline(folder),
-        "results": "\n\n".join(results),
-        "effects": "\n\n".join(differences),
-        "cost": cost_table(folder),
-        "course": course_map(folder, _titles()).replace("](", "](notebooks/"),
-        "latency": latency_table(folder),
-    }
-
-
-def headline(folder: Path, dataset: str = "procity", profile: str = "laptop") -> str:
-    """Three numbers with what they are worth: steadiness at equal steps, the same against the longest-trained student, and time."""
-    effects = _own_rows(_table(folder, "effects"), {"dataset": dataset, "profile": profile})
-    lines = []
-    for name in dict.fromkeys(("consistent_vs_student", _longest(effects))):
-        found = effects[effects["comparison"] == name].set_index("metric") if name else effects[:0]
-        if not {"flicker_relative", "miou"} <= set(found.index):
-            continue
-        flicker, miou = (
-            interval(*found.loc[metric, ["difference", "ci_low", "ci_high"]]) for metric in ("flicker_relative", "miou")
-        )
-        against = f"against the same network trained for {STEPS[name]}"
-        sure = f"{int(found['seeds'].iloc[0])} paired seeds, 95 % over seeds and clips"
-        lines.append(f"- **Flicker {flicker} %**, mIoU {miou} points, {against}; {sure}.")
-    return "\n".join([*lines, *_fastest(_table(folder, "speeds"))])
-
-
-def _longest(effects: pd.DataFrame) -> str:
-    """The comparison with the student that was trained for longest; empty where there is none."""
-    there = set(effects["comparison"]) if len(effects) else set()
-    return next((name for name in reversed(BASELINES) if name in there), "")
-
-
-def _fastest(speeds: pd.DataFrame, role: str = "student-cpu") -> list[str]:
-    """A line on a chosen student beside its peers, each in its fastest runtime and precision."""
-    best = speeds.set_index("arch") if len(speeds) else speeds
-    if CHOSEN[role] not in best.index:
-        return []
-    own = best.loc[CHOSEN[role]]
-    peers = [
-        f"{best.loc[arch, 'best_ms'] / own['best_ms']:.1f} times the rate of {title}"
-        for arch, title in (
-            ("lraspp-mv3-large", "LR-ASPP"),
-            ("ddrnet-23-slim", "DDRNet-23-slim"),
-            ("fast-scnn", "Fast-SCNN"),
-        )
-        if arch in best.index
-    ]
-    speed = f"**{own['best_ms']:.1f} ms a frame** of {own['width']}x{own['height']}, uint8 in and label map out"
-    where = f"on {own['threads']} cores of {own['machine']} (`{role}`, {own['best']})"
-    return [
-        f"- {speed}, {where}: {', '.join(peers)}, each in its own fastest runtime and precision. Chapter 6 has scores."
-    ]
-
-
-def fill_readme(text: str, sections: Mapping[str, str]) -> str:
-    """Put the sections between their markers, `<!-- NAME: ... -->` and `<!-- end of NAME -->`; the rest stays."""
-    for name, section in sections.items():
-        pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        body = f"\n{section}\n\n" if section else ""
-        text = pattern.sub(lambda found, body=body: found[1] + body + found[2], text)
-    return text

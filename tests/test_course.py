@@ -10,7 +10,8 @@ import time
 import pandas as pd
 import pytest
 
-from tcseg.course import Course, digest, lock, run_course, seconds, write_times
+from tcseg import timings
+from tcseg.course import Course, digest, lock, run_course, write_times
 from tcseg.execution import NotebookError
 
 WRITES = """from pathlib import Path
@@ -124,7 +125,7 @@ def test_times_are_those_of_the_cold_run(three):
                 '"metadata": {},\n "nbformat"', f'"metadata": {{"papermill": {{"duration": {duration}}}}},\n "nbformat"'
             )
         )
-        assert seconds(path) == duration
+        assert timings.seconds(path) == duration
         (usage / f"{name}.json").write_text(f'{{"runs_trained": {trained}, "runs_loaded": {loaded}}}')
         write_times(three.course, name)
 

@@ -20,7 +20,7 @@ from tcseg.cli import app
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
 from tcseg.measurements import procity_gap, procity_speed, procity_truth, speeds, steadiness, transfer
 from tcseg.metrics import Overlap
-from tcseg.summary import fill_readme
+from tcseg.readme import fill_readme
 from tcseg.sweeps import scored
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tcseg.workbook import exercises
+
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = (
     "00_start_here",
@@ -95,7 +97,7 @@ def test_tells_what_a_learner_needs(notebook: nbformat.NotebookNode) -> None:
     text = prose(notebook)
     for part in ("**The question.**", "**You will be able to**", "**You need**", "> **Predict before you run.**"):
         assert part in text, part
-    for heading in ("## Exercises?", "## What went wrong", "## Summary", "## References"):
+    for heading in ("## Exercises", "## What went wrong", "## Summary", "## References"):
         assert re.search(f"\n{heading}\n", text), heading
     assert "<summary>Hint</summary>" in text and "<summary>Solution</summary>" in text
     checkpoints = [cell for cell in code_cells(notebook) if "checkpoint" in cell.metadata.get("tags", [])]
@@ -113,11 +115,17 @@ def test_cells_are_short(notebook: nbformat.NotebookNode) -> None:
                 assert length <= 15, f"{node.name} has {length} lines: it belongs into tcseg"
 
 
-def test_solutions_are_python(notebook: nbformat.NotebookNode) -> None:
-    solutions = re.findall(r"<summary>Solution</summary>\n\n```python\n(.*?)```", prose(notebook), flags=re.S)
-    assert solutions
-    for solution in solutions:
-        ast.parse(solution)
+def test_exercises_are_functions_with_a_check(notebook: nbformat.NotebookNode) -> None:
+    found = exercises(notebook, notebook.metadata["name"])
+    assert 2 <= len(found) <= 4 and [one.number for one in found] == [*range(1, len(found) + 1)]
+    assert prose(notebook).count("<summary>Solution</summary>") == len(found), "one is not written like the others"
+    for one in found:
+        body = ast.parse(one.solution).body
+        functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+        checks = [node for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.Assert)]
+        assert functions and all(ast.get_docstring(function) for function in functions), one
+        assert checks and all(check.msg is not None for check in checks), one
+        assert max(map(len, one.solution.splitlines())) <= 132, one
 
 
 def test_nothing_is_fetched_installed_or_absolute(notebook: nbformat.NotebookNode) -> None:

@@ -15,6 +15,7 @@ def test_an_empty_study_says_that_nothing_was_run(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "FIGURES", tmp_path / "figures")
     found = pages.fragments(tmp_path)
     assert found.pop("moving") == ""
+    assert "what should come out" in found.pop("again")
     assert found.pop("latency") == "No latency has been measured yet."
     assert all("*Not run yet.*" in text for text in found.values()), found
 

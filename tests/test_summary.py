@@ -133,33 +133,6 @@ def test_effects_have_intervals_p_and_what_is_detectable():
     ]
 
 
-def test_costs_are_of_the_cold_study(study, monkeypatch):
-    monkeypatch.setattr(summary, "_titles", lambda: {"01_first": "First", "02": "Second"})
-    times = {"profile": "smoke", "notebook": "01_first", "seconds": 90.0, "runs_trained": 3, "runs_loaded": 0}
-    pd.DataFrame([times, times | {"notebook": "02", "seconds": 150.0}]).to_csv(
-        study / "tables" / "notebooks.csv", index=False
-    )
-    stamp = {"machine": {"cpu": "Z80", "cores": 1, "gpu": None}}
-    noted = {"files": {"tables/notebooks.csv": {"procity-smoke": stamp}}, "disk_mb": {"procity-smoke": 12.4}}
-    (study / "provenance.json").write_text(json.dumps(noted))
-    assert summary.cost_table(study).splitlines()[2:] == ["| `smoke` | 4 | 6 | 12 | Z80, 1 cores |"]
-
-    monkeypatch.setattr(summary, "_titles", lambda: {"01_first": "First", "02": "Second", "03": "Third"})
-    assert "| `smoke` | – (made in several sittings) | " in summary.cost_table(study)
-
-
-def test_readme_keeps_what_is_not_between_markers():
-    text = "a\n<!-- results: made by x -->\nold\n<!-- end of results -->\nb\n"
-    filled = summary.fill_readme(text, {"results": "new \\1", "cost": "unused"})
-    assert filled == "a\n<!-- results: made by x -->\n\nnew \\1\n\n<!-- end of results -->\nb\n"
-    assert summary.fill_readme(filled, {"results": "new \\1"}) == filled
-
-
-def test_the_readme_says_what_the_committed_tables_say():
-    text = (summary.FIGURES.parent / "README.md").read_text(encoding="utf-8")
-    assert summary.fill_readme(text, summary.readme_sections(summary.FIGURES)) == text
-
-
 def test_latency_is_each_networks_fastest_way(tmp_path):
     (tmp_path / "tables").mkdir()
     assert summary.latency_table(tmp_path) == "No latency has been measured yet."

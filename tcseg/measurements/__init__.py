@@ -8,6 +8,7 @@ figures beside it, and `out/records/<name>.json` says which files, when and on w
 from __future__ import annotations
 
 import importlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False) -> list[Path]:
     """
     if name not in MEASUREMENTS:
         raise ValueError(f"measurement is {name!r}; it must be one of {', '.join(MEASUREMENTS)}")
-    before = _stamps(out)
+    before, began = _stamps(out), time.monotonic()
     table = write_table(out, name, importlib.import_module(f"tcseg.measurements.{name}").measure(out, quick))
     written = [
         table,
@@ -60,7 +61,7 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False) -> list[Path]:
     ]
     files = [path.relative_to(out).as_posix() for path in written]
     facts = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
-    facts["procity"] = VERSION
+    facts |= {"procity": VERSION, "seconds": round(time.monotonic() - began)}
     artefacts.write_json(out / "records" / f"{name}.json", {"quick": quick, "files": files, **facts})
     return written
 

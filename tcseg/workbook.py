@@ -1,0 +1,118 @@
+"""The notebooks as a workbook: each exercise's folded solution replaced by a cell with a stub, or (for the tests) by itself.
+
+There is one source, the notebooks, where a solution is folded under its question. A solution is functions, each with a docstring
+that says what goes in and what comes out, and the lines that call and check them. A stub keeps these; the body is yours.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+EXERCISE = re.compile(
+    r"\*\*(?P<number>\d)\.\*\* (?P<question>.+?)\n\n"
+    r"<details><summary>Hint</summary>\n\n(?P<hint>.+?)\n\n</details>\n"
+    r"<details><summary>Solution</summary>\n\n```python\n(?P<solution>.+?)```\n\n(?P<answer>.+?)\n\n</details>\n*",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise of a chapter."""
+
+    notebook: str
+    number: int
+    question: str
+    hint: str
+    solution: str  # Python
+    answer: str  # what there is to see in it
+
+    @property
+    def stub(self) -> str:
+        """The solution with the bodies of its functions taken out: they raise NotImplementedError."""
+        lines = self.solution.splitlines()
+        functions = [node for node in ast.parse(self.solution).body if isinstance(node, ast.FunctionDef)]
+        for function in reversed(functions):  # from the end, so that line numbers stay right
+            docstring = function.body[0]
+            todo = f'    raise NotImplementedError("exercise {self.number} of {self.notebook}: your lines go here")'
+            lines[docstring.end_lineno : function.end_lineno] = [todo]
+        return "\n".join(lines)
+
+
+def exercises(notebook: NotebookNode, name: str) -> list[Exercise]:
+    """The exercises of a notebook, in order."""
+    found = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            found += [_exercise(name, match) for match in EXERCISE.finditer(cell.source)]
+    return found
+
+
+def _exercise(name: str, match: re.Match[str]) -> Exercise:
+    return Exercise(name, int(match["number"]), match["question"], match["hint"], match["solution"], match["answer"])
+
+
+def unfolded(notebook: NotebookNode, name: str, code: Callable[[Exercise], str]) -> NotebookNode:
+    """A copy in which each folded solution has become a code cell below its question and hint.
+
+    Args:
+        notebook: As it is in the repository; stays as it is.
+        name: Its file's name without suffix.
+        code: What goes into the cell: `Exercise.stub`'s text for a reader, `Exercise.solution` for the tests.
+    """
+    copy = deepcopy(notebook)
+    cells: list[NotebookNode] = []
+    for cell in copy.cells:
+        matches = list(EXERCISE.finditer(cell.source)) if cell.cell_type == "markdown" else []
+        if not matches:
+            cells.append(cell)
+            continue
+        begin = 0
+        for match in matches:
+            one = _exercise(name, match)
+            folded = cell.source.index("<details><summary>Solution</summary>", match.start())
+            cells += [
+                _cell(nbformat.v4.new_markdown_cell, f"question-{one.number}", cell.source[begin:folded].strip()),
+                _cell(nbformat.v4.new_code_cell, f"exercise-{one.number}", code(one).strip()),
+            ]
+            begin = match.end()
+        if rest := cell.source[begin:].strip():
+            cells.append(_cell(nbformat.v4.new_markdown_cell, f"{cell.id}-after", rest))
+    copy.cells = cells
+    return copy
+
+
+def _cell(make: Callable[..., NotebookNode], name: str, source: str) -> NotebookNode:
+    return make(source, id=name)
+
+
+def write_workbook(source: Path, goal: Path) -> list[Path]:
+    """Write every chapter of `source` to `goal`, with stubs in place of the solutions.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileNotFoundError: there are no notebooks in `source`.
+        FileExistsError: `goal` holds one of them already; what a reader has written there is not touched.
+    """
+    chapters = sorted(source.glob("[0-9]*.ipynb"))
+    if not chapters:
+        raise FileNotFoundError(f"no notebooks in {source}: run from a clone of the repository")
+    if there := [path.name for path in chapters if (goal / path.name).exists()]:
+        raise FileExistsError(f"{goal} already holds {there[0]}, perhaps with your answers: give another folder")
+    goal.mkdir(parents=True, exist_ok=True)
+    for path in chapters:
+        notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+        aside = goal / f".{path.name}.part"
+        nbformat.write(unfolded(notebook, path.stem, lambda one: one.stub), aside)
+        aside.replace(goal / path.name)
+    return [goal / path.name for path in chapters]

@@ -1,0 +1,66 @@
+"""The generated parts of the README."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from tcseg import readme, summary
+from tcseg.study import FIGURES
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "tables").mkdir()
+    return tmp_path
+
+
+def test_costs_are_of_the_cold_study(study, monkeypatch):
+    monkeypatch.setattr(summary, "titles", lambda: {"01_first": "First", "02": "Second"})
+    times = {"profile": "smoke", "notebook": "01_first", "seconds": 90.0, "runs_trained": 3, "runs_loaded": 0}
+    pd.DataFrame([times, times | {"notebook": "02", "seconds": 150.0}]).to_csv(
+        study / "tables" / "notebooks.csv", index=False
+    )
+    stamp = {"machine": {"cpu": "Z80", "cores": 1, "gpu": None}}
+    noted = {"files": {"tables/notebooks.csv": {"procity-smoke": stamp}}, "disk_mb": {"procity-smoke": 12.4}}
+    (study / "provenance.json").write_text(json.dumps(noted))
+    assert readme.cost_table(study).splitlines()[2:] == ["| `smoke` | 4 | 6 | 12 | Z80, 1 cores |"]
+
+    monkeypatch.setattr(summary, "titles", lambda: {"01_first": "First", "02": "Second", "03": "Third"})
+    assert "| `smoke` | – (made in several sittings) | " in readme.cost_table(study)
+
+
+def test_readme_keeps_what_is_not_between_markers():
+    text = "a\n<!-- results: made by x -->\nold\n<!-- end of results -->\nb\n"
+    filled = readme.fill_readme(text, {"results": "new \\1", "cost": "unused"})
+    assert filled == "a\n<!-- results: made by x -->\n\nnew \\1\n\n<!-- end of results -->\nb\n"
+    assert readme.fill_readme(filled, {"results": "new \\1"}) == filled
+
+
+def test_the_readme_says_what_the_committed_tables_say():
+    text = (FIGURES.parent / "README.md").read_text(encoding="utf-8")
+    assert readme.fill_readme(text, readme.readme_sections(FIGURES)) == text
+
+
+def test_every_committed_measurement_and_sweep_says_how_to_make_it_again():
+    table = readme.again_table(FIGURES)
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert all(len(row) == 4 and row[3].strip() and "nan" not in row[3] for row in rows)
+    named = set(re.findall(r"`(\w+\.csv)`", table))
+    made = set(json.loads((FIGURES / "provenance.json").read_text())["files"])
+    assert {f"{name}.csv" for name in readme.EXPECTED if f"tables/{name}.csv" in made} <= named
+    assert {"ablation.csv", "effects.csv", "schedule.csv"} <= named
+
+
+def test_minutes_and_spread_come_from_the_tables(study):
+    rows = {
+        "recipe": ["kd", "kd,method=cwd,distillation=3", "kd,method=cwd,distillation=3"],
+        "train_seconds": [60.0, 120.0, 180.0],
+    }
+    rows |= {"miou": [0.4, 0.41, 0.43], "flicker": [0.05, 0.06, 0.07]}
+    pd.DataFrame(rows).to_csv(study / "tables" / "distillation.csv", index=False)
+    line = readme.again_table(study).splitlines()[2]
+    assert line.startswith("| `distillation.csv` | `tcseg sweep --only distillation; make rows` | 5 | ")
+    assert "highest mIoU 42.0 % (41.0 to 43.0), `kd,method=cwd,distillation=3`" in line
+    assert "least flicker 5.0 % (one seed), `kd`" in line
