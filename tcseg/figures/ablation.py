@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from textwrap import fill
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
 
@@ -58,6 +59,32 @@ def recipe_means(table: pd.DataFrame) -> pd.DataFrame:
         wide[f"tc_{flow}"] = rows.set_index(["recipe", "seed"])["tc"]
     grouped = wide[list(METRIC_NAMES)].astype(float).groupby(level="recipe", sort=False)
     return grouped.agg(["mean", "std", "count"])
+
+
+@styled
+def design(cells: Mapping[str, tuple[str, str]], primary: Sequence[str]) -> Figure:
+    """Two choices crossed: a square a recipe, an arrow for the comparison that was named first.
+
+    Args:
+        cells: Recipe -> (its column, its row).
+        primary: The two recipes that are compared, the baseline first.
+    """
+    columns, rows = (list(dict.fromkeys(place[axis] for place in cells.values())) for axis in (0, 1))
+    figure, grid = canvas(6.4, 2.6)
+    axes = grid[0, 0]
+    at = {name: (columns.index(column), rows.index(row)) for name, (column, row) in cells.items()}
+    for name, (x, y) in at.items():
+        color = RECIPE_COLORS.get(name, GRAY) if name in primary else PALE
+        axes.add_patch(Rectangle((x - 0.42, y - 0.32), 0.84, 0.64, facecolor=color, edgecolor="none"))
+        axes.text(x, y, name, ha="center", va="center", color="white" if name in primary else "black")
+    (x0, y0), (x1, y1) = (at[name] for name in primary)
+    axes.annotate("", (x1 - 0.3, y1 - 0.34), (x0 + 0.3, y0 + 0.34), arrowprops={"arrowstyle": "->", "lw": 1.6})
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), frame_on=False)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    return figure
 
 
 @styled
