@@ -13,8 +13,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tcseg import __version__, cli
-from tcseg.cli import app
+from tcseg import __version__
+from tcseg.cli import app, tools
 from tcseg.models import build, save_weights
 from tcseg.sizes import parse_size
 from tcseg.videofiles import read_frames
@@ -140,8 +140,13 @@ def test_ctrl_c_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch, clip: Path) 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load_model", interrupt)
+    monkeypatch.setattr(tools, "load_model", interrupt)
     assert run("segment", clip, code=130).stderr == "interrupted\n"
+
+
+def test_workbook_writes_the_chapters(tmp_path: Path) -> None:
+    assert "8 chapters in " in run("workbook", tmp_path / "mine").stdout
+    assert "perhaps with your answers" in run("workbook", tmp_path / "mine", code=2).stderr
 
 
 def test_bench_writes_the_table(tmp_path: Path, weights: Path) -> None:

@@ -95,7 +95,9 @@ def test_opens_with_parameters_and_banner(notebook: nbformat.NotebookNode) -> No
 
 def test_a_picture_comes_early(notebook: nbformat.NotebookNode) -> None:
     after_banner = code_cells(notebook)[2:5]
-    assert any(calls(ast.parse(cell.source), "figure") or calls(ast.parse(cell.source), "Image") for cell in after_banner)
+    assert any(
+        calls(ast.parse(cell.source), "figure") or calls(ast.parse(cell.source), "Image") for cell in after_banner
+    )
 
 
 def test_tells_what_a_learner_needs(notebook: nbformat.NotebookNode) -> None:

@@ -1,0 +1,112 @@
+"""The application: its errors, its version, and what commands share. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import typer.core
+
+from tcseg import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tcseg.networks import SegmentationModel
+
+
+class _Group(typer.core.TyperGroup):
+    """Our errors are one line; a traceback only on request."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+        except (ValueError, OSError, RuntimeError, ImportError) as error:
+            if ctx.params.get("debug") or os.environ.get("TCSEG_DEBUG") == "1":
+                raise
+            text = str(error).strip() or type(error).__name__
+            if isinstance(error, ImportError):
+                text += " (run: tcseg doctor)"
+            typer.echo(f"error: {text}", err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Make the embedded data set, and check data sets."
+)
+app.add_typer(data_app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tcseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error (or set TCSEG_DEBUG=1).")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Real-time, temporally consistent semantic segmentation of driving video.
+
+    Is this machine ready:     tcseg doctor
+
+    The whole study:           tcseg study
+
+    Try a trained student:     tcseg segment drive.mp4 --out classes.mp4
+    """
+
+
+def load_model(name: str | None, weights: Path | None, default: str = "student-consistent") -> SegmentationModel:
+    """The network that a command's --model and --weights name.
+
+    Raises:
+        ValueError: both are given, or the name is unknown.
+        FileNotFoundError: there are no such weights.
+    """
+    from tcseg import models
+
+    if name and weights:
+        raise ValueError(f"give --model {name} or --weights {weights}, not both")
+    return models.load_weights(weights) if weights else models.shipped(name or default)
+
+
+def real_frames(size: tuple[int, int], count: int, source: Path | None) -> tuple[np.ndarray | None, str]:
+    """Frames of `source`, else of a data set found here, resized: uint8 (N,H,W,3) RGB or None, and where from."""
+    import cv2
+    import numpy as np
+
+    from tcseg.doctor import DATASETS, find_data
+    from tcseg.videofiles import read_frames
+
+    if source is None:
+        patterns = ("leftImg8bit_sequence/val/*/*.png", "leftImg8bit_sequence/*/*/*.png", "val/*.png")
+        folders = [tree for name in DATASETS for tree in trees(find_data(name))]
+        pictures = (path for folder in folders for pattern in patterns for path in folder.glob(pattern))
+        first = next(pictures, None)
+        if first is None:
+            return None, "pictures without meaning (no data set here; give --frames)"
+        source = first.parent
+    frames = read_frames(source, count)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]), str(source)
+
+
+def trees(folder: Path | None) -> list[Path]:
+    """The data sets in a folder: itself, or where it holds several of procity's, each of them."""
+    if folder is None:
+        return []
+    several = sorted(inner.parent for inner in folder.glob("*/manifest.json"))
+    return several or [folder]

@@ -1,0 +1,206 @@
+"""Networks at work: `tcseg segment`, `export`, `bench`, and `evaluate` for label maps of any origin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcseg.sizes import parse_size
+
+from .app import app, load_model, real_frames
+
+if TYPE_CHECKING:
+    from tcseg.networks import SegmentationModel
+
+
+@app.command()
+def segment(
+    source: Annotated[str, typer.Argument(help="Video file, folder of images, camera number, or stream URL.")],
+    out: Annotated[Path | None, typer.Option(help="X.mp4, X.avi or X.gif; without it only the speed is told.")] = None,
+    model: Annotated[str | None, typer.Option(help="student or student-consistent (default).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
+    size: Annotated[str | None, typer.Option(help="The network sees frames resized to this, as 1024x512.")] = None,
+    overlay: Annotated[float, typer.Option(help="0 = the frame .. 1 = the colours.")] = 0.6,
+    fps: Annotated[float | None, typer.Option(min=0.1, help="Of the output; default the source's.")] = None,
+    runtime: Annotated[str, typer.Option(help="pytorch, onnxruntime or openvino.")] = "pytorch",
+    labels: Annotated[Path | None, typer.Option(help="New folder for label maps: a PNG of trainIds a frame.")] = None,
+    probs: Annotated[
+        Path | None, typer.Option(help="New folder for probabilities at stride 4: an .npz a frame.")
+    ] = None,
+    strip: Annotated[bool, typer.Option(help="Plot flicker (classes that change) under the picture.")] = False,
+    show: Annotated[bool, typer.Option(help="In a window, while it runs; q ends.")] = False,
+    steady: Annotated[
+        str | None, typer.Option(help='A filter on top of the network, as "median of three" or "mean along flow 0.5".')
+    ] = None,
+    compare: Annotated[bool, typer.Option(help="Frame, student and student-consistent side by side.")] = False,
+) -> None:
+    """Segment a video: paint the classes over it, write the answers, or show it while it runs.
+
+    Frames a second are shown while it runs. Ctrl-C keeps the frames done so far, in complete files.
+
+    Example: tcseg segment drive.mp4 --out classes.mp4 --strip
+    """
+    from tcseg import models, video
+
+    wanted, more = parse_size(size) if size else None, {"strip": strip, "show": show, "steady": steady}
+    if compare:
+        if not (out or show) or model or weights or labels or probs:
+            raise ValueError("--compare needs --out or --show, and takes no --model, --weights, --labels or --probs")
+        both = {name: models.shipped(name) for name in models.SHIPPED}
+        result = video.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime, **more)
+    else:
+        network, more = load_model(model, weights), more | {"labels": labels, "probs": probs}
+        result = video.segment(source, out, network, wanted, overlay, fps, runtime=runtime, **more)
+    if result["message"]:
+        typer.echo(result["message"], err=True)
+    typer.echo(video.summary(result))
+    if result["interrupted"]:
+        raise typer.Exit(130)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="X.onnx, X.xml (OpenVINO) or X.pt2 (torch.export).")],
+    model: Annotated[str | None, typer.Option(help="student or student-consistent (default).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
+    size: Annotated[str, typer.Option(help="Of the frames, multiples of 32.")] = "1024x512",
+    scope: Annotated[str, typer.Option(help="network (logits out) or labels (label map out).")] = "network",
+    dynamic: Annotated[bool, typer.Option(help="Any height and width that are multiples of 32.")] = False,
+    frames: Annotated[Path | None, typer.Option(help="Video or folder to compare on; default a data set's.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (half the bytes) or int8.")] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Video or folder for int8's ranges; default procity's training streets.")
+    ] = None,
+) -> None:
+    """Write a student for another runtime.
+
+    uint8 frames in, normalisation inside; the file is compared with PyTorch before it gets its name. What fp16 and int8 cost in
+    accuracy: tcseg measure precision.
+
+    Example: tcseg export student.onnx --size 1024x512 --scope labels
+    """
+    from tcseg.export import check as check_export
+    from tcseg.export import export as write
+
+    wanted, calibration, calibrated = parse_size(size), None, ""
+    check_export(out, wanted, scope, precision)
+    if calibrate and precision != "int8":
+        raise ValueError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
+    network, (shown, where) = load_model(model, weights), real_frames(wanted, 8, frames)
+    if precision == "int8":
+        from tcseg.measurements.precision import calibration_frames
+
+        calibration, source = calibration_frames(wanted, calibrate)
+        calibrated = f"; calibrated on {source}"
+    result = write(network, out, shown, wanted, scope, dynamic, precision, calibration)
+    typer.echo(
+        f"{result.path}: {result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
+        f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}"
+    )
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        list[str] | None, typer.Option(help="A shipped student, or a network by name; repeatable.")
+    ] = None,
+    weights: Annotated[list[Path] | None, typer.Option(help="Your own NAME.safetensors; repeatable.")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Of the frames; repeatable. Default 1024x512.")] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="pytorch, compile, onnxruntime, openvino ...; repeatable. Default three.")
+    ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32, int8, fp16, bf16; repeatable.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Per row, at most.")] = 500,
+    seconds: Annotated[float, typer.Option(min=0, help="Per row, at most; never under 30 frames.")] = 10,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Repeat in so many processes, and tell how far they agree.")
+    ] = 1,
+    cold: Annotated[bool, typer.Option(help="Also time to the first answer, and memory.")] = False,
+    anyway: Annotated[bool, typer.Option(help="Report although the machine is busy.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The committed table: all networks, sizes, precisions.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
+) -> None:
+    """Measure what a frame costs, batch 1.
+
+    Network alone, network + argmax, and end to end (uint8 frame -> uint8 label map).
+
+    Example: tcseg bench --size 512x256 --size 1024x512 --runtime onnxruntime --out latency.csv
+    """
+    import pandas as pd
+
+    from tcseg import artefacts, benchmark, repeats
+    from tcseg.measurements import measure as make
+    from tcseg.study import MEASURED
+
+    if everything:
+        typer.echo(make("latency", MEASURED)[0])
+        return
+    networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
+    tables = []
+    for wanted in map(parse_size, size or ["1024x512"]):
+        images, where = real_frames(wanted, 16, None)
+        options = {
+            "frames": frames,
+            "seconds": seconds,
+            "threads": threads,
+            "images": images,
+            "cold": cold,
+            "anyway": anyway,
+        }
+        options |= {"runtimes": tuple(runtime or benchmark.RUNTIMES), "precisions": tuple(precision or ["fp32"])}
+        table = repeats.repeated(processes, networks, wanted, **options)
+        tables.append(table)
+        typer.echo(f"\n{wanted[0]}x{wanted[1]}, frames of {where}")
+        typer.echo(repeats.as_text(table))
+    if out:
+        artefacts.write_table(out, pd.concat(tables))
+
+
+def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
+    """Shipped students by name, any other network untrained (as fast as a trained one), and weights by file name."""
+    from tcseg import models
+
+    networks = {
+        name: models.shipped(name) if name in models.SHIPPED else models.build(name, 19, False) for name in names
+    }
+    return networks | {path.stem: models.load_weights(path) for path in weights}
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="Folder of label maps (8-bit PNG, one channel), one a frame.")],
+    frames: Annotated[Path, typer.Option(help="Folder of the frames that they belong to.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder of true labels; without it, consistency only.")] = None,
+    flow: Annotated[
+        list[str] | None, typer.Option(help="exact, dis, farneback or raft; repeatable, the best first. Default dis.")
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="cityscapes (procity too), camvid, or folder: a folder a clip.")
+    ] = "cityscapes",
+    train_ids: Annotated[
+        bool, typer.Option("--train-ids/--ids", help="What the label maps hold: trainIds 0..18, or ids 0..33.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for metrics.csv and metrics.json.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one a core, within 4 GB.")] = None,
+) -> None:
+    """Evaluate label maps that any method wrote: mIoU, temporal consistency, flicker, with 95 % intervals over clips.
+
+    Clip by clip: memory does not grow with their number. Files and names of each layout: README, "Evaluate your own label maps".
+
+    Example: tcseg evaluate --predictions mine --frames leftImg8bit_sequence/val --labels gtFine/val --out results
+    """
+    from tcseg import labelmaps
+
+    table, record = labelmaps.evaluate_files(
+        predictions, frames, labels, layout, flow or ["dis"], train_ids, workers, progress=True
+    )
+    if out:
+        labelmaps.write(out, table, record)
+    typer.echo(labelmaps.as_text(table, record))
+    if out:
+        typer.echo(f"{out / 'metrics.csv'}, {out / 'metrics.json'}")
