@@ -82,6 +82,27 @@ def steadiest_noise(probes: int = 3, pause: float = 0.5) -> float:
     return lowest
 
 
+def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
+    """Milliseconds that one fixed computation takes, again and again: the control of every percentile.
+
+    What it shows of slow moments is the machine's own, whatever network runs.
+
+    Args:
+        ms: About how long it should take, as long as a frame.
+        repeats: How often.
+    """
+    a = np.ones((384, 384), np.float32)
+
+    def timed(products: int) -> float:
+        began = time.perf_counter()
+        for _ in range(products):
+            a @ a
+        return 1e3 * (time.perf_counter() - began)
+
+    products = max(1, round(ms / (sorted(timed(1) for _ in range(25))[12])))
+    return np.array([timed(products) for _ in range(repeats)])
+
+
 def time_frame(network: Network, frame: np.ndarray) -> tuple[float, float, float]:
     """Milliseconds that one frame takes in each of `SCOPES`."""
     size = (frame.shape[1], frame.shape[0])

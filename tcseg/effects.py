@@ -61,6 +61,27 @@ class Row(NamedTuple):
     contrast: crossed.Contrast
 
 
+SCORES = ("miou", "tc", "tc_ceiling", "flicker", "harmful_flicker", "pixel_accuracy")
+ABLATION = ("dataset", "profile", "split", "recipe", "seed", "flow", *SCORES, "train_seconds", "run_id")
+"""The columns of ablation.csv."""
+
+
+def ablation(runs: Sequence[Measured]) -> pd.DataFrame:
+    """Runs as rows, one a run and flow ("exact", "dis"), with the columns of `ABLATION`.
+
+    What does not depend on the flow is repeated; None where a data set cannot say.
+    """
+    rows = []
+    for run in runs:
+        record, scores = run.record, run.record["metrics"]
+        same = {key: record[key] for key in ("dataset", "profile", "split", "run_id")}
+        same |= {"recipe": run.name, "seed": run.seed, "train_seconds": record["cost"]["train_seconds"]}
+        same |= {key: scores[key] for key in ("miou", "flicker", "harmful_flicker", "pixel_accuracy")}
+        for flow in ("exact", "dis"):
+            rows.append(same | {"flow": flow, **{key: scores[key].get(flow) for key in ("tc", "tc_ceiling")}})
+    return pd.DataFrame(rows, columns=list(ABLATION))
+
+
 def block_of(per_clip: Mapping) -> int:
     """Rows that make a block of 17 frames where all rows are of one clip, named `<clip>+<frame>`; 1 where rows are clips."""
     clips, frames = zip(*(name.rpartition("+")[::2] for name in per_clip["names"]), strict=True)

@@ -36,6 +36,7 @@ def fragments(folder: Path) -> dict[str, str]:
     return {
         "moving": moving(folder),
         "effects": summary.effects_table(_rows(folder, "effects", own)) or NOTHING,
+        "camvid": real_street(),
         "comparisons": comparisons(_rows(folder, "effects", own)),
         "sweeps": "\n\n".join(sweep(_rows(folder, name, own), SWEEP_TITLES[name]) for name in ABLATION_SWEEPS),
         "per_class": per_class(folder, own),
@@ -48,6 +49,15 @@ def fragments(folder: Path) -> dict[str, str]:
         "runs": runs(folder, own),
         "downloads": downloads(folder),
     }
+
+
+def real_street() -> str:
+    """The primary comparison on CamVid, from the committed rows."""
+    wanted = {"dataset": "camvid", "profile": "laptop"}
+    if _rows(FIGURES, "ablation", wanted).empty:
+        return NOTHING
+    effects = summary.effects_table(_rows(FIGURES, "effects", wanted))
+    return f"{summary.result_table(FIGURES, **wanted)}\n\n{effects}"
 
 
 def moving(folder: Path) -> str:

@@ -108,7 +108,9 @@ def _studies(folder: Path) -> Iterator[Line]:
         ]
         seconds = timings.whole(times[profile], summary.titles()) if profile in times else None
         minutes = seconds / 60 if seconds is not None and dataset == "procity" else None
-        command = f"make study DATASET={dataset} PROFILE={profile}"
+        which = f"DATASET={dataset} PROFILE={profile}"
+        sweep = f"tcseg sweep --dataset {dataset} --profile {profile}; make rows {which}"
+        command = f"make study {which}" if dataset == "procity" else sweep
         yield ("ablation.csv", "effects.csv"), command, minutes, f"consistent − student, {'; '.join(told)}"
 
 

@@ -26,7 +26,8 @@ from tcseg.readme import fill_readme, readme_sections
 from tcseg.report import ReportError, build_report
 from tcseg.runs import find_reference
 from tcseg.sizes import parse_size
-from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, SIDES, measured_table, study_folder
+from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, SIDES, measured_table, open_study, study_folder
+from tcseg.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ("procity", "camvid", "cityscapes")
@@ -212,9 +213,14 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
     print(f"{len(made)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
         return 0
-    if code := run_study(dataset, profile, "reference", [CHAPTER_OF_ROWS], with_report=False):
-        return code
-    shown = artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb")
+    if dataset == "procity":
+        if code := run_study(dataset, profile, "reference", [CHAPTER_OF_ROWS], with_report=False):
+            return code
+        shown = artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb")
+    else:  # the primary comparison alone: not all that the chapters show
+        study, shown = open_study(dataset, profile, "reference"), {"ablation", "effects"}
+        for name, table in tables(study).items():
+            study.write_table(name, table)
     written = publish_parts(study_folder(dataset, profile, "reference"), shown, dataset, profile)
     print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
     return 0

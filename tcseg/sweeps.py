@@ -17,6 +17,7 @@ import pandas as pd
 import psutil
 import torch
 
+from tcseg.effects import PAIRS, ablation, effects
 from tcseg.recipes import NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS
 from tcseg.runs import Run
 from tcseg.students import CHOSEN
@@ -183,6 +184,16 @@ def all_runs(study: Study, workers: int | None = None) -> list[Run]:
     for run in runs:
         study.count(run, run.trained_now)
     return runs
+
+
+def tables(study: Study) -> dict[str, pd.DataFrame]:
+    """`ablation` and `effects` of all finished runs of a study, here or committed, without controls.
+
+    For real data, whose rows come from sweeps alone.
+    """
+    names = dict.fromkeys(["teacher", *RECIPES, *(name for pair in PAIRS.values() for name in pair)])
+    runs = [run for name in names for run in study.found(name)]
+    return {"ablation": ablation([run for run in runs if run.name in ("teacher", *RECIPES)]), "effects": effects(runs)}
 
 
 def run_sweeps(

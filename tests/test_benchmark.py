@@ -186,3 +186,8 @@ def test_a_bench_is_repeated_in_new_processes(model: SegmentationModel) -> None:
     options = {"frames": 2, "runtimes": ("pytorch",), "anyway": True}
     table = repeats.repeated(2, {"a": model}, (64, 32), **options)
     assert (table["processes"] == 2).all() and table["p50_ms"].notna().all() and (table["spread"] >= 0).all()
+
+
+def test_the_metronome_times_the_same_again_and_again():
+    times = benchmark.metronome(ms=0.5, repeats=7)
+    assert times.shape == (7,) and (times > 0).all()

@@ -150,3 +150,14 @@ def test_committed_runs_make_a_table():
     table = effects.effects(find_reference(FIGURES / "runs", "procity", "laptop"))
     assert set(table["comparison"]) <= set(effects.PAIRS)
     assert row(table[table["comparison"] == "consistent_vs_student"], "flicker_relative")["ci_high"] < 0
+
+
+def test_the_ablation_has_a_row_a_run_and_flow():
+    scores = {"miou": 0.4, "flicker": None, "harmful_flicker": None, "pixel_accuracy": 0.8}
+    scores |= {"tc": {"dis": 0.7, "exact": None}, "tc_ceiling": {"dis": None, "exact": None}}
+    record = {"dataset": "cityscapes", "profile": "full", "split": "val", "run_id": "kd-s1-a"}
+    record |= {"metrics": scores, "cost": {"train_seconds": 60.0}}
+    table = effects.ablation([Made("kd", 1, record)])
+    assert table.columns.tolist() == list(effects.ABLATION) and table["flow"].tolist() == ["exact", "dis"]
+    assert table["tc"].isna().tolist() == [True, False] and table["miou"].tolist() == [0.4, 0.4]
+    assert effects.ablation([]).columns.tolist() == list(effects.ABLATION)
