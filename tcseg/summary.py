@@ -274,11 +274,13 @@ def latency_table(folder: Path) -> str:
     lines = ["| network | runs fastest in | p50 ms | frames/s | GFLOP |", "|---|---|--:|--:|--:|"]
     for row in table.sort_values("best_ms").itertuples():
         name = f"`{roles.get(row.arch, row.arch)}`" + (" (peer)" if row.peer else "")
+        name += "" if getattr(row, "trained", True) else " °"
         lines.append(f"| {name} | {row.best} | {row.best_ms:.1f} | {1000 / row.best_ms:.0f} | {row.gflop:.2f} |")
     first = table.iloc[0]
-    return "\n".join(
-        [*lines, "", f"{first['width']}x{first['height']}, {first['machine']}, {first['threads']} threads, batch 1."]
-    )
+    facts = f"{first['width']}x{first['height']}, {first['machine']}, {first['threads']} threads, batch 1."
+    if "trained" in table and not table["trained"].all():
+        facts += " °: timed as it is built, not trained; the label map of a trained one has other borders."
+    return "\n".join([*lines, "", facts])
 
 
 def titles() -> dict[str, str]:

@@ -16,6 +16,7 @@ from tcseg.measurements.latency import CALIBRATION, frames_at
 from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS
 from tcseg.recipes import SAME_AS_STUDENT
+from tcseg.runs import Run
 from tcseg.students import CANDIDATES
 from tcseg.study import Study, open_study
 from tcseg.sweeps import best, trained
@@ -34,8 +35,9 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         anyway: report although the machine is busy.
 
     Returns:
-        arch, peer, params_m, gflop (at the timed size), <runtime>_<precision>_ms (end to end, p50), best_ms and best (its runtime
-        and precision), width, height, machine, threads.
+        arch, peer, trained (whether its weights are of a training; without one, a label map has other borders), params_m, gflop (at
+        the timed size), <runtime>_<precision>_ms (end to end, p50), best_ms and best (its runtime and precision), width, height,
+        machine, threads.
 
     Raises:
         NoisyMachineError: something else keeps the machine busy.
@@ -48,12 +50,17 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     options = {"frames": 3, "seconds": 0} if quick else {"frames": 100, "seconds": 4}
     options |= {"images": images, "calibration": calibration, "anyway": anyway or quick}
     timed = bench(found, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options)
-    return pd.DataFrame([_row(name, timed[timed["model"] == name]) for name in found])
+    return pd.DataFrame([_row(name, bool(_here(study, name)), timed[timed["model"] == name]) for name in found])
+
+
+def _here(study: Study, name: str) -> list[Run]:
+    """The trained seeds whose weights are on this machine."""
+    return [run for run in best(trained(study, name)) if run.folder is not None]
 
 
 def _network(study: Study, name: str) -> SegmentationModel | None:
     """The first trained seed, else the network as it is built; None where an optional package is missing."""
-    here = [run for run in best(trained(study, name)) if run.folder is not None]
+    here = _here(study, name)
     try:
         return (here[0].model() if here else models.build(name, 19)).eval()
     except RuntimeError as error:
@@ -61,7 +68,7 @@ def _network(study: Study, name: str) -> SegmentationModel | None:
         return None
 
 
-def _row(name: str, timed: pd.DataFrame) -> dict:
+def _row(name: str, of_training: bool, timed: pd.DataFrame) -> dict:
     whole = timed[timed["scope"] == "end_to_end"].dropna(subset=["p50_ms"])
     labels = whole["runtime"] + "_" + whole["precision"] + "_ms"
     times = dict(zip(labels, whole["p50_ms"].round(2), strict=True))
@@ -70,6 +77,7 @@ def _row(name: str, timed: pd.DataFrame) -> dict:
     return {
         "arch": name,
         "peer": name in PEERS,
+        "trained": of_training,
         "params_m": round(first["params_m"], 3),
         "gflop": round(first["gflop"], 3),
         **times,
