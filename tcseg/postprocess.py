@@ -130,10 +130,8 @@ def _fill(logits, labels, y_start, y_weight, x_start, x_weight, x_like, out) -> 
     _, height, width = logits.shape
     largest = np.diff(x_start).max() * np.diff(y_start).max()  # pixels of a cell
     weights, best = np.empty((4, largest), np.float32), np.empty(largest, np.float32)
-    winner, bytes_of = (
-        np.zeros(largest, np.int32),
-        np.empty(largest, np.uint8),
-    )  # a name as wide as its score vectorises
+    winner = np.zeros(largest, np.int32)  # a name as wide as its score vectorises
+    bytes_of = np.empty(largest, np.uint8)
     low, floor = np.empty(width, np.float32), np.empty(width, np.float32)
     for y0 in range(height):
         first, last = y_start[y0], y_start[y0 + 1]

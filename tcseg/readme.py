@@ -184,7 +184,7 @@ def _tell_speeds(table: pd.DataFrame) -> str:
 
 def _tell_steadiness(table: pd.DataFrame) -> str:
     own = _row(table, recipe="consistent")
-    best = table[table["filter"].notna()].sort_values("flicker").iloc[0]
+    best = table[table["filter"].notna() & (table["recipe"] == "student")].sort_values("flicker").iloc[0]
     flicker = f"flicker {100 * own['flicker']:.1f} % without a filter"
     return (
         f"`consistent`: {flicker}; the steadiest filter of `student`, {best['filter']}: {100 * best['flicker']:.1f} %"
