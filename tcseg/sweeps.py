@@ -28,6 +28,7 @@ SWEEPS = ("primary", *dict.fromkeys(variation.sweep for variation in VARIATIONS.
 PRIMARY_SEEDS, SEEDS = 5, 3
 IDENTITY = ["dataset", "profile", "recipe", "base", "seed"]
 MEASURED = ["miou", "tc", "tc_ceiling", "flicker", "harmful_flicker", "train_seconds", "threads", "run_id"]
+WORTH_A_PROCESS = 100  # steps: a process of its own needs seconds to start
 MEMORY_OF_A_RUN = 2 << 30  # bytes: a process with torch and the laptop profile's clips takes 1.7 GB
 
 
@@ -168,22 +169,33 @@ def prepare(study: Study, tasks: Sequence[Task]) -> None:
         study.targets(kind, share)
 
 
+def together(study: Study, *names: str, seed: int = 0) -> list[Run]:
+    """One seed of some recipes, in the order of the names; what is missing is trained side by side, one a core."""
+    return _made(study, [Task(name, seed) for name in names])
+
+
 def all_runs(study: Study, workers: int | None = None) -> list[Run]:
     """Every (recipe, seed) of the study's profile, recipe by recipe; trains what is missing, side by side.
 
     Further seeds of the same recipes, which sweeps have made, here or among the committed rows, are given too.
     """
     tasks = [Task(name, seed) for name in RECIPES for seed in study.seeds(name)]
+    further = [run for name in RECIPES for run in study.found(name) if Task(name, run.seed) not in tasks]
+    for run in further:
+        study.count(run, run.trained_now)
+    return sorted([*_made(study, tasks, workers), *further], key=lambda run: (list(RECIPES).index(run.name), run.seed))
+
+
+def _made(study: Study, tasks: Sequence[Task], workers: int | None = None) -> list[Run]:
+    """The runs of some tasks, in order, counted for the page's footer."""
     made = {}
     if study.runs == "train":
         missing = [task for task in tasks if not study.is_made(task.name, task.seed)]
-        made = {Task(run.name, run.seed): run for run in side_by_side(study, missing, workers)}
-    runs = [made.get(task) or study.run(task.name, task.seed) for task in tasks]
-    further = [run for name in RECIPES for run in study.found(name) if Task(name, run.seed) not in tasks]
-    runs = sorted([*runs, *further], key=lambda run: (list(RECIPES).index(run.name), run.seed))
-    for run in runs:
+        # The longest recipes stand last: begun first, they leave short ones to fill the cores at the end.
+        made = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1], workers)}
+    for run in made.values():
         study.count(run, run.trained_now)
-    return runs
+    return [made.get(task) or study.run(task.name, task.seed) for task in tasks]
 
 
 def tables(study: Study) -> dict[str, pd.DataFrame]:
@@ -232,7 +244,8 @@ def side_by_side(study: Study, tasks: Sequence[Task], workers: int | None = None
         tasks: which.
         workers: runs at a time; default as many as cores and memory allow, one where there is a GPU.
     """
-    workers = min(workers or _workers(), len(tasks))
+    short = all(study.recipe(task.name, task.seed).steps < WORTH_A_PROCESS for task in tasks)
+    workers = min(workers or (1 if short else _workers()), len(tasks))
     if workers < 2:
         yield from (study.run(task.name, task.seed) for task in tasks)
         return
