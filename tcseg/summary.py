@@ -17,6 +17,7 @@ from tcseg.runs import git_state, now, versions
 from tcseg.students import CHOSEN
 from tcseg.study import FIGURES, NOTEBOOKS, PROFILES
 
+CHAPTERS = FIGURES.parent / "notebooks"
 DATA_NAMES = {"procity": "procity (embedded, procedural)", "camvid": "CamVid", "cityscapes": "Cityscapes"}
 COLUMNS = {  # of the result table: heading -> column of ablation.csv, flow
     "mIoU %": ("miou", None),
@@ -294,5 +295,5 @@ def _title(opening: str) -> str:
 
 def _sources() -> dict[str, list[str]]:
     """Notebook -> the sources of its cells."""
-    paths = sorted((FIGURES.parent / "notebooks").glob("[0-9]*.ipynb"))
+    paths = sorted(CHAPTERS.glob("[0-9]*.ipynb"))
     return {path.stem: [cell.source for cell in nbformat.read(path, as_version=4).cells] for path in paths}
