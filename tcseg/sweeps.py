@@ -17,7 +17,9 @@ import pandas as pd
 import psutil
 import torch
 
+from tcseg import models
 from tcseg.effects import PAIRS, ablation, effects
+from tcseg.networks import SegmentationModel
 from tcseg.recipes import NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS
 from tcseg.runs import Run
 from tcseg.students import CHOSEN
@@ -117,6 +119,23 @@ def trained(study: Study, arch: str) -> list[list[Run]]:
 def best(by_length: list[list[Run]]) -> list[Run]:
     """The runs of the length that gives the highest mIoU."""
     return max(by_length, key=lambda runs: sum(run.metrics["miou"] for run in runs) / len(runs), default=[])
+
+
+def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
+    """A network in evaluation mode, and whether its weights are of a training.
+
+    The first seed of the length that gives the highest mIoU, where its weights are on this machine; else as it is built: its label
+    maps have other borders, and with them another time.
+
+    Args:
+        study: at profile `bench`.
+        arch: a network's name.
+
+    Raises:
+        RuntimeError: an optional package that it needs is missing.
+    """
+    here = [run for run in best(trained(study, arch)) if run.folder is not None]
+    return (here[0].model() if here else models.build(arch, 19)).eval(), bool(here)
 
 
 def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from tcseg.peers import PEERS
 from tcseg.repeats import merged
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
-from tcseg.sweeps import best, trained
+from tcseg.sweeps import network_of
 
 SIZES = ((512, 256), (1024, 512), (2048, 1024))
 COLD_SIZE = (1024, 512)
@@ -68,9 +68,8 @@ def trained_or_built(study: Study) -> dict[str, SegmentationModel]:
     """The student that ships, the chosen students and the peers as they were trained at this size, else as they are built."""
     found = {"student": models.shipped("student")}
     for name in (*CHOSEN, *PEERS):
-        runs = [run for run in best(trained(study, CHOSEN.get(name, name))) if run.folder is not None]
         try:
-            found[name] = (runs[0].model() if runs else models.build(name, 19)).eval()
+            found[name], _ = network_of(study, CHOSEN.get(name, name))
         except RuntimeError as error:  # an optional package is missing: say so and go on
             print(f"not measured: {error}")
     return found

@@ -10,16 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg import models
 from tcseg.benchmark import bench
 from tcseg.measurements.latency import CALIBRATION, frames_at
-from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS
 from tcseg.recipes import SAME_AS_STUDENT
-from tcseg.runs import Run
 from tcseg.students import CANDIDATES
-from tcseg.study import Study, open_study
-from tcseg.sweeps import best, trained
+from tcseg.study import open_study
+from tcseg.sweeps import network_of
 
 SIZE = (1024, 512)
 RUNTIMES = ("onnxruntime", "openvino")
@@ -44,28 +41,21 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     """
     study = open_study("procity", "smoke" if quick else "bench")
     names = [name for name in ("student", *CANDIDATES, *PEERS) if name != SAME_AS_STUDENT]
-    found = {name: network for name in names if (network := _network(study, name)) is not None}
+    found = {}
+    for name in names:
+        try:
+            found[name] = network_of(study, name)
+        except RuntimeError as error:  # an optional package is missing: say so and go on
+            print(f"not measured: {error}")
     size = (256, 128) if quick else SIZE
     images, calibration = frames_at(study, "val", size, 8), frames_at(study, "train", size, CALIBRATION)
     options = {"frames": 3, "seconds": 0} if quick else {"frames": 100, "seconds": 4}
     options |= {"images": images, "calibration": calibration, "anyway": anyway or quick}
-    timed = bench(found, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options)
-    return pd.DataFrame([_row(name, bool(_here(study, name)), timed[timed["model"] == name]) for name in found])
-
-
-def _here(study: Study, name: str) -> list[Run]:
-    """The trained seeds whose weights are on this machine."""
-    return [run for run in best(trained(study, name)) if run.folder is not None]
-
-
-def _network(study: Study, name: str) -> SegmentationModel | None:
-    """The first trained seed, else the network as it is built; None where an optional package is missing."""
-    here = _here(study, name)
-    try:
-        return (here[0].model() if here else models.build(name, 19)).eval()
-    except RuntimeError as error:
-        print(f"left out: {error}")
-        return None
+    networks = {name: network for name, (network, _) in found.items()}
+    timed = bench(networks, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options)
+    return pd.DataFrame(
+        [_row(name, of_training, timed[timed["model"] == name]) for name, (_, of_training) in found.items()]
+    )
 
 
 def _row(name: str, of_training: bool, timed: pd.DataFrame) -> dict:
