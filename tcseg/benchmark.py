@@ -59,15 +59,30 @@ class NoisyMachineError(RuntimeError):
     """The machine is too busy for its times to mean anything."""
 
 
+def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
+    """Milliseconds that one fixed computation takes, again and again: the control of every percentile.
+
+    What it shows of slow moments is the machine's own, whatever network runs.
+
+    Args:
+        ms: About how long it should take, as long as a frame; at least one matrix product of side 384.
+        repeats: How often.
+    """
+    a = np.ones((384, 384), np.float32)
+
+    def timed(products: int) -> float:
+        began = time.perf_counter()
+        for _ in range(products):
+            a @ a
+        return 1e3 * (time.perf_counter() - began)
+
+    products = max(1, round(ms / np.median([timed(1) for _ in range(25)])))
+    return np.array([timed(products) for _ in range(repeats)])
+
+
 def noise(repeats: int = 40) -> float:
     """How unsteady the machine is now: (p90 - p10) / p50 of the time of one fixed matrix product. Quiet: below 0.1."""
-    a = np.ones((384, 384), np.float32)
-    times = []
-    for _ in range(repeats + 5):
-        began = time.perf_counter()
-        a @ a
-        times.append(time.perf_counter() - began)
-    low, middle, high = np.percentile(times[5:], [10, 50, 90])
+    low, middle, high = np.percentile(metronome(ms=0, repeats=repeats), [10, 50, 90])
     return float((high - low) / middle)
 
 
@@ -80,27 +95,6 @@ def steadiest_noise(probes: int = 3, pause: float = 0.5) -> float:
         time.sleep(pause)
         lowest = min(lowest, noise())
     return lowest
-
-
-def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
-    """Milliseconds that one fixed computation takes, again and again: the control of every percentile.
-
-    What it shows of slow moments is the machine's own, whatever network runs.
-
-    Args:
-        ms: About how long it should take, as long as a frame.
-        repeats: How often.
-    """
-    a = np.ones((384, 384), np.float32)
-
-    def timed(products: int) -> float:
-        began = time.perf_counter()
-        for _ in range(products):
-            a @ a
-        return 1e3 * (time.perf_counter() - began)
-
-    products = max(1, round(ms / (sorted(timed(1) for _ in range(25))[12])))
-    return np.array([timed(products) for _ in range(repeats)])
 
 
 def time_frame(network: Network, frame: np.ndarray) -> tuple[float, float, float]:

@@ -49,10 +49,8 @@ def measured(repeats: int = 20) -> Roof:
     """The roof of the CPU with the libraries' threads as they are, in about a second."""
     a = torch.ones(SIDE, SIDE)
     out = torch.empty_like(a)
-    b, held = (
-        a.numpy(),
-        out.numpy(),
-    )  # two libraries: MKL, which is torch's, does not use all that other makers' processors have
+    # Two libraries: MKL, which is torch's, does not use all that other makers' processors have.
+    b, held = a.numpy(), out.numpy()
     product = min(_best(lambda: torch.mm(a, a, out=out), repeats), _best(lambda: np.matmul(b, b, out=held), repeats))
     x, y, z = (torch.ones(STREAM // 4) for _ in range(3))
     triad = _best(lambda: torch.add(x, y, alpha=3.0, out=z), repeats)
