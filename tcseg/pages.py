@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg import readme, summary
+from tcseg import again, summary
 from tcseg.labels import label_set
 from tcseg.recipes import ABLATION_SWEEPS, PRIMARY
 from tcseg.study import FIGURES
@@ -44,7 +44,7 @@ def fragments(folder: Path) -> dict[str, str]:
         "networks": networks(_rows(folder, "students", {})),
         "latency": summary.latency_table(FIGURES),
         "precision": precision(_rows(folder, "precision", {})),
-        "again": readme.again_table(FIGURES),
+        "again": again.again_table(FIGURES),
         "files": made_by(FIGURES / "provenance.json"),
         "runs": runs(folder, own),
         "downloads": downloads(folder),
@@ -72,12 +72,8 @@ def moving(folder: Path) -> str:
 
 def _rows(folder: Path, name: str, own: Mapping[str, str]) -> pd.DataFrame:
     """A study's table, else the committed one: the rows of a data set and profile."""
-    places = [place / "tables" / f"{name}.csv" for place in (folder, FIGURES)]
-    found = next((path for path in places if path.exists()), None)
-    table = pd.read_csv(found) if found else pd.DataFrame()
-    for column, value in own.items():
-        table = table[table[column] == value] if column in table else table
-    return table
+    found = summary.read_table(folder, name)
+    return summary.own_rows(found if len(found) else summary.read_table(FIGURES, name), own)
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1) -> str:

@@ -1,19 +1,17 @@
-"""The generated parts of README.md, from the committed tables: headline, results, cost, course, and how to make a table again."""
+"""The generated parts of README.md, from the committed tables."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from tcseg import summary, timings
+from tcseg import again, summary, timings
 from tcseg.effects import BASELINES
-from tcseg.recipes import ABLATION_SWEEPS, VARIATIONS
 from tcseg.students import CHOSEN
-from tcseg.study import PROFILES
 
 
 def cost_table(folder: Path) -> str:
@@ -68,162 +66,8 @@ def readme_sections(folder: Path) -> dict[str, str]:
         "cost": cost_table(folder),
         "course": summary.course_map(folder, summary.titles()).replace("](", "](notebooks/"),
         "latency": summary.latency_table(folder),
-        "again": again_table(folder),
+        "again": again.again_table(folder),
     }
-
-
-# ------------------------------------------------------------------------------------------------ to make it again
-
-
-def again_table(folder: Path) -> str:
-    """What to run to make each committed table again, how long that takes, and what should come out.
-
-    Minutes of a study are those of its notebooks, of a sweep the training of its runs on one core each, of a measurement its own.
-
-    Args:
-        folder: figures/.
-    """
-    path = folder / "provenance.json"
-    files = json.loads(path.read_text())["files"] if path.exists() else {}
-    lines = ["| table | command | minutes | what should come out |", "|---|---|--:|---|"]
-    for names, command, minutes, expected in (*_studies(folder), *_sweeps(folder), *_measurements(folder, files)):
-        shown = ", ".join(f"`{name}`" for name in names)
-        lines.append(f"| {shown} | `{command}` | {'–' if minutes is None else f'{minutes:.0f}'} | {expected} |")
-    return "\n".join(lines)
-
-
-Line = tuple[Sequence[str], str, float | None, str]  # tables, command, minutes, what to expect
-
-
-def _studies(folder: Path) -> Iterator[Line]:
-    """The six recipes of each committed study."""
-    effects, times = summary.read_table(folder, "effects"), timings.by_profile([folder / "tables"], list(PROFILES))
-    primary = effects[effects["comparison"] == next(iter(BASELINES))] if len(effects) else effects
-    for (dataset, profile), rows in primary.groupby(["dataset", "profile"], sort=False) if len(primary) else ():
-        found = rows.set_index("metric")
-        told = [
-            f"{name} {summary.interval(*found.loc[metric, ['difference', 'ci_low', 'ci_high']])}"
-            for metric, name in (("flicker_relative", "flicker, %:"), ("miou", "mIoU, points:"))
-            if metric in found.index
-        ]
-        seconds = timings.whole(times[profile], summary.titles()) if profile in times else None
-        minutes = seconds / 60 if seconds is not None and dataset == "procity" else None
-        which = f"DATASET={dataset} PROFILE={profile}"
-        sweep = f"tcseg sweep --dataset {dataset} --profile {profile}; make rows {which}"
-        command = f"make study {which}" if dataset == "procity" else sweep
-        yield ("ablation.csv", "effects.csv"), command, minutes, f"consistent − student, {'; '.join(told)}"
-
-
-def _sweeps(folder: Path) -> Iterator[Line]:
-    for name in ABLATION_SWEEPS:
-        table = summary.read_table(folder, name)
-        varied = table[table["recipe"].isin(VARIATIONS)] if len(table) else table
-        if varied.empty:
-            continue
-        best = table.groupby("recipe")["miou"].mean().idxmax()
-        steady = table.groupby("recipe")["flicker"].mean().idxmin()
-        told = f"highest mIoU {_seeds(table, best, 'miou')}; least flicker {_seeds(table, steady, 'flicker')}"
-        yield (f"{name}.csv",), f"tcseg sweep --only {name}; make rows", varied["train_seconds"].sum() / 60, told
-
-
-def _seeds(table: pd.DataFrame, recipe: str, metric: str) -> str:
-    """A recipe's mean in percent, with its lowest and highest seed."""
-    values = 100 * table.loc[table["recipe"] == recipe, metric]
-    spread = f" ({values.min():.1f} to {values.max():.1f})" if len(values) > 1 else " (one seed)"
-    return f"{values.mean():.1f} %{spread}, `{recipe}`"
-
-
-def _measurements(folder: Path, files: Mapping[str, Mapping[str, Mapping]]) -> Iterator[Line]:
-    for name, tell in EXPECTED.items():
-        table, stamp = summary.read_table(folder, name), files.get(f"tables/{name}.csv", {}).get(f"measure {name}", {})
-        if len(table):
-            minutes = stamp["seconds"] / 60 if "seconds" in stamp else None
-            yield (f"{name}.csv",), f"tcseg measure {name}", minutes, tell(table)
-
-
-def _row(table: pd.DataFrame, **wanted: object) -> pd.Series:
-    """The first row with these values."""
-    for column, value in wanted.items():
-        table = table[table[column] == value]
-    return table.iloc[0]
-
-
-def _tell_city(table: pd.DataFrame) -> str:
-    value = table.set_index("name")["value"].astype(float)
-    drawn = f"{value['cpu_ms_per_frame_256x128']:.0f} ms of one core to draw a frame of 256x128"
-    return f"{drawn}; TC of the true labels {100 * value['tc_ceiling_256x128']:.1f} %"
-
-
-def _tell_transfer(table: pd.DataFrame) -> str:
-    row = _row(table, training="procity, then camvid")
-    gain = summary.interval(*(row[f"gain_at_equal_camvid_steps{end}"] for end in ("", "_low", "_high")))
-    return f"procity first, then CamVid: mIoU {gain} points at equal steps on CamVid ({row['seeds']} seeds)"
-
-
-def _tell_coverage(table: pd.DataFrame) -> str:
-    rows = table[(table["metric"] == "miou") & (table["method"] == table["method"].iloc[-1])]
-    least, most = 100 * rows["coverage"].min(), 100 * rows["coverage"].max()
-    return f"{rows['method'].iloc[0]}: 95 % intervals hold the truth in {least:.0f} to {most:.0f} % of cases"
-
-
-def _tell_cost(table: pd.DataFrame) -> str:
-    step = table.set_index("recipe")["step_ms"]
-    return f"a step of `consistent` takes {step['consistent'] / step['student']:.1f} times one of `student`"
-
-
-def _tell_latency(table: pd.DataFrame) -> str:
-    rows = table[(table["scope"] == "end_to_end") & (table["n"] > 0) & (table["width"] == 1024)]
-    best = rows.groupby("model")["p50_ms"].min().sort_values()
-    return ", ".join(f"`{name}` {ms:.1f} ms" for name, ms in best.head(3).items()) + ", end to end at 1024x512"
-
-
-def _tell_speeds(table: pd.DataFrame) -> str:
-    row = _row(table, arch=CHOSEN["student-cpu"])
-    return f"`student-cpu` {row['best_ms']:.1f} ms at {row['width']}x{row['height']} ({row['best']})"
-
-
-def _tell_steadiness(table: pd.DataFrame) -> str:
-    own = _row(table, recipe="consistent")
-    best = table[table["filter"].notna() & (table["recipe"] == "student")].sort_values("flicker").iloc[0]
-    flicker = f"flicker {100 * own['flicker']:.1f} % without a filter"
-    return (
-        f"`consistent`: {flicker}; the steadiest filter of `student`, {best['filter']}: {100 * best['flicker']:.1f} %"
-    )
-
-
-def _tell_flow(table: pd.DataFrame) -> str:
-    row = _row(table[table["width"] == table["width"].max()], estimator="dis")
-    return f"DIS at {row['width']}x{row['height']}: end-point error {row['epe_visible']:.2f} pixels where visible"
-
-
-def _tell_precision(table: pd.DataFrame) -> str:
-    small = table[table["precision"] == "int8"].groupby("model", sort=False).first()
-    told = [
-        f"`{name}`: mIoU {summary.interval(-row['miou_lost'], None, None)} points, "
-        f"flicker {summary.interval(row['flicker_more'], None, None)} %"
-        for name, row in small.iterrows()
-    ]
-    return "in int8, " + "; ".join(told)
-
-
-def _tell_metrics(table: pd.DataFrame) -> str:
-    row = _row(table, part="mIoU + TC + flicker")
-    return f"{row['ms']:.1f} ms for all metrics of a frame of {row['width']}x{row['height']}"
-
-
-EXPECTED: dict[str, Callable[[pd.DataFrame], str]] = {
-    "procity": _tell_city,
-    "transfer": _tell_transfer,
-    "coverage": _tell_coverage,
-    "flow": _tell_flow,
-    "cost": _tell_cost,
-    "metrics": _tell_metrics,
-    "steadiness": _tell_steadiness,
-    "precision": _tell_precision,
-    "latency": _tell_latency,
-    "speeds": _tell_speeds,
-}
-"""Measurement -> what its table should say, in a line."""
 
 
 def headline(folder: Path, dataset: str = "procity", profile: str = "laptop") -> str:

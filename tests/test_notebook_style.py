@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tcseg.study import NOTEBOOKS
 from tcseg.workbook import exercises
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
@@ -68,12 +69,13 @@ def calls(tree: ast.AST, name: str) -> list[ast.Call]:
 
 
 def test_there_are_these_eight() -> None:
-    assert sorted(path.stem for path in FOLDER.glob("[0-9]*.ipynb")) == sorted(NAMES)
+    found = [path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    assert sorted(path.stem for path in found) == sorted(NAMES) == sorted(NOTEBOOKS)
 
 
 def test_stripped_with_readable_ids(notebook: nbformat.NotebookNode) -> None:
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.kernelspec.name == "python3" and not {"papermill", "widgets"} & set(notebook.metadata)
     ids = [cell.id for cell in notebook.cells]
     assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[a-z][a-z0-9-]+", one) for one in ids)
     assert not any(re.fullmatch(r"[0-9a-f]{8}", one) for one in ids), "an id made by a machine: give the cell a name"

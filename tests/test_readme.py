@@ -1,7 +1,6 @@
 """The generated parts of the README."""
 
 import json
-import re
 
 import pandas as pd
 import pytest
@@ -41,26 +40,3 @@ def test_readme_keeps_what_is_not_between_markers():
 def test_the_readme_says_what_the_committed_tables_say():
     text = (FIGURES.parent / "README.md").read_text(encoding="utf-8")
     assert readme.fill_readme(text, readme.readme_sections(FIGURES)) == text
-
-
-def test_every_committed_measurement_and_sweep_says_how_to_make_it_again():
-    table = readme.again_table(FIGURES)
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    assert all(len(row) == 4 and row[3].strip() and "nan" not in row[3] for row in rows)
-    named = set(re.findall(r"`(\w+\.csv)`", table))
-    made = set(json.loads((FIGURES / "provenance.json").read_text())["files"])
-    assert {f"{name}.csv" for name in readme.EXPECTED if f"tables/{name}.csv" in made} <= named
-    assert {"ablation.csv", "effects.csv", "schedule.csv"} <= named
-
-
-def test_minutes_and_spread_come_from_the_tables(study):
-    rows = {
-        "recipe": ["kd", "kd,method=cwd,distillation=3", "kd,method=cwd,distillation=3"],
-        "train_seconds": [60.0, 120.0, 180.0],
-    }
-    rows |= {"miou": [0.4, 0.41, 0.43], "flicker": [0.05, 0.06, 0.07]}
-    pd.DataFrame(rows).to_csv(study / "tables" / "distillation.csv", index=False)
-    line = readme.again_table(study).splitlines()[2]
-    assert line.startswith("| `distillation.csv` | `tcseg sweep --only distillation; make rows` | 5 | ")
-    assert "highest mIoU 42.0 % (41.0 to 43.0), `kd,method=cwd,distillation=3`" in line
-    assert "least flicker 5.0 % (one seed), `kd`" in line
