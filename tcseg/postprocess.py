@@ -10,7 +10,7 @@ memory only to read them back. `upsample_argmax` gives the same answer without t
 Both hold for rounded arithmetic too, because rounding is monotone. Convention: `align_corners=False`, a pixel's centre
 is at +0.5, source coordinates are computed in float32 as torch does, and the first class wins a tie.
 
-On one thread, on purpose: two would save a fifth of a millisecond, and after it spin for some more on the core that the network's
+On one thread, on purpose: two would save a part of a millisecond, and after it spin for some more on the core that the network's
 own threads need. On two cores that made the slowest frame in a hundred five times slower than the usual one.
 """
 
