@@ -208,9 +208,16 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
         course_of(dataset, profile, "reference")
         made = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
         find_reference(FIGURES / "runs", dataset, profile)
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         print(f"make rows: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return 2
+    except FileNotFoundError:
+        again = f"make sweeps DATASET={dataset} PROFILE={profile}"
+        print(
+            f"make rows: no run of {dataset} at {profile} is finished, here or committed; train some: {again}",
+            file=sys.stderr,
+        )
+        return 1
     print(f"{len(made)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
         return 0

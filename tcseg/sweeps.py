@@ -240,8 +240,14 @@ def run_sweeps(
 
     Returns:
         How many runs were made.
+
+    Raises:
+        ValueError: an unknown sweep, or none that asks anything of this data set at this profile.
     """
-    missing = pending(study, plan(sweeps, study.dataset, study.profile))[:limit]
+    tasks = plan(sweeps, study.dataset, study.profile)
+    if not tasks:
+        raise ValueError(f"no sweep asks anything of {study.dataset} at profile {study.profile}: try --profile laptop")
+    missing = pending(study, tasks)[:limit]
     for count, run in enumerate(side_by_side(study, missing, workers), 1):
         print(f"{count}/{len(missing)} {run}", flush=True)
     return len(missing)

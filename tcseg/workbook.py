@@ -94,6 +94,11 @@ def _cell(make: Callable[..., NotebookNode], name: str, source: str) -> Notebook
     return make(source, id=name)
 
 
+def _first_there(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return next(one for one in (path, *path.absolute().parents) if one.exists())
+
+
 def write_workbook(source: Path, goal: Path) -> list[Path]:
     """Write every chapter of `source` to `goal`, with stubs in place of the solutions.
 
@@ -102,11 +107,14 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: there are no notebooks in `source`.
+        NotADirectoryError: `goal` is a file, or lies in one.
         FileExistsError: `goal` holds one of them already; what a reader has written there is not touched.
     """
     chapters = sorted(source.glob("[0-9]*.ipynb"))
     if not chapters:
         raise FileNotFoundError(f"no notebooks in {source}: run from a clone of the repository")
+    if not _first_there(goal).is_dir():
+        raise NotADirectoryError(f"{goal} is, or lies in, a file: give a folder")
     if there := [path.name for path in chapters if (goal / path.name).exists()]:
         raise FileExistsError(f"{goal} already holds {there[0]}, perhaps with your answers: give another folder")
     goal.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,11 @@ def test_runs_side_by_side_are_found_again(tmp_path):
     assert sweeps.pending(study, [Task(*t) for t in [(tasks[0].name, 0)]]), "another recipe's row does not count"
 
 
+def test_a_sweep_that_asks_nothing_says_so(tmp_path):
+    with pytest.raises(ValueError, match="no sweep asks anything of camvid at profile bench"):
+        sweeps.run_sweeps(open_study("camvid", "bench", "reference", folder=tmp_path))
+
+
 def test_a_network_is_shown_with_the_better_length(monkeypatch):
     class Found:
         def __init__(self, miou):

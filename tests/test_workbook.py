@@ -68,3 +68,7 @@ def test_what_a_reader_wrote_is_not_overwritten(tmp_path):
         write_workbook(CHAPTERS[0].parent, tmp_path / "mine")
     with pytest.raises(FileNotFoundError, match="no notebooks in"):
         write_workbook(tmp_path, tmp_path / "other")
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError, match="is, or lies in, a file: give a folder"):
+            write_workbook(CHAPTERS[0].parent, wrong)
