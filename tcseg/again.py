@@ -51,7 +51,8 @@ def _studies(folder: Path) -> Iterator[Line]:
         which = f"DATASET={dataset} PROFILE={profile}"
         sweep = f"tcseg sweep --dataset {dataset} --profile {profile}; make rows {which}"
         command = f"make study {which}" if dataset == "procity" else sweep
-        yield ("ablation.csv", "effects.csv"), command, minutes, f"consistent − student, {'; '.join(told)}"
+        seeds = summary.seed_count(rows["seeds"].iloc[0])
+        yield ("ablation.csv", "effects.csv"), command, minutes, f"consistent − student, {'; '.join(told)} ({seeds})"
 
 
 def _sweeps(folder: Path) -> Iterator[Line]:
@@ -97,7 +98,9 @@ def _tell_city(table: pd.DataFrame) -> str:
 def _tell_transfer(table: pd.DataFrame) -> str:
     row = _row(table, training="procity, then camvid")
     gain = summary.interval(*(row[f"gain_at_equal_camvid_steps{end}"] for end in ("", "_low", "_high")))
-    return f"procity first, then CamVid: mIoU {gain} points at equal steps on CamVid ({row['seeds']} seeds)"
+    return (
+        f"procity first, then CamVid: mIoU {gain} points at equal steps on CamVid ({summary.seed_count(row['seeds'])})"
+    )
 
 
 def _tell_coverage(table: pd.DataFrame) -> str:

@@ -238,7 +238,9 @@ def effects_table(table: pd.DataFrame) -> str:
         seeds = interval(row.seed_difference, row.seed_low, row.seed_high)
         p = "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "< 0.001"
         smallest = "–" if pd.isna(row.mdd) else f"{100 * row.mdd:.1f}"
-        lines.append(f"| {METRIC_NAMES[row.metric]} | {both} | {seeds} ({row.seeds} seeds) | {p} | {smallest} |")
+        if row.seeds == 1:  # what another seed would do is not known: an interval over clips alone, and no test
+            both, seeds, p, smallest = f"{both} over clips alone", "–", "–", "–"
+        lines.append(f"| {METRIC_NAMES[row.metric]} | {both} | {seeds} ({seed_count(row.seeds)}) | {p} | {smallest} |")
     head = ["| consistent − student | over seeds and clips, 95 % | over seeds, 95 % | p (Holm) | detectable |"]
     return "\n".join([*head, "|---|--:|--:|--:|--:|", *lines, *_against_longer(table)]) if lines else ""
 
@@ -249,13 +251,18 @@ def _against_longer(table: pd.DataFrame) -> list[str]:
     found = {name: rows for name, rows in found.items() if len(rows)}
     if len(found) < 2:
         return []
-    names = [f"{STEPS[name]} ({rows['seeds'].iloc[0]} seeds)" for name, rows in found.items()]
+    names = [f"{STEPS[name]} ({seed_count(rows['seeds'].iloc[0])})" for name, rows in found.items()]
     lines = ["", f"| against a student of | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]
     for metric, title in METRIC_NAMES.items():
         if all(metric in rows.index for rows in found.values()):
             cells = [interval(*rows.loc[metric, ["difference", "ci_low", "ci_high"]]) for rows in found.values()]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
+
+
+def seed_count(seeds: int) -> str:
+    """How many seeds, in words for a table."""
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def interval(value: float, low: float, high: float) -> str:

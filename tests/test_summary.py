@@ -122,6 +122,10 @@ def test_effects_have_intervals_p_and_what_is_detectable():
         "| flicker, % | −12.3 (−20.0 to +1.0) | −12.0 (3 seeds) | < 0.001 | 5.5 |",
         "| mIoU, points | −12.3 | −12.0 (3 seeds) | – | – |",
     ]
+    alone = pd.DataFrame([row | {"seeds": 1}])
+    assert summary.effects_table(alone).splitlines()[2] == (
+        "| flicker, % | −12.3 (−20.0 to +1.0) over clips alone | – (one seed) | – | – |"
+    ), "one seed gives no test"
     assert summary.effects_table(table.iloc[3:]) == "" == summary.effects_table(pd.DataFrame())
     longer = pd.concat(
         [table, pd.DataFrame([row | {"comparison": "consistent_vs_student_4x", "difference": -0.1, "seeds": 2}])]
