@@ -32,7 +32,7 @@ def fragments(folder: Path) -> dict[str, str]:
         folder: A study's folder; what it does not hold is taken from figures/.
     """
     given = summary.parameters_of(folder)
-    own = {key: given[key] for key in ("dataset", "profile") if key in given}
+    own = {key: given.get(key, usual) for key, usual in (("dataset", "procity"), ("profile", "laptop"))}
     return {
         "moving": moving(folder),
         "effects": summary.effects_table(_rows(folder, "effects", own)) or NOTHING,

@@ -142,6 +142,15 @@ def test_the_way_of_cityscapes_works_without_true_flow(cityscapes):
     assert check_site(build_report(cityscapes.folder).parent) == []
 
 
+def test_the_benchmark_is_shown_from_committed_tables(tmp_path):
+    """`make report` in a fresh clone: what cannot be measured again is read, and left like everything else."""
+    course = course_of("procity", "laptop", "reference", out=tmp_path)
+    chapter = "06_realtime_benchmark"
+    course = replace(course, artefacts={chapter: course.artefacts[chapter]})
+    code, said = run(course)
+    assert code == 0 and course.missing(chapter) == [], said
+
+
 def test_an_unknown_parameter_stops_the_study(procity):
     wrong = replace(procity, parameters={**procity.parameters, "epochs": 3})
     with pytest.raises(NotebookError, match="has no parameter 'epochs'; it knows dataset, profile, runs, interactive"):
