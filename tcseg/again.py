@@ -1,4 +1,4 @@
-"""How to make each committed table again: the command, the minutes it took, what should come out. For README and report."""
+"""How to make each committed table again: the command, the minutes it took, what should come out; and whether it came out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tcseg import summary, timings
 from tcseg.effects import BASELINES
 from tcseg.recipes import ABLATION_SWEEPS, VARIATIONS
 from tcseg.students import CHOSEN
-from tcseg.study import PROFILES
+from tcseg.study import FIGURES, PROFILES
 
 Line = tuple[Sequence[str], str, float | None, str]
 """Tables, command, minutes, what to expect."""
@@ -80,6 +80,56 @@ def _measurements(folder: Path, files: Mapping[str, Mapping[str, Mapping]]) -> I
         if len(table):
             minutes = stamp["seconds"] / 60 if "seconds" in stamp else None
             yield (f"{name}.csv",), f"tcseg measure {name}", minutes, tell(table)
+
+
+def compare(folder: Path, committed: Path = FIGURES) -> pd.DataFrame:
+    """What a study's networks score beside the committed ones of the same data, profile, recipe and seed.
+
+    Args:
+        folder: The study's; a record that was itself committed is not compared with itself.
+        committed: figures/.
+
+    Returns:
+        A row a network: whose it is, both machines and numbers of threads, both mIoUs, flickers and TCs (DIS flow), and whether
+        all metrics are equal to the last digit. Empty where the two have no network in common.
+    """
+    known = {_identity(record): record for record in _records(committed / "runs", "*.json")}
+    rows = []
+    for record in _records(folder / "runs", "*/record.json"):
+        theirs = known.get(_identity(record))
+        if theirs is None or theirs["finished"] == record["finished"]:
+            continue
+        row = dict(zip(("dataset", "profile", "recipe", "seed"), _identity(record), strict=True))
+        for end, one in (("", record), ("_committed", theirs)):
+            row |= {f"machine{end}": one["machine"]["cpu"], f"threads{end}": one["cost"].get("threads")}
+            row |= {f"{name}{end}": one["metrics"][name] for name in ("miou", "flicker")}
+            row[f"tc_dis{end}"] = one["metrics"]["tc"].get("dis")
+        rows.append(row | {"equal": record["metrics"] == theirs["metrics"]})
+    return pd.DataFrame(rows)
+
+
+def _records(folder: Path, pattern: str) -> list[dict]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(pattern))]
+
+
+def _identity(record: Mapping) -> tuple[str, str, str, int]:
+    return record["dataset"], record["profile"], record["recipe_name"], record["seed"]
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """A sentence on `compare`'s table; empty where nothing was compared."""
+    if table.empty:
+        return ""
+    machine = table["machine"].iloc[0]
+    equal = f"{table['equal'].sum()} of {len(table)} networks trained on {machine} score as the committed ones, to the last digit"
+    if table["equal"].all():
+        return f"{equal}."
+    others = table[~table["equal"]]
+    differ = (others["miou"] - others["miou_committed"]).abs()
+    far = others.loc[differ.idxmax()]
+    threads = f"{far['threads']} threads, committed {far['threads_committed']} of {far['machine_committed']}"
+    which = f"{far['recipe']} seed {far['seed']}; {threads}"
+    return f"{equal}; the largest difference is {100 * differ.max():.1f} points of mIoU ({which})."
 
 
 def _row(table: pd.DataFrame, **wanted: object) -> pd.Series:

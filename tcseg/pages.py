@@ -10,7 +10,7 @@ import pandas as pd
 
 from tcseg import again, summary
 from tcseg.labels import label_set
-from tcseg.recipes import ABLATION_SWEEPS, PRIMARY
+from tcseg.recipes import ABLATION_SWEEPS, PRIMARY, VARIATIONS
 from tcseg.study import FIGURES
 
 NOTHING = "*Not run yet.*"
@@ -38,13 +38,14 @@ def fragments(folder: Path) -> dict[str, str]:
         "effects": summary.effects_table(_rows(folder, "effects", own)) or NOTHING,
         "camvid": real_street(),
         "comparisons": comparisons(_rows(folder, "effects", own)),
-        "sweeps": "\n\n".join(sweep(_rows(folder, name, own), SWEEP_TITLES[name]) for name in ABLATION_SWEEPS),
+        "sweeps": "\n\n".join(sweep(_rows(folder, name, own), name) for name in ABLATION_SWEEPS),
         "per_class": per_class(folder, own),
         "filters": filters(_rows(folder, "steadiness", {})),
         "networks": networks(_rows(folder, "students", {})),
         "latency": summary.latency_table(FIGURES),
         "precision": precision(_rows(folder, "precision", {})),
         "again": again.again_table(FIGURES),
+        "reproduced": again.verdict(_rows(folder, "reproduced", own)) or NOTHING,
         "files": made_by(FIGURES / "provenance.json"),
         "runs": runs(folder, own),
         "downloads": downloads(folder),
@@ -111,15 +112,17 @@ def comparisons(effects: pd.DataFrame) -> str:
     return markdown(["comparison", "seeds", *SHOWN.values()], rows)
 
 
-def sweep(table: pd.DataFrame, title: str) -> str:
-    """One sweep: means over seeds, and minutes of training."""
+def sweep(table: pd.DataFrame, name: str) -> str:
+    """One sweep: means over seeds, minutes of training, and which of its recipes have not been run."""
+    title = f"### {SWEEP_TITLES[name]}\n\n"
     if table.empty:
-        return f"### {title}\n\n{NOTHING}"
-    rows = []
+        return title + NOTHING
+    rows, lacking = [], [v for v in VARIATIONS if VARIATIONS[v].sweep == name and v not in set(table["recipe"])]
+    left = f"\n\n*Not run yet:* {', '.join(f'`{one}`' for one in lacking)}." if lacking else ""
     for recipe, found in table.groupby("recipe", sort=False):
         scores = [_percent(found[name].mean()) for name in ("miou", "tc", "flicker")]
         rows.append([f"`{recipe}`", found["seed"].nunique(), *scores, f"{found['train_seconds'].mean() / 60:.1f}"])
-    return f"### {title}\n\n" + markdown(["recipe", "seeds", "mIoU %", "TC %", "flicker %", "minutes"], rows)
+    return title + markdown(["recipe", "seeds", "mIoU %", "TC %", "flicker %", "minutes"], rows) + left
 
 
 def _records(folder: Path, own: Mapping[str, str]) -> list[dict]:

@@ -66,7 +66,9 @@ def readme_sections(folder: Path) -> dict[str, str]:
         "cost": cost_table(folder),
         "course": summary.course_map(folder, summary.titles()).replace("](", "](notebooks/"),
         "latency": summary.latency_table(folder),
-        "again": again.again_table(folder),
+        "again": "\n\n".join(
+            filter(None, (again.again_table(folder), again.verdict(summary.read_table(folder, "reproduced"))))
+        ),
     }
 
 

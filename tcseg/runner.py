@@ -14,6 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import timings
+from tcseg.again import compare, verdict
+from tcseg.artefacts import write_table
 from tcseg.course import Course, run_course
 from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
@@ -144,6 +146,8 @@ def run_study(
         if runs == "reference" and (problems := stale()):
             raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
         code = run_course(course, names)
+        if code == 0 and runs == "train" and not names:
+            _compare(course.folder)
         if code == 0 and with_report and not names:
             print(f"report: {build_report(course.folder)}")
         return code
@@ -153,6 +157,14 @@ def run_study(
     except (NotebookError, ReportError) as error:
         print(f"tcseg study: {error}", file=sys.stderr)
         return 1
+
+
+def _compare(folder: Path) -> None:
+    """Say whether the study's networks score as the committed ones do."""
+    table = compare(folder)
+    if len(table):
+        write_table(folder / "tables" / "reproduced.csv", table)
+        print(verdict(table))
 
 
 def known_notebook(name: str) -> str:

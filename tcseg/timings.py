@@ -107,7 +107,7 @@ def as_markdown(table: pd.DataFrame) -> str:
     """`of_sections` as a folded Markdown table with its sums; empty where nothing was timed."""
     if table.empty:
         return ""
-    sums = ", ".join(f"{readable(total)} at `{profile}`" for profile, total in table.sum().items())
+    sums = ", ".join(f"{readable(total)} at <code>{profile}</code>" for profile, total in table.sum().items())
     lines = [f"| section | {' | '.join(f'`{profile}`' for profile in table)} |", "|---|" + "--:|" * table.shape[1]]
     for section, row in table.iterrows():
         lines.append(f"| {section} | {' | '.join('–' if pd.isna(s) else readable(s) for s in row)} |")

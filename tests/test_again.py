@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 
-from tcseg.again import EXPECTED, again_table
+from tcseg.again import EXPECTED, again_table, compare, verdict
 from tcseg.study import FIGURES
 
 
@@ -31,3 +31,40 @@ def test_minutes_and_spread_come_from_the_tables(tmp_path):
     assert line.startswith("| `distillation.csv` | `tcseg sweep --only distillation; make rows` | 5 | ")
     assert "highest mIoU 42.0 % (41.0 to 43.0), `kd,method=cwd,distillation=3`" in line
     assert "least flicker 5.0 % (one seed), `kd`" in line
+
+
+def record(seed, miou, finished, threads=1):
+    metrics = {"miou": miou, "flicker": 0.05, "tc": {"dis": 0.7}}
+    return {
+        "dataset": "procity",
+        "profile": "laptop",
+        "recipe_name": "student",
+        "seed": seed,
+        "finished": finished,
+        "machine": {"cpu": "Z80"},
+        "cost": {"threads": threads},
+        "metrics": metrics,
+    }
+
+
+def test_a_study_is_compared_with_the_committed_rows_to_the_last_digit(tmp_path):
+    ours = [record(0, 0.4, "then"), record(1, 0.4, "then"), record(2, 0.4, "then")]
+    theirs = [record(0, 0.4, "now"), record(1, 0.41, "now", 2), record(2, 0.4, "then"), record(3, 0.4, "now")]
+    (tmp_path / "figures" / "runs").mkdir(parents=True)
+    for one in ours:
+        (tmp_path / "figures" / "runs" / f"student-s{one['seed']}.json").write_text(json.dumps(one))
+    for one in theirs:
+        folder = tmp_path / "study" / "runs" / f"student-s{one['seed']}"
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(json.dumps(one))
+    table = compare(tmp_path / "study", tmp_path / "figures")
+    assert table["seed"].tolist() == [0, 1], "not with itself, nor with what is not committed"
+    assert table["equal"].tolist() == [True, False]
+    assert verdict(table) == (
+        "1 of 2 networks trained on Z80 score as the committed ones, to the last digit; the largest difference is 1.0 points "
+        "of mIoU (student seed 1; 2 threads, committed 1 of Z80)."
+    )
+    assert verdict(table[table["equal"]]).endswith(
+        "1 of 1 networks trained on Z80 score as the committed ones, to the last digit."
+    )
+    assert verdict(compare(tmp_path, tmp_path / "figures")) == ""

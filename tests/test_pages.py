@@ -28,6 +28,20 @@ def test_tables_have_as_many_cells_as_headings():
             assert len({line.count("|") for line in rows}) <= 1, (name, widths)
 
 
+def test_a_sweep_names_what_has_not_been_run():
+    row = {
+        "recipe": "kd,method=cwd,distillation=3",
+        "seed": 0,
+        "miou": 0.4,
+        "tc": 0.7,
+        "flicker": 0.05,
+        "train_seconds": 90.0,
+    }
+    table, left = pages.sweep(pd.DataFrame([row]), "distillation").split("*Not run yet:* ")
+    assert "| `kd,method=cwd,distillation=3` | 1 | 40.0 | 70.0 | 5.0 | 1.5 |" in table
+    assert "`kd,method=dist,distillation=1`" in left and "cwd" not in left
+
+
 def test_classes_are_means_over_the_seeds_that_the_ablation_names():
     table = pd.read_csv(FIGURES / "tables" / "ablation.csv").query("dataset == 'procity' and profile == 'laptop'")
     runs = table[table["recipe"] == "student"]["run_id"].dropna().unique()
