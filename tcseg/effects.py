@@ -22,7 +22,11 @@ BASELINES = {f"consistent_vs_student{tail}": (CONSISTENT, STUDENT + steps) for t
 """The primary comparison: against the student of as many steps, and against students that were trained for longer."""
 PAIRS: dict[str, tuple[str, str]] = {
     **BASELINES,
-    "consistent_4x_vs_student_4x": ("consistent,steps=4x", "student,steps=4x"),
+    **{
+        f"consistent{tail}_vs_student{tail}": (CONSISTENT + steps, STUDENT + steps)
+        for tail, steps in LONGER.items()
+        if tail
+    },
     **{
         f"{recipe}_vs_{base}": (recipe, base)
         for recipe, base in (
@@ -39,9 +43,9 @@ PAIRS: dict[str, tuple[str, str]] = {
         "student,labelled_share=0.125",
     ),
 }
-"""Comparisons, name -> (recipe, base): the primary one first, then one step at a time; `few_labels`: an eighth of the snippets.
+"""Comparisons, name -> (recipe, base): the primary one first, then with both trained for longer, then one step at a time.
 
-Those without runs are left out.
+`few_labels`: an eighth of the snippets have labels. Comparisons without runs are left out.
 """
 
 
