@@ -46,13 +46,23 @@ def _studies(folder: Path) -> Iterator[Line]:
             for metric, name in (("flicker_relative", "flicker, %:"), ("miou", "mIoU, points:"))
             if metric in found.index
         ]
-        seconds = timings.whole(times[profile], summary.titles()) if profile in times else None
-        minutes = seconds / 60 if seconds is not None and dataset == "procity" else None
         which = f"DATASET={dataset} PROFILE={profile}"
-        sweep = f"tcseg sweep --dataset {dataset} --profile {profile}; make rows {which}"
-        command = f"make study {which}" if dataset == "procity" else sweep
+        if dataset == "procity":
+            command = f"make study {which}"
+            seconds = timings.whole(times[profile], summary.titles()) if profile in times else None
+        else:
+            command = f"tcseg sweep --dataset {dataset} --profile {profile}; make rows {which}"
+            seconds = _trained(folder, dataset, profile)
+        minutes = None if seconds is None else seconds / 60
         seeds = summary.seed_count(rows["seeds"].iloc[0])
         yield ("ablation.csv", "effects.csv"), command, minutes, f"consistent − student, {'; '.join(told)} ({seeds})"
+
+
+def _trained(folder: Path, dataset: str, profile: str) -> float | None:
+    """Seconds that the runs of an ablation took to train."""
+    table = summary.own_rows(summary.read_table(folder, "ablation"), {"dataset": dataset, "profile": profile})
+    runs = table.drop_duplicates("run_id") if "run_id" in table else table
+    return runs["train_seconds"].sum() if len(runs) else None
 
 
 def _sweeps(folder: Path) -> Iterator[Line]:

@@ -40,3 +40,17 @@ def test_readme_keeps_what_is_not_between_markers():
 def test_the_readme_says_what_the_committed_tables_say():
     text = (FIGURES.parent / "README.md").read_text(encoding="utf-8")
     assert readme.fill_readme(text, readme.readme_sections(FIGURES)) == text
+
+
+def test_the_headline_says_what_came_out_on_each_data_set_good_or_bad(study):
+    row = {"dataset": "procity", "profile": "laptop", "comparison": "consistent_vs_student", "seeds": 5}
+    row |= {"metric": "flicker_relative", "difference": -0.5, "ci_low": -0.6, "ci_high": -0.4}
+    loss = {"metric": "miou", "difference": -0.026, "ci_low": -0.046, "ci_high": -0.005}
+    street, lone = {"dataset": "camvid"}, {"comparison": "consistent_vs_student_4x", "seeds": 1}
+    rows = [row | more | metric for more in ({}, lone, street) for metric in ({}, loss)]
+    pd.DataFrame(rows).to_csv(study / "tables" / "effects.csv", index=False)
+    same = "against the same network trained for as many steps; 5 paired seeds, 95 % over seeds and clips."
+    assert readme.headline(study).splitlines() == [
+        f"- On {place}: **flicker −50.0 (−60.0 to −40.0) %**, mIoU −2.6 (−4.6 to −0.5) points, {same}"
+        for place in ("procity", "CamVid")
+    ], "one seed is no headline"
