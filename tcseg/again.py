@@ -68,13 +68,16 @@ def _trained(folder: Path, dataset: str, profile: str) -> float | None:
 def _sweeps(folder: Path) -> Iterator[Line]:
     for name in ABLATION_SWEEPS:
         table = summary.read_table(folder, name)
-        varied = table[table["recipe"].isin(VARIATIONS)] if len(table) else table
-        if varied.empty:
-            continue
-        best = table.groupby("recipe")["miou"].mean().idxmax()
-        steady = table.groupby("recipe")["flicker"].mean().idxmin()
-        told = f"highest mIoU {_seeds(table, best, 'miou')}; least flicker {_seeds(table, steady, 'flicker')}"
-        yield (f"{name}.csv",), f"tcseg sweep --only {name}; make rows", varied["train_seconds"].sum() / 60, told
+        for dataset, rows in table.groupby("dataset", sort=False) if len(table) else ():
+            varied = rows[rows["recipe"].isin(VARIATIONS)]
+            if varied.empty:
+                continue
+            best = rows.groupby("recipe")["miou"].mean().idxmax()
+            steady = rows.groupby("recipe")["flicker"].mean().idxmin()
+            told = f"highest mIoU {_seeds(rows, best, 'miou')}; least flicker {_seeds(rows, steady, 'flicker')}"
+            which = ("", "") if dataset == "procity" else (f" --dataset {dataset}", f" DATASET={dataset}")
+            command = f"tcseg sweep --only {name}{which[0]}; make rows{which[1]}"
+            yield (f"{name}.csv",), command, varied["train_seconds"].sum() / 60, told
 
 
 def _seeds(table: pd.DataFrame, recipe: str, metric: str) -> str:

@@ -238,9 +238,10 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
             return code
         shown = artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb")
     else:  # the primary comparison alone: not all that the chapters show
-        study, shown = open_study(dataset, profile, "reference"), {"ablation", "effects"}
+        study, shown = open_study(dataset, profile, "reference"), set()
         for name, table in tables(study).items():
             study.write_table(name, table)
+            shown.add(name)
     written = publish_parts(study_folder(dataset, profile, "reference"), shown, dataset, profile)
     print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
     return 0

@@ -20,7 +20,7 @@ import torch
 from tcseg import models
 from tcseg.effects import PAIRS, ablation, effects
 from tcseg.networks import SegmentationModel
-from tcseg.recipes import NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS
+from tcseg.recipes import ABLATION_SWEEPS, NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS
 from tcseg.runs import Run
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
@@ -45,8 +45,8 @@ class Task:
 def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile: str = "laptop") -> list[Task]:
     """The runs of some sweeps (default: all of the profile), first seeds first: a stopped sweep has something to say on everything.
 
-    A real data set gets the two recipes of the primary comparison; the questions of the sweeps are asked of procity. Profile
-    `bench` asks for the network, the others for its training.
+    A real data set gets the two recipes of the primary comparison, and more only where `sweeps` names it: the questions of the
+    sweeps are asked of procity. Profile `bench` asks for the network, the others for its training.
 
     Raises:
         ValueError: an unknown sweep; the message lists the known ones.
@@ -56,12 +56,12 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     for sweep in chosen:
         if sweep not in SWEEPS:
             raise ValueError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
-    embedded = dataset == "procity"
-    names = [v.name for v in VARIATIONS.values() if v.sweep in chosen and v.base != "teacher" and embedded]
-    others = [name for name in RECIPES if name not in PRIMARY and embedded]
+    asked = dataset == "procity" or sweeps is not None
+    names = [v.name for v in VARIATIONS.values() if v.sweep in chosen and v.base != "teacher" and asked]
+    others = [name for name in RECIPES if name not in PRIMARY and asked]
     primary = [*PRIMARY, *others] if "primary" in chosen else []
     names = [
-        *(("student", "student,steps=2x") if embedded and "students" in chosen else ()),
+        *(("student", "student,steps=2x") if asked and "students" in chosen else ()),
         *names,
     ]  # the student is a candidate, too
     whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in names]
@@ -218,13 +218,16 @@ def _made(study: Study, tasks: Sequence[Task], workers: int | None = None) -> li
 
 
 def tables(study: Study) -> dict[str, pd.DataFrame]:
-    """`ablation` and `effects` of all finished runs of a study, here or committed, without controls.
+    """`ablation`, `effects` and the sweeps that have runs, of all finished runs of a study, here or committed, without controls.
 
     For real data, whose rows come from sweeps alone.
     """
+    asked = {name: table(study, name) for name in ABLATION_SWEEPS}
+    found = {name: rows for name, rows in asked.items() if rows["recipe"].isin(list(VARIATIONS)).any()}
     names = dict.fromkeys(["teacher", *RECIPES, *(name for pair in PAIRS.values() for name in pair)])
     runs = [run for name in names for run in study.found(name)]
-    return {"ablation": ablation([run for run in runs if run.name in ("teacher", *RECIPES)]), "effects": effects(runs)}
+    six = [run for run in runs if run.name in ("teacher", *RECIPES)]
+    return {"ablation": ablation(six), "effects": effects(runs), **found}
 
 
 def run_sweeps(

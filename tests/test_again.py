@@ -22,6 +22,7 @@ def test_every_committed_measurement_and_sweep_says_how_to_make_it_again():
 def test_minutes_and_spread_come_from_the_tables(tmp_path):
     (tmp_path / "tables").mkdir()
     rows = {
+        "dataset": ["procity"] * 3,
         "recipe": ["kd", "kd,method=cwd,distillation=3", "kd,method=cwd,distillation=3"],
         "train_seconds": [60.0, 120.0, 180.0],
     }

@@ -20,6 +20,9 @@ def test_first_seeds_come_first_and_nothing_twice():
     with pytest.raises(ValueError, match="sweep is 'parrot'; it must be one of primary, pareto"):
         sweeps.plan(["parrot"])
     assert {task.name for task in sweeps.plan(dataset="camvid")} == set(PRIMARY)
+    assert sweeps.plan(["pareto"], "camvid") == sweeps.plan(["pareto"]), (
+        "what is asked for by name is asked of any data"
+    )
 
 
 def test_a_variation_changes_what_its_name_says_and_nothing_else(tmp_path):
