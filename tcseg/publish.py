@@ -91,10 +91,10 @@ def publish_rows(dataset: str, profile: str, runs: Path, target: Path = FIGURES)
 def publish_parts(
     study: Path, names: Collection[str], dataset: str, profile: str, target: Path = FIGURES
 ) -> list[Path]:
-    """Copy some tables and figures of a study that was drawn from committed rows; all else that is committed stays as it is.
+    """Copy some tables and figures of a study, and with its times what it takes on the disk; all else that is committed stays.
 
     Args:
-        study: The folder of a study with runs="reference".
+        study: The study's folder: one that was drawn from committed rows, or a cold one whose times are wanted.
         names: Of tables and figures, without suffix.
         dataset, profile: Whose.
         target: The folder of committed results.
@@ -105,7 +105,8 @@ def publish_parts(
     files = [*_publish_tables(study, dataset, target, names)]
     if dataset == "procity":
         files += _publish_figures(study, target, names)
-    _note_provenance(target, files, f"{dataset}-{profile}", _stamp(), whole=False)
+    disk = megabytes(study) if "notebooks" in names else None
+    _note_provenance(target, files, f"{dataset}-{profile}", _stamp(), disk, whole=False)
     return files
 
 

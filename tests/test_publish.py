@@ -120,6 +120,12 @@ def test_some_tables_and_figures_of_a_study_of_committed_rows(study, tmp_path):
     assert {path.name for path in files} == {"ablation.csv", "effects.json", "effects.png", "effects.svg"}
     assert (target / "effects.png").read_bytes() == b"new" and committed(target) == before
 
+    (study / "tables" / "notebooks.csv").write_text("profile,notebook,seconds\nsmoke,00_start_here,9\n")
+    (study / "checkpoint.pt").write_bytes(bytes(3_000_000))
+    publish.publish_parts(study, {"notebooks"}, "procity", "smoke", target)
+    noted = json.loads((target / "provenance.json").read_text())
+    assert noted["disk_mb"]["procity-smoke"] >= 3, "a cold study's times come with the disk that it takes"
+
 
 def test_rows_of_other_studies_stay():
     old = pd.DataFrame({"dataset": ["procity", "camvid"], "profile": ["laptop", "laptop"], "miou": [0.1, 0.2]})
