@@ -39,7 +39,8 @@ def _studies(folder: Path) -> Iterator[Line]:
     """The six recipes of each committed study."""
     effects, times = summary.read_table(folder, "effects"), timings.by_profile([folder / "tables"], list(PROFILES))
     primary = effects[effects["comparison"] == next(iter(BASELINES))] if len(effects) else effects
-    for (dataset, profile), rows in primary.groupby(["dataset", "profile"], sort=False) if len(primary) else ():
+    for dataset, profile in summary.studies(primary):
+        rows = summary.own_rows(primary, {"dataset": dataset, "profile": profile})
         found = rows.set_index("metric")
         told = [
             f"{name} {summary.interval(*found.loc[metric, ['difference', 'ci_low', 'ci_high']])}"

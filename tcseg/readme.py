@@ -50,9 +50,8 @@ def readme_sections(folder: Path) -> dict[str, str]:
         Section name -> Markdown.
     """
     table, effects = summary.read_table(folder, "ablation"), summary.read_table(folder, "effects")
-    studies = table[["dataset", "profile"]].drop_duplicates().itertuples(index=False) if len(table) else ()
     results, differences = [], []
-    for dataset, profile in studies:
+    for dataset, profile in summary.studies(table):
         if profile == "smoke":
             continue
         title = f"{summary.DATA_NAMES.get(dataset, dataset)}, profile `{profile}`, split val:"

@@ -52,6 +52,12 @@ def own_rows(table: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     return table
 
 
+def studies(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """(data set, profile) of a committed table's rows, the embedded data first."""
+    found = table[["dataset", "profile"]].drop_duplicates().itertuples(index=False, name=None) if len(table) else ()
+    return sorted(found, key=lambda study: list(DATA_NAMES).index(study[0]))
+
+
 def _spread(values: pd.Series) -> str:
     """Mean of one value a seed, in percent, with the lowest and the highest seed; a dash where nothing was measured."""
     values = values.dropna() * 100
