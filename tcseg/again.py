@@ -100,7 +100,8 @@ def compare(folder: Path, committed: Path = FIGURES) -> pd.DataFrame:
     """What a study's networks score beside the committed ones of the same data, profile, recipe and seed.
 
     Args:
-        folder: The study's; a record that was itself committed is not compared with itself.
+        folder: The study's. A record that was itself committed is not compared with itself; nor are frames of another size, or
+            a recipe that has changed.
         committed: figures/.
 
     Returns:
@@ -111,7 +112,8 @@ def compare(folder: Path, committed: Path = FIGURES) -> pd.DataFrame:
     rows = []
     for record in _records(folder / "runs", "*/record.json"):
         theirs = known.get(_identity(record))
-        if theirs is None or theirs["finished"] == record["finished"]:
+        asked = ("recipe", "data_key")
+        if theirs is None or theirs["finished"] == record["finished"] or any(theirs[k] != record[k] for k in asked):
             continue
         row = dict(zip(("dataset", "profile", "recipe", "seed"), _identity(record), strict=True))
         for end, one in (("", record), ("_committed", theirs)):
@@ -131,10 +133,12 @@ def _identity(record: Mapping) -> tuple[str, str, str, int]:
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """A sentence on `compare`'s table; empty where nothing was compared."""
-    if table.empty:
-        return ""
-    machine = table["machine"].iloc[0]
+    """A sentence a machine on `compare`'s table; empty where nothing was compared."""
+    machines = table.groupby("machine", sort=False) if len(table) else ()
+    return " ".join(_verdict(machine, rows) for machine, rows in machines)
+
+
+def _verdict(machine: str, table: pd.DataFrame) -> str:
     equal = f"{table['equal'].sum()} of {len(table)} networks trained on {machine} score as the committed ones, to the last digit"
     if table["equal"].all():
         return f"{equal}."

@@ -46,7 +46,8 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     """The runs of some sweeps (default: all of the profile), first seeds first: a stopped sweep has something to say on everything.
 
     A real data set gets the two recipes of the primary comparison, and more only where `sweeps` names it: the questions of the
-    sweeps are asked of procity. Profile `bench` asks for the network, the others for its training.
+    sweeps are asked of procity. Profile `bench` asks for the network, of procity alone; the others
+    for its training.
 
     Raises:
         ValueError: an unknown sweep; the message lists the known ones.
@@ -56,7 +57,7 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     for sweep in chosen:
         if sweep not in SWEEPS:
             raise ValueError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
-    asked = dataset == "procity" or sweeps is not None
+    asked = dataset == "procity" or (sweeps is not None and not networks)
     names = [v.name for v in VARIATIONS.values() if v.sweep in chosen and v.base != "teacher" and asked]
     others = [name for name in RECIPES if name not in PRIMARY and asked]
     primary = [*PRIMARY, *others] if "primary" in chosen else []

@@ -42,6 +42,8 @@ def record(seed, miou, finished, threads=1):
         "recipe_name": "student",
         "seed": seed,
         "finished": finished,
+        "recipe": {"steps": 2000},
+        "data_key": ["abc", "def"],
         "machine": {"cpu": "Z80"},
         "cost": {"threads": threads},
         "metrics": metrics,
@@ -51,6 +53,8 @@ def record(seed, miou, finished, threads=1):
 def test_a_study_is_compared_with_the_committed_rows_to_the_last_digit(tmp_path):
     ours = [record(0, 0.4, "then"), record(1, 0.4, "then"), record(2, 0.4, "then")]
     theirs = [record(0, 0.4, "now"), record(1, 0.41, "now", 2), record(2, 0.4, "then"), record(3, 0.4, "now")]
+    ours.append(record(4, 0.4, "then"))
+    theirs.append(record(4, 0.5, "now") | {"data_key": ["larger", "frames"]})
     (tmp_path / "figures" / "runs").mkdir(parents=True)
     for one in ours:
         (tmp_path / "figures" / "runs" / f"student-s{one['seed']}.json").write_text(json.dumps(one))
@@ -59,7 +63,7 @@ def test_a_study_is_compared_with_the_committed_rows_to_the_last_digit(tmp_path)
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps(one))
     table = compare(tmp_path / "study", tmp_path / "figures")
-    assert table["seed"].tolist() == [0, 1], "not with itself, nor with what is not committed"
+    assert table["seed"].tolist() == [0, 1], "not with itself, with what is not committed, or with other frames"
     assert table["equal"].tolist() == [True, False]
     assert verdict(table) == (
         "1 of 2 networks trained on Z80 score as the committed ones, to the last digit; the largest difference is 1.0 points "
@@ -68,4 +72,6 @@ def test_a_study_is_compared_with_the_committed_rows_to_the_last_digit(tmp_path)
     assert verdict(table[table["equal"]]).endswith(
         "1 of 1 networks trained on Z80 score as the committed ones, to the last digit."
     )
+    both = pd.concat([table, table.assign(machine="6502", equal=True)])
+    assert verdict(both).endswith(" 2 of 2 networks trained on 6502 score as the committed ones, to the last digit.")
     assert verdict(compare(tmp_path, tmp_path / "figures")) == ""

@@ -58,8 +58,9 @@ def test_runs_side_by_side_are_found_again(tmp_path):
 
 
 def test_a_sweep_that_asks_nothing_says_so(tmp_path):
-    with pytest.raises(ValueError, match="no sweep asks anything of camvid at profile bench"):
-        sweeps.run_sweeps(open_study("camvid", "bench", "reference", folder=tmp_path))
+    for named in (None, ["pareto"]):
+        with pytest.raises(ValueError, match="no sweep asks anything of camvid at profile bench"):
+            sweeps.run_sweeps(open_study("camvid", "bench", "reference", folder=tmp_path), named)
 
 
 def test_a_network_is_shown_with_the_better_length(monkeypatch):
