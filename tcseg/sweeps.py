@@ -46,8 +46,8 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     """The runs of some sweeps (default: all of the profile), first seeds first: a stopped sweep has something to say on everything.
 
     A real data set gets the two recipes of the primary comparison, and more only where `sweeps` names it: the questions of the
-    sweeps are asked of procity. Profile `bench` asks for the network, of procity alone; the others
-    for its training.
+    sweeps are asked of procity. Profile `bench` asks for the network, of procity alone; the
+    others for its training.
 
     Raises:
         ValueError: an unknown sweep; the message lists the known ones.
