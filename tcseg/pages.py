@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg import again, summary
+from tcseg import again, readme, summary
 from tcseg.labels import label_set
 from tcseg.recipes import ABLATION_SWEEPS, PRIMARY, VARIATIONS
 from tcseg.study import FIGURES
@@ -35,6 +35,7 @@ def fragments(folder: Path) -> dict[str, str]:
     own = {key: given.get(key, usual) for key, usual in (("dataset", "procity"), ("profile", "laptop"))}
     return {
         "moving": moving(folder),
+        "headline": readme.headline(FIGURES) or NOTHING,
         "effects": summary.effects_table(_rows(folder, "effects", own)) or NOTHING,
         "camvid": real_street(),
         "comparisons": comparisons(_rows(folder, "effects", own)),
