@@ -193,6 +193,12 @@ def _tell_speeds(table: pd.DataFrame) -> str:
     return f"`student-cpu` {row['best_ms']:.1f} ms at {row['width']}x{row['height']} ({row['best']})"
 
 
+def _tell_pipeline(table: pd.DataFrame) -> str:
+    row = table[table["width"] == table["width"].max()].sort_values("pipeline").iloc[-1]
+    rate = f"`{row['model']}`, {row['width']}x{row['height']}: {row['pipeline']:.0f} frames a second from file to file"
+    return f"{rate}, {100 * row['share_of_possible']:.0f} % of what {row['threads']} cores allow"
+
+
 def _tell_steadiness(table: pd.DataFrame) -> str:
     own = _row(table, recipe="consistent")
     best = table[table["filter"].notna() & (table["recipe"] == "student")].sort_values("flicker").iloc[0]
@@ -233,5 +239,6 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], str]] = {
     "precision": _tell_precision,
     "latency": _tell_latency,
     "speeds": _tell_speeds,
+    "pipeline": _tell_pipeline,
 }
 """Measurement -> what its table should say, in a line."""

@@ -313,7 +313,7 @@ WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}
 
 
 def open_file(
-    path: Path | str, threads: int | None = None, runtime: str | None = None
+    path: Path | str, threads: int | None = None, runtime: str | None = None, alone: bool = True
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Open an exported file in its runtime on the CPU: uint8 (B,3,H,W) -> logits or labels, as its scope is.
 
@@ -323,6 +323,7 @@ def open_file(
         path: .onnx, .xml or .pt2.
         threads: of the runtime; None = its default, all cores.
         runtime: None = the format's own. OpenVINO reads .onnx too.
+        alone: nothing else wants the cores meanwhile: threads may wait for each other by spinning, and own their cores.
 
     Raises:
         RuntimeError: the runtime is not installed.
@@ -331,9 +332,9 @@ def open_file(
     runtime = runtime or FORMATS[path.suffix]
     require(runtime)
     if runtime == "onnxruntime":
-        return _open_onnxruntime(path, threads)
+        return _open_onnxruntime(path, threads, alone)
     if runtime == "openvino":
-        return _open_openvino(path, threads)
+        return _open_openvino(path, threads, alone)
     module = torch.export.load(path).module()
 
     @torch.inference_mode()
@@ -343,21 +344,24 @@ def open_file(
     return run
 
 
-def _open_onnxruntime(path: Path, threads: int | None) -> Callable[[np.ndarray], np.ndarray]:
+def _open_onnxruntime(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads or 0, 3
-    # Its threads wait for the next layer by spinning, which is faster; but not after the network, on the cores of what follows.
+    # Its threads wait for the next layer by spinning, which is faster; but not after the network, on the cores of what follows, and
+    # not where decoding and encoding want them at the same time.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(alone)))
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda planes: session.run(None, {"frames": planes})[0]
 
 
-def _open_openvino(path: Path, threads: int | None) -> Callable[[np.ndarray], np.ndarray]:
+def _open_openvino(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
     import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings |= {} if alone else {"ENABLE_CPU_PINNING": False}  # or every network of the process sits on the first core
     settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
     return lambda planes: request.infer({0: planes}, share_inputs=True, share_outputs=True)[0]

@@ -1,8 +1,9 @@
-"""Decode, network and encode at once: three threads, two bounded queues.
+"""Decode, network and encode at once: a thread each, bounded queues between them.
 
-One thread reads and decodes, the main one runs the network, one paints and encodes. OpenCV, torch and numba release Python's lock,
-so the slowest stage sets the pace. Offline, no frame is ever dropped; from a camera the network always gets the newest frame, and
-the number dropped is told.
+One thread reads and decodes, one paints and encodes. OpenCV, torch and numba release Python's lock, so the slowest stage sets the
+pace. From a camera the main thread runs the network on the newest frame, with all cores, and the number of frames dropped is told.
+Offline no frame is ever dropped, and several are answered at once, each by a thread of its own with its share of the cores: two
+cores with a frame each do more than two that wait for each other within one.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,8 +24,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, upsample_argmax
-from tcseg.runtimes import open_network
+from tcseg.runtimes import Network, open_streams
 from tcseg.steady import FILTERS
 from tcseg.videofiles import Source
 from tcseg.window import Window
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 OnFrame = Callable[[int, np.ndarray, list[np.ndarray]], None]
 QUEUE = 6  # frames in flight at either end
+STREAMS = 4  # frames answered at once, at most: encoding keeps up with no more
 _END = object()
 
 
@@ -68,15 +73,15 @@ class Eye:
 
     def __init__(
         self,
-        model: SegmentationModel,
-        runtime: str,
+        network: Network,
+        stride: int,
         first: np.ndarray,
         size: tuple[int, int] | None,
         steady: str | None = None,
         wants_probs: bool = False,
     ) -> None:
-        self.network = open_network(model, runtime, size or (first.shape[1], first.shape[0]))
-        self.size, self.stride, self.wants_probs, self.filter = size, model.stride, wants_probs, None
+        self.network = network
+        self.size, self.stride, self.wants_probs, self.filter = size, stride, wants_probs, None
         self(first)  # compiles and warms up; no filter remembers it
         self.filter = None if steady is None else FILTERS[steady]()
 
@@ -100,6 +105,30 @@ class Eye:
     def _stored(self, probs: torch.Tensor, shown: np.ndarray) -> np.ndarray:
         rows, columns = (-(-side // self.stride) for side in shown.shape[:2])
         return (probs[:, :rows, :columns] * 255).round().to(torch.uint8).numpy()
+
+
+def open_eyes(
+    models: Iterable[SegmentationModel],
+    runtime: str,
+    first: np.ndarray,
+    live: bool,
+    size: tuple[int, int] | None,
+    steady: str | None = None,
+    wants_probs: bool = False,
+) -> list[list[Eye]]:
+    """Eyes [stream][model]: one stream for a live source, a filter (whose frames come in order) or a GPU, else several."""
+    models = list(models)
+    on_cpu = all(next(model.parameters()).device.type == "cpu" for model in models)
+    streams = min(STREAMS, usable_cores()) if on_cpu and not live and steady is None else 1
+    shown = size or (first.shape[1], first.shape[0])
+    networks = [open_streams(model, runtime, shown, streams) for model in models]
+    return [
+        [
+            Eye(opened[i], model.stride, first, size, steady, wants_probs)
+            for opened, model in zip(networks, models, strict=True)
+        ]
+        for i in range(streams)
+    ]
 
 
 def _softmax(logits: Any) -> torch.Tensor:
@@ -172,16 +201,61 @@ def _next(reader: _Reader, window: Window | None) -> Any:
             return reader.frames.get(timeout=0.1)
 
 
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+Seen = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray | None]], float]  # a frame, each eye's answer, milliseconds
+
+
+def _look(frame: np.ndarray, eyes: list[Eye]) -> Seen:
+    began = time.perf_counter()
+    return frame, [eye(frame) for eye in eyes], (time.perf_counter() - began) * 1e3
+
+
+def answers(frames: Iterable[np.ndarray], streams: list[list[Eye]]) -> Iterator[Seen]:
+    """Each frame's answers, in the order of the frames; with several streams, as many frames are looked at at once."""
+    if len(streams) == 1:
+        yield from (_look(frame, streams[0]) for frame in frames)
+        return
+    free, waiting = queue.SimpleQueue(), deque()
+    for eyes in streams:
+        free.put(eyes)
+
+    def look(frame: np.ndarray) -> Seen:
+        eyes = free.get()
+        try:
+            return _look(frame, eyes)
+        finally:
+            free.put(eyes)
+
+    with _torch_threads(usable_cores() // len(streams)), ThreadPoolExecutor(len(streams), "network") as pool:
+        for frame in frames:
+            waiting.append(pool.submit(look, frame))
+            if len(waiting) > len(streams):  # one more than are worked on, so that no stream has to wait
+                yield waiting.popleft().result()
+        yield from map(Future.result, waiting)
+
+
 def _loop(
-    reader: _Reader, writer: _Writer, eyes: list[Eye], on_frame: OnFrame | None, bar: tqdm
+    reader: _Reader, writer: _Writer, streams: list[list[Eye]], on_frame: OnFrame | None, bar: tqdm
 ) -> tuple[list[float], bool]:
     """The main thread's part; returns milliseconds a frame, and whether Ctrl-C ended it."""
     milliseconds: list[float] = []
-    try:
+
+    def frames() -> Iterator[np.ndarray]:
         while (frame := _next(reader, writer.outputs.window)) is not _END and writer.error is None:
-            began = time.perf_counter()
-            seen = [eye(frame) for eye in eyes]
-            milliseconds.append((time.perf_counter() - began) * 1e3)
+            yield frame
+
+    try:
+        for frame, seen, took in answers(frames(), streams):
+            milliseconds.append(took)
             maps = [labels for labels, _ in seen]
             if on_frame is not None:
                 on_frame(len(milliseconds) - 1, frame, maps)
@@ -205,7 +279,7 @@ def _first(source: Source) -> tuple[np.ndarray, Iterator[np.ndarray]]:
 def run(
     source: Source,
     outputs: Outputs,
-    new_eyes: Callable[[np.ndarray], list[Eye]],
+    new_eyes: Callable[[np.ndarray], list[list[Eye]]],
     on_frame: OnFrame | None,
     progress: bool,
 ) -> dict:
@@ -214,7 +288,7 @@ def run(
     Args:
         source: of frames.
         outputs: where answers go.
-        new_eyes: opens the networks, given the first frame.
+        new_eyes: opens the networks, given the first frame: see `open_eyes`.
         on_frame: called in order with (index, frame, label maps).
         progress: a bar.
 
@@ -227,14 +301,14 @@ def run(
     done = False
     try:
         first, stream = _first(source)
-        eyes = new_eyes(first)
+        streams = new_eyes(first)
         reader, writer = _Reader(source, first, stream), _Writer(outputs, source.live)
         began = time.perf_counter()
         reader.start()
         writer.start()
         try:
             with tqdm(total=source.count, desc=source.name, unit="frame", disable=not progress) as bar:
-                milliseconds, interrupted = _loop(reader, writer, eyes, on_frame, bar)
+                milliseconds, interrupted = _loop(reader, writer, streams, on_frame, bar)
         finally:  # both threads have ended before the outputs are closed
             writer.queue.put(_END)
             writer.join()

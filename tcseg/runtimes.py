@@ -7,7 +7,8 @@ import importlib
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from tcseg.export import missing, open_file, require, write_onnx
 from tcseg.folding import take_channels_last
+from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, padded_size, to_planes, upsample_argmax
 from tcseg.quantize import check_calibration, convert
 
@@ -110,26 +112,43 @@ def open_networks(
         ValueError: unknown runtime or precision, int8 without calibration, a precision that a runtime does not run.
         RuntimeError: one is not installed.
     """
-    device = next(model.parameters()).device.type
-    for runtime in runtimes:
-        if (reason := unavailable(runtime, precision, device)) is not None:
-            raise (RuntimeError if "install" in reason else ValueError)(reason)
+    _require_available(model, runtimes, precision)
     exported = [runtime for runtime in runtimes if runtime in FILE_RUNTIMES]
     networks = {runtime: _open_torch(model, runtime, precision) for runtime in runtimes if runtime not in FILE_RUNTIMES}
     if exported:
         check_calibration(precision, calibration)
         require("onnxruntime" if precision != "fp32" else exported[0])  # whose converters make int8
-        with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
-            path = Path(folder) / "network.onnx"
-            write_onnx(copy.deepcopy(model).cpu().float().eval(), path, padded_size(size), batch=1)
+        with _exported(model, size) as path:
             convert(path, path, precision, calibration)
-            finish, content = partial(_finish, model.stride), path.read_bytes()
             for runtime in exported:
-                # ONNX Runtime's 8-bit kernels want the channels last: a frame as it comes is not even copied.
-                last = (runtime, precision) == ("onnxruntime", "int8")
-                file, prepare = (_channels_last(path), _as_it_is) if last else (path, to_planes)
-                networks[runtime] = Network(runtime, prepare, open_file(file, threads, runtime), finish, content)
+                networks[runtime] = _open_exported(path, runtime, precision, threads, model.stride)
     return networks
+
+
+def _require_available(model: SegmentationModel, runtimes: Sequence[str], precision: str) -> None:
+    device = next(model.parameters()).device.type
+    for runtime in runtimes:
+        if (reason := unavailable(runtime, precision, device)) is not None:
+            raise (RuntimeError if "install" in reason else ValueError)(reason)
+
+
+@contextmanager
+def _exported(model: SegmentationModel, size: tuple[int, int]) -> Iterator[Path]:
+    """An ONNX file of a network for frames of one size, batch 1; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
+        path = Path(folder) / "network.onnx"
+        write_onnx(copy.deepcopy(model).cpu().float().eval(), path, padded_size(size), batch=1)
+        yield path
+
+
+def _open_exported(
+    path: Path, runtime: str, precision: str, threads: int | None, stride: int, alone: bool = True
+) -> Network:
+    content = path.read_bytes()
+    # ONNX Runtime's 8-bit kernels want the channels last: a frame as it comes is not even copied.
+    last = (runtime, precision) == ("onnxruntime", "int8")
+    file, prepare = (_channels_last(path), _as_it_is) if last else (path, to_planes)
+    return Network(runtime, prepare, open_file(file, threads, runtime, alone), partial(_finish, stride), content)
 
 
 def _channels_last(path: Path) -> Path:
@@ -152,6 +171,29 @@ def open_network(
 ) -> Network:
     """Open a model in one runtime; see `open_networks`."""
     return open_networks(model, (runtime,), size, threads)[runtime]
+
+
+def open_streams(model: SegmentationModel, runtime: str, size: tuple[int, int], streams: int) -> list[Network]:
+    """Open a model so that several frames can be answered at once, by a thread each, beside others that want the cores as well.
+
+    Args:
+        model: a trained network.
+        runtime: "pytorch" or of `FILE_RUNTIMES`. PyTorch's threads are the process' own.
+        size: (W,H) of the frames.
+        streams: how many; each has its share of the cores, and its threads do not wait by spinning.
+
+    Returns:
+        A network a stream.
+
+    Raises:
+        ValueError, RuntimeError: as `open_networks`.
+    """
+    _require_available(model, (runtime,), "fp32")
+    if runtime not in FILE_RUNTIMES:
+        return [_open_torch(model, runtime, "fp32")] * streams
+    threads = max(1, usable_cores() // streams)
+    with _exported(model, size) as path:
+        return [_open_exported(path, runtime, "fp32", threads, model.stride, False) for _ in range(streams)]
 
 
 def _finish(stride: int, logits: Any, size: tuple[int, int]) -> np.ndarray:

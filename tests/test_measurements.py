@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tcseg import datacard, figures, measurements, procity, publish, runner, steady, study
 from tcseg.cli import app
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
-from tcseg.measurements import procity_gap, procity_speed, procity_truth, speeds, steadiness, transfer
+from tcseg.measurements import pipeline, procity_gap, procity_speed, procity_truth, speeds, steadiness, transfer
 from tcseg.metrics import Overlap
 from tcseg.readme import fill_readme
 from tcseg.sweeps import scored
@@ -321,6 +321,11 @@ def test_filters_and_students_are_scored_and_timed(tmp_path, monkeypatch):
     assert table["added_ms"].notna().all() and "every 4 frames" in set(table["filter"])
     compared = pd.read_csv(tmp_path / "tables" / "steadiness_effects.csv")["comparison"].unique()
     assert set(compared) == {f"consistent_vs_student, {name}" for name in plain["filter"][1:]}
+
+    whole = pipeline.measure(tmp_path, quick=True)
+    assert {"student", "student-cpu"} == set(whole["model"]) and (whole[["pipeline", "possible", "share"]] > 0).all(
+        None
+    )
 
     monkeypatch.setattr(speeds, "CANDIDATES", {"patch16-32-o8": None})
     monkeypatch.setattr(speeds, "PEERS", {"fast-scnn": None})

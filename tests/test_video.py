@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import cv2
@@ -411,10 +412,17 @@ def flipping(share: float):
     return Network("pytorch", lambda frame: frame, lambda prepared: prepared, finish)
 
 
+def one_stream(monkeypatch: pytest.MonkeyPatch, networks: list[Network]) -> None:
+    """These networks count their calls: a frame at a time, please."""
+    opened = cycle(networks)
+    monkeypatch.setattr(pipeline, "STREAMS", 1)
+    monkeypatch.setattr(pipeline, "open_streams", lambda *_: [next(opened)])
+
+
 def test_the_strip_stands_under_the_picture_and_its_number_is_told(
     tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "open_network", lambda *_: flipping(0.25))
+    one_stream(monkeypatch, [flipping(0.25)])
     source = film(tmp_path / "in.avi", [pictures(1)[0]] * 6)
     result = segment(source, tmp_path / "x.avi", model, strip=True, progress=False)
     assert result["flicker"] == pytest.approx(0.25) and len(result["flicker_series"]) == 6
@@ -428,8 +436,7 @@ def test_the_strip_stands_under_the_picture_and_its_number_is_told(
 def test_side_by_side_compares_flicker(
     tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    networks = iter([flipping(0.25), flipping(0.5)])
-    monkeypatch.setattr(pipeline, "open_network", lambda *_: next(networks))
+    one_stream(monkeypatch, [flipping(0.25), flipping(0.5)])
     source = film(tmp_path / "in.avi", [pictures(1)[0]] * 4)
     result = side_by_side(source, tmp_path / "x.avi", {"a": model, "b": model}, strip=True, progress=False)
     assert result["flicker"] == pytest.approx({"a": 0.25, "b": 0.5})
@@ -444,7 +451,7 @@ def test_a_filter_stands_between_network_and_label_map(
     given = iter(logits)  # the first one goes to the warm-up, which the filter must not remember
     finish = partial(runtimes._finish, 4)
     network = Network("pytorch", lambda frame: frame, lambda prepared: next(given), finish)
-    monkeypatch.setattr(pipeline, "open_network", lambda *_: network)
+    one_stream(monkeypatch, [network])
     source, seen = folder_of(tmp_path / "in", pictures(3)), []
     keep = lambda i, frame, got: seen.append(got[0])  # noqa: E731
     segment(source, None, model, steady="running mean 0.5", probs=tmp_path / "p", on_frame=keep, progress=False)
@@ -453,6 +460,87 @@ def test_a_filter_stands_between_network_and_label_map(
         assert (seen[t] == upsample_argmax(probs.log(), (96, 64))[0]).all()
         stored = np.load(tmp_path / "p" / f"00{t}.npz")["probs"]
         assert np.abs(stored / 255 - probs[0].numpy()).max() < 0.003
+
+
+# ------------------------------------------------------------------------------------------------ several at once
+
+
+def counted(delays: dict[int, float], fails_at: int = -1) -> Network:
+    """Answers a frame with its own number (its first byte) everywhere, some of them late."""
+
+    def run(frame: np.ndarray) -> np.ndarray:
+        number = int(frame[0, 0, 0])
+        if number == fails_at:
+            raise RuntimeError("no answer")
+        time.sleep(delays.get(number, 0))
+        return frame
+
+    return Network(
+        "pytorch", lambda frame: frame, run, lambda frame, size: np.full(size[::-1], frame[0, 0, 0] % 19, np.uint8)
+    )
+
+
+@pytest.mark.parametrize("streams", [1, 2, 4])
+def test_frames_come_out_in_order_however_late_an_answer_is(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
+    asked = []
+
+    def opened(model: object, runtime: str, size: tuple[int, int], wanted: int) -> list[Network]:
+        asked.append(wanted)
+        return [counted({0: 0.05, 3: 0.08, 4: 0.03}) for _ in range(wanted)]
+
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: streams)
+    monkeypatch.setattr(pipeline, "open_streams", opened)
+    source = folder_of(tmp_path / "in", [np.full((64, 96, 3), i, np.uint8) for i in range(9)])
+    seen, before = [], torch.get_num_threads()
+    result = segment(source, None, model, on_frame=lambda i, _, maps: seen.append((i, maps[0][0, 0])), progress=False)
+    assert seen == [(i, i) for i in range(9)] and result["frames"] == 9 and asked == [streams]
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_in_one_of_several_streams_is_told(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 2)
+    monkeypatch.setattr(pipeline, "open_streams", lambda *_: [counted({}, 5), counted({}, 5)])
+    source = folder_of(tmp_path / "in", [np.full((64, 96, 3), i, np.uint8) for i in range(9)])
+    with pytest.raises(RuntimeError, match="no answer"):
+        segment(source, tmp_path / "x.avi", model, progress=False)
+    assert not list(tmp_path.glob("*.avi"))
+
+
+@pytest.mark.parametrize(
+    "runtime", ["pytorch", *(pytest.param(name, marks=pytest.mark.slow) for name in runtimes.FILE_RUNTIMES)]
+)
+def test_several_streams_answer_as_one_does(
+    tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    if reason := runtimes.unavailable(runtime, "fp32"):
+        pytest.skip(reason)
+    source, found = folder_of(tmp_path / "in", pictures(6)), []
+    for streams in (1, 3):
+        monkeypatch.setattr(pipeline, "STREAMS", streams)
+        monkeypatch.setattr(pipeline, "usable_cores", lambda: 3)
+        maps: list[np.ndarray] = []
+        segment(
+            source,
+            None,
+            model,
+            runtime=runtime,
+            on_frame=lambda _i, _f, got, maps=maps: maps.append(got[0]),
+            progress=False,
+        )
+        found.append(np.stack(maps))
+    assert (found[0] == found[1]).mean() > 0.999  # another number of threads rounds otherwise
+
+
+def test_a_filter_and_a_live_source_have_one_stream(model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: 8)
+    monkeypatch.setattr(pipeline, "open_streams", lambda _m, _r, _s, streams: [counted({})] * streams)
+    first = pictures(1)[0]
+    count = lambda live, steady=None: len(pipeline.open_eyes([model], "pytorch", first, live, None, steady))  # noqa: E731
+    assert (count(False), count(True), count(False, "running mean 0.5")) == (pipeline.STREAMS, 1, 1)
 
 
 class _Screen:
@@ -505,9 +593,14 @@ def test_no_window_no_work(tmp_path: Path, model: SegmentationModel, monkeypatch
 def test_rates_of_the_stages_and_of_the_whole(tmp_path: Path, model: SegmentationModel) -> None:
     source = film(tmp_path / "in.avi", pictures(6))
     rates = pipeline_rates(source, model, frames=5, repeats=1, strip=True)
-    assert set(rates) == {"frames", "decode", "network", "encode", "pipeline", "share"} and rates["frames"] == 5
+    stages = {"decode", "network", "encode"}
+    assert (
+        set(rates) == {"frames", *stages, "possible", "pipeline", "share", "share_of_possible"} and rates["frames"] == 5
+    )
     assert all(rate > 0 for rate in rates.values())
-    assert rates["share"] == pytest.approx(rates["pipeline"] / min(rates["decode"], rates["network"]))
+    slower = min(rates["decode"], rates["network"])
+    assert rates["share"] == pytest.approx(rates["pipeline"] / slower)
+    assert rates["share_of_possible"] == pytest.approx(rates["pipeline"] / min(slower, rates["possible"]))
 
 
 @pytest.mark.slow
