@@ -32,7 +32,7 @@ from tcseg.coldstart import cold_start
 from tcseg.export import RUNTIMES, sample_frames
 from tcseg.machine import cpu_name, gpu_name, machine_facts, usable_cores
 from tcseg.postprocess import padded_size
-from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, unavailable
+from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, torch_threads, unavailable
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
@@ -126,15 +126,11 @@ def summarize(milliseconds: np.ndarray) -> dict[str, float | int]:
 @contextmanager
 def _threads(count: int | None) -> Iterator[int]:
     """Pin torch's threads; gives back how many."""
-    before = torch.get_num_threads()
-    count = before if count is None else count
+    count = torch.get_num_threads() if count is None else count
     if not 1 <= count <= usable_cores():
         raise ValueError(f"threads is {count}; it must be 1..{usable_cores()}, the cores of this machine")
-    torch.set_num_threads(count)
-    try:
+    with torch_threads(count):
         yield count
-    finally:
-        torch.set_num_threads(before)
 
 
 def _measure(

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, upsample_argmax
-from tcseg.runtimes import Network, open_streams
+from tcseg.runtimes import Network, open_streams, torch_threads
 from tcseg.steady import FILTERS
 from tcseg.videofiles import Source
 from tcseg.window import Window
@@ -201,16 +201,6 @@ def _next(reader: _Reader, window: Window | None) -> Any:
             return reader.frames.get(timeout=0.1)
 
 
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, count))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 Seen = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray | None]], float]  # a frame, each eye's answer, milliseconds
 
 
@@ -235,7 +225,7 @@ def answers(frames: Iterable[np.ndarray], streams: list[list[Eye]]) -> Iterator[
         finally:
             free.put(eyes)
 
-    with _torch_threads(usable_cores() // len(streams)), ThreadPoolExecutor(len(streams), "network") as pool:
+    with torch_threads(max(1, usable_cores() // len(streams))), ThreadPoolExecutor(len(streams), "network") as pool:
         for frame in frames:
             waiting.append(pool.submit(look, frame))
             if len(waiting) > len(streams):  # one more than are worked on, so that no stream has to wait

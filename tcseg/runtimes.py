@@ -173,6 +173,17 @@ def open_network(
     return open_networks(model, (runtime,), size, threads)[runtime]
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch on so many threads, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def open_streams(model: SegmentationModel, runtime: str, size: tuple[int, int], streams: int) -> list[Network]:
     """Open a model so that several frames can be answered at once, by a thread each, beside others that want the cores as well.
 

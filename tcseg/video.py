@@ -1,16 +1,13 @@
 """Video in, video out: the picture with its classes over it, label maps, probabilities, a stability strip, a window.
 
-`pipeline` does the work; here is what comes out of it, and how close it comes to its slowest stage (`pipeline_rates`).
+`pipeline` does the work; here is what comes out of it. How fast that is: `throughput`.
 """
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import cycle, islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +15,7 @@ import cv2
 import numpy as np
 
 from tcseg.labels import LabelSet, colorize
-from tcseg.machine import usable_cores
-from tcseg.pipeline import Answer, Eye, OnFrame, answers, open_eyes, run
+from tcseg.pipeline import Answer, Eye, OnFrame, open_eyes, run
 from tcseg.postprocess import padded_size
 from tcseg.stability import Meter, draw_strip
 from tcseg.steady import FILTERS
@@ -46,10 +42,6 @@ def caption(picture: np.ndarray, text: str) -> np.ndarray:
     cv2.rectangle(picture, (0, 0), (width + 8, height + base + 6), (20, 20, 20), -1)
     cv2.putText(picture, text, (4, height + 3), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
     return picture
-
-
-def _painter(model: SegmentationModel, overlay: float) -> Render:
-    return lambda frame, maps: blend(frame, maps[0], model.label_set, overlay)
 
 
 @dataclass
@@ -104,6 +96,15 @@ class _Outputs:
         if len(self.names) == 1:
             return {"flicker": means[self.names[0]], "flicker_series": series[self.names[0]]}
         return {"flicker": means, "flicker_series": series}
+
+
+def painting(model: SegmentationModel, overlay: float, strip: bool, sink: Sink | None = None) -> _Outputs:
+    """Outputs that paint a network's classes over the frame, with the stability strip under it if wanted."""
+
+    def paint(frame: np.ndarray, maps: list[np.ndarray]) -> np.ndarray:
+        return blend(frame, maps[0], model.label_set, overlay)
+
+    return _Outputs(paint, sink=sink, meter=Meter() if strip else None)
 
 
 def _open_outputs(
@@ -220,7 +221,7 @@ def segment(
     if labels is not None and folders["labels"] == folders["probs"]:
         raise ValueError(f"labels and probs are both {labels}; give two folders")
     opened = open_source(source)
-    outputs = _Outputs(_painter(model, overlay), meter=Meter() if strip else None)
+    outputs = painting(model, overlay, strip)
     _open_outputs(outputs, opened, out, fps, show, folders)
 
     def eyes(first: np.ndarray) -> list[list[Eye]]:
@@ -285,88 +286,3 @@ def side_by_side(
         return open_eyes(models.values(), runtime, first, opened.live, size, steady)
 
     return run(opened, outputs, eyes, None, progress) | outputs.flicker()
-
-
-# ------------------------------------------------------------------------------------------------ how fast each part is
-
-
-def pipeline_rates(
-    source: str | Path,
-    model: SegmentationModel,
-    size: tuple[int, int] | None = None,
-    runtime: str = "pytorch",
-    frames: int = 200,
-    repeats: int = 3,
-    suffix: str = ".mp4",
-    strip: bool = False,
-) -> dict[str, float]:
-    """Measure the pipeline against its stages alone; wants an idle machine.
-
-    The goal is a `share` of at least 0.85. For example:
-
-        python -c "from tcseg import models, video; print(video.pipeline_rates('drive.mp4', models.shipped('student')))"
-
-    Args:
-        source: a video file or folder of images.
-        model: a trained network.
-        size: of the frames that the network sees, as in `segment`.
-        runtime: "pytorch", "onnxruntime" or "openvino".
-        frames: a pass, at most.
-        repeats: passes of each kind, taken in turns, so that a slow minute hits all alike.
-        suffix: of what is encoded.
-        strip: with the stability strip, which counts as encoding.
-
-    Returns:
-        Medians over the passes, frames a second: decode, network (frame -> label map; as many at once as the pipeline does), encode
-        (paint and write), pipeline, and `possible`, what the cores allow: their number by the processor time of the three stages.
-        `share` is pipeline / min(decode, network). `share_of_possible` is pipeline / min(decode, network, possible): on few cores,
-        painting and encoding take from the network what no overlapping can give back. And `frames`, those of a pass.
-
-    Raises:
-        ValueError: the source is live, which has a pace of its own, or has no frames.
-    """
-    opened = open_source(source)
-    if opened.live:
-        raise ValueError(f"source is {source}, which is live; rates are measured on a file or a folder")
-    some = list(islice(opened.frames(), min(frames, 16)))
-    if not some:
-        raise ValueError(f"{opened.name} has no frames: an empty or damaged video")
-    streams = open_eyes([model], runtime, some[0], opened.live, size)
-    answered = [Answer(frame, [labels], None) for frame, [(labels, _)], _ in answers(some, streams)]
-
-    def outputs(folder: str) -> _Outputs:
-        meter = Meter() if strip else None
-        return _Outputs(_painter(model, 0.6), sink=Sink(Path(folder) / f"x{suffix}", 25.0), meter=meter)
-
-    def turn() -> dict[str, float]:
-        count = sum(1 for _ in islice(open_source(source).frames(), frames))
-        with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
-            alone = outputs(folder)
-            stages = {
-                "decode": _rate(islice(open_source(source).frames(), count), count),
-                "network": _rate(answers(islice(cycle(some), count), streams), count),
-                "encode": _rate(map(alone.write, islice(cycle(answered), count)), count),
-            }
-            alone.close(keep=False)
-            whole = run(_limited(open_source(source), count), outputs(folder), lambda _: streams, None, False)
-        rates = {name: rate for name, (rate, _) in stages.items()}
-        busy = sum(seconds for _, seconds in stages.values())
-        return {"frames": count, **rates, "possible": usable_cores() / busy, "pipeline": whole["fps"]}
-
-    turns = [turn() for _ in range(repeats)]
-    found = {name: float(np.median([rates[name] for rates in turns])) for name in turns[0]}
-    slower = min(found["decode"], found["network"])
-    share, of_possible = found["pipeline"] / slower, found["pipeline"] / min(slower, found["possible"])
-    return found | {"share": share, "share_of_possible": of_possible}
-
-
-def _rate(work: Iterable[object], count: int) -> tuple[float, float]:
-    """Do `count` pieces of work: pieces a second, and seconds a piece of processor time, over all threads."""
-    began, busy = time.perf_counter(), time.process_time()
-    for _ in work:
-        pass
-    return count / (time.perf_counter() - began), (time.process_time() - busy) / count
-
-
-def _limited(source: Source, count: int) -> Source:
-    return replace(source, count=count, frames=lambda: (frame for frame in islice(source.frames(), count)))

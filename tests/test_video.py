@@ -24,7 +24,8 @@ from tcseg.networks import SegmentationModel
 from tcseg.postprocess import upsample_argmax
 from tcseg.runtimes import Network
 from tcseg.stability import strip_height
-from tcseg.video import blend, pipeline_rates, segment, side_by_side, summary
+from tcseg.throughput import pipeline_rates
+from tcseg.video import blend, segment, side_by_side, summary
 from tcseg.videofiles import FrameFiles, Source, open_source, read_frames
 
 

@@ -17,7 +17,7 @@ from tcseg.machine import machine_facts
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
 from tcseg.sweeps import network_of
-from tcseg.video import pipeline_rates
+from tcseg.throughput import pipeline_rates
 from tcseg.videofiles import record
 
 SIZES = ((512, 256), (1024, 512))
@@ -31,7 +31,7 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         quick: the smaller size, few frames.
 
     Returns:
-        model, runtime, width, height, the columns of `video.pipeline_rates`, threads (the machine's cores), machine.
+        model, runtime, width, height, the columns of `throughput.pipeline_rates`, threads (the machine's cores), machine.
     """
     study = open_study("procity", "smoke" if quick else "bench")
     chosen, _ = network_of(study, CHOSEN["student-cpu"])
