@@ -311,7 +311,7 @@ def run(
     finally:
         outputs.close(keep=done)
     speed = {"fps": writer.written / seconds, "p50_ms": float(np.median(milliseconds or [np.nan]))}
-    size = {"width": first.shape[1], "height": first.shape[0]}
+    size = {"width": first.shape[1], "height": first.shape[0], "at_once": len(streams)}
     return {"frames": writer.written, **speed, **size, **_ending(source, outputs, reader, writer, interrupted)}
 
 

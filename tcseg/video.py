@@ -29,7 +29,14 @@ Render = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
 
 
 def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: float = 0.6) -> np.ndarray:
-    """Paint labels uint8 (H,W) over a frame: uint8 (H,W,3) RGB; `overlay` 0 = the frame, 1 = the colours alone."""
+    """Paint labels uint8 (H,W) over a frame: uint8 (H,W,3) RGB; `overlay` 0 = the frame, 1 = the colours alone.
+
+    Raises:
+        ValueError: the labels are not uint8, or not of the frame's size.
+    """
+    if labels.dtype != np.uint8 or labels.shape != frame.shape[:2]:
+        wanted = f"uint8 {frame.shape[:2]}, as the frame is; labels.astype(np.uint8) makes bytes of them"
+        raise ValueError(f"labels are {labels.dtype} {labels.shape}; they must be {wanted}")
     palette = colorize(np.arange(256, dtype=np.uint8), label_set)
     colours = cv2.applyColorMap(labels, palette[:, None])  # ten times faster than indexing the palette with a map
     return cv2.addWeighted(frame, 1 - overlay, colours, overlay, 0)
@@ -133,7 +140,8 @@ def summary(result: dict) -> str:
     several = flicker if isinstance(flicker, dict) else {} if flicker is None else {"flicker": flicker}
     return (
         f"{result['frames']} frames {result['width']}x{result['height']}, {result['fps']:.1f} frames/s in all, "
-        f"{result['p50_ms']:.1f} ms frame -> labels (p50)"
+        f"{result['p50_ms']:.1f} ms frame -> labels (p50"
+        + (f", {result['at_once']} at once)" if result["at_once"] > 1 else ")")
         + (f", {result['dropped']} dropped" if result["dropped"] else "")
         + (f", {', '.join(f'{name} {share:.2%}' for name, share in several.items())}" if several else "")
         + f": {where}"
@@ -206,7 +214,8 @@ def segment(
         steady: the name of a filter at inference, of `steady.FILTERS`, between the network and the label map; None = none.
 
     Returns:
-        frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, expected
+        frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, at_once (frames that
+        were answered at the same time, each by its share of the cores: p50_ms is of these, not of a frame alone), expected
         (frames that the file announced, or None), dropped (live only), interrupted, message (None if all went well), written
         (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where there is none), both None without `strip`.
 

@@ -82,6 +82,9 @@ def test_folder_to_mp4_that_plays(tmp_path: Path, model: SegmentationModel) -> N
     back = read_frames(only_file(tmp_path / "out"), 99)
     assert back.shape == (9, 64, 96, 3)
     painted = blend(frames[4], seen[4][2], model.label_set)
+    for wrong in (seen[4][2].astype(np.int64), seen[4][2][:-1]):
+        with pytest.raises(ValueError, match=r"labels are .* they must be uint8 \(64, 96\)"):
+            blend(frames[4], wrong, model.label_set)
     assert np.abs(back[4].astype(int) - painted).mean() < 12  # lossy
 
 
@@ -498,6 +501,7 @@ def test_frames_come_out_in_order_however_late_an_answer_is(
     result = segment(source, None, model, on_frame=lambda i, _, maps: seen.append((i, maps[0][0, 0])), progress=False)
     assert seen == [(i, i) for i in range(9)] and result["frames"] == 9 and asked == [streams]
     assert torch.get_num_threads() == before
+    assert result["at_once"] == streams and (f"{streams} at once" in summary(result)) == (streams > 1)
 
 
 def test_an_error_in_one_of_several_streams_is_told(
