@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, say_empty, styled
 
@@ -184,6 +184,7 @@ def speed_and_quality(table: pd.DataFrame) -> Figure:
         front = known[sign * known[score] >= best]
         ax.plot(front["best_ms"], 100 * front[score], color=PALE, zorder=0)
         ax.set(xscale="log", xlabel="milliseconds, end to end", title=label)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
         if known.empty:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,7 +36,7 @@ def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, st
         table: of `sweeps.table`.
         by: the varied column, numbers; the axis is logarithmic.
         xlabel: its axis.
-        ticks: value -> label; by default the values themselves.
+        ticks: value -> label; by default the values themselves, shares as fractions.
     """
     figure, axes = canvas(8.4, 3.2, 1, len(SCORES))
     for ax, (score, label) in zip(axes[0], SCORES.items(), strict=True):
@@ -45,7 +47,7 @@ def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, st
         if len(shown):
             values = sorted(set(shown[by]))
             ax.set_xscale("log")
-            ax.set_xticks(values, [(ticks or {}).get(value, f"{value:g}") for value in values])
+            ax.set_xticks(values, [(ticks or {}).get(value, _short(value)) for value in values])
             ax.xaxis.set_minor_locator(NullLocator())
         else:
             say_empty(ax, NOT_YET)
@@ -53,6 +55,11 @@ def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, st
     if axes[0, 0].lines:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
+
+
+def _short(value: float) -> str:
+    """0.0625 as 1/16: labels of neighbouring shares would touch."""
+    return str(Fraction(value).limit_denominator(64)) if value < 1 else f"{value:g}"
 
 
 @styled
