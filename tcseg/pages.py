@@ -14,7 +14,6 @@ from tcseg.recipes import ABLATION_SWEEPS, PRIMARY, VARIATIONS
 from tcseg.study import FIGURES
 
 NOTHING = "*Not run yet.*"
-SHOWN = {"miou": "mIoU, points", "tc": "TC, points", "flicker_relative": "flicker, %"}
 SWEEP_TITLES = {
     "pareto": "Weight of the temporal loss",
     "schedule": "Length of training",
@@ -33,13 +32,14 @@ def fragments(folder: Path) -> dict[str, str]:
     """
     given = summary.parameters_of(folder)
     own = {key: given.get(key, usual) for key, usual in (("dataset", "procity"), ("profile", "laptop"))}
+    changes = _rows(folder, "sweep_effects", own)
     return {
         "moving": moving(folder),
         "headline": readme.headline(FIGURES) or NOTHING,
         "effects": summary.effects_table(_rows(folder, "effects", own)) or NOTHING,
         "camvid": real_street(),
         "comparisons": comparisons(_rows(folder, "effects", own)),
-        "sweeps": "\n\n".join(sweep(_rows(folder, name, own), name) for name in ABLATION_SWEEPS),
+        "sweeps": "\n\n".join(sweep(_rows(folder, name, own), name, changes) for name in ABLATION_SWEEPS),
         "per_class": per_class(folder, own),
         "filters": filters(_rows(folder, "steadiness", {})),
         "networks": networks(_rows(folder, "students", {})),
@@ -100,21 +100,12 @@ def comparisons(effects: pd.DataFrame) -> str:
     """Every comparison of the ablation with its interval over seeds and clips."""
     if effects.empty:
         return NOTHING
-    rows = []
-    for name, found in effects.groupby("comparison", sort=False):
-        by_metric = found.set_index("metric")
-        cells = [
-            summary.interval(*by_metric.loc[metric, ["difference", "ci_low", "ci_high"]])
-            if metric in by_metric.index
-            else None
-            for metric in SHOWN
-        ]
-        rows.append([name.replace("_vs_", " − ").replace("_", " "), found["seeds"].iloc[0], *cells])
-    return markdown(["comparison", "seeds", *SHOWN.values()], rows)
+    words = summary.intervals(effects)
+    return markdown(["comparison", *words.columns], words.itertuples(name=None))
 
 
-def sweep(table: pd.DataFrame, name: str) -> str:
-    """One sweep: means over seeds, minutes of training, and which of its recipes have not been run."""
+def sweep(table: pd.DataFrame, name: str, effects: pd.DataFrame) -> str:
+    """One sweep: means over seeds, minutes of training, which of its recipes have not been run, and what they change."""
     title = f"### {SWEEP_TITLES[name]}\n\n"
     if table.empty:
         return title + NOTHING
@@ -123,7 +114,9 @@ def sweep(table: pd.DataFrame, name: str) -> str:
     for recipe, found in table.groupby("recipe", sort=False):
         scores = [_percent(found[name].mean()) for name in ("miou", "tc", "flicker")]
         rows.append([f"`{recipe}`", found["seed"].nunique(), *scores, f"{found['train_seconds'].mean() / 60:.1f}"])
-    return title + markdown(["recipe", "seeds", "mIoU %", "TC %", "flicker %", "minutes"], rows) + left
+    means = markdown(["recipe", "seeds", "mIoU %", "TC %", "flicker %", "minutes"], rows)
+    own = effects[effects["sweep"] == name] if len(effects) else effects
+    return "\n\n".join([title + means + left, *([comparisons(own)] if len(own) else [])])
 
 
 def _records(folder: Path, own: Mapping[str, str]) -> list[dict]:

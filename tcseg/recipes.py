@@ -136,6 +136,12 @@ def _sweeps() -> list[Variation]:
         Variation("distillation", "kd", {"method": method, "distillation": weight})
         for method, weight in (("kl_unbalanced", 2.0), ("cwd", 3.0), ("dist", 1.0), ("feature", 1.0), ("pf", 2.0))
     ]
+    dist = {"method": "dist", "distillation": 1.0}
+    methods += [  # after the first seeds: the two most accurate for longer, and the better one in the whole recipe
+        Variation("distillation", "kd", longer=2.0),
+        Variation("distillation", "kd", dist, 2.0),
+        Variation("distillation", "consistent", dist),
+    ]
     budgets = [
         Variation("label_budget", base, {"labelled_share": share})
         for share in (1 / 16, 1 / 8, 1 / 2, 1.0)
@@ -163,3 +169,25 @@ NETWORK_SWEEPS = ("students", "peers")
 """The sweeps of chapter 6, at profile `bench`: which network, not which training."""
 ABLATION_SWEEPS = tuple(dict.fromkeys(v.sweep for v in VARIATIONS.values() if v.sweep not in NETWORK_SWEEPS))
 """The sweeps of chapter 5."""
+
+
+def compared(sweep: str) -> dict[str, tuple[str, str]]:
+    """What a sweep compares with what, name -> (recipe, base), as `effects.PAIRS`.
+
+    A variation is compared with the recipe that it varies, trained as long; one that is trained longer with that of half the steps;
+    at each share of labels and each length, the recipes of the ablation with the plain student of the same share or length.
+    """
+    of_sweep = [variation for variation in VARIATIONS.values() if variation.sweep == sweep]
+    as_they_are = [Variation(sweep, base) for base in dict.fromkeys(variation.base for variation in of_sweep)]
+    everything = {one.name: one for one in (*as_they_are, *of_sweep) if one.base != "teacher"}
+    pairs = [(one.name, base) for one in everything.values() for base in _bases(one) if base in everything]
+    return {f"{name}_vs_{base}": (name, base) for name, base in pairs if name != base}
+
+
+def _bases(one: Variation) -> list[str]:
+    """Names of what a variation is compared with, some of which nobody may have asked for."""
+    if one.sweep == "label_budget":
+        return [replace(one, base="student").name]
+    if one.sweep == "schedule":
+        return [replace(one, base="student").name, replace(one, longer=one.longer / 2).name]
+    return [replace(one, change={}).name if one.change else replace(one, longer=one.longer / 2).name]

@@ -281,6 +281,41 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{100 * value:+.1f}{spread}".replace("-", "−")
 
 
+SHOWN = {"miou": "mIoU, points", "tc": "TC, points", "flicker_relative": "flicker, %"}
+
+
+def in_words(comparison: str) -> str:
+    """The name of a comparison to be read: what both sides have before the colon, then what differs.
+
+    "kd,steps=2x_vs_student,steps=2x" is "steps=2x: kd − student", "kd,method=cwd_vs_kd" is "kd: method=cwd".
+    """
+    name, _, base = comparison.partition("_vs_")
+    if "=" not in comparison:
+        return f"{name} − {base}".replace("_", " ")
+    ours, theirs = name.split(","), base.split(",")
+    shared = [word for word in ours if word in theirs]
+    own, other = (", ".join(word for word in side if word not in shared) for side in (ours, theirs))
+    return f"{', '.join(shared)}: {own or 'as it is'}{' − ' + other if other else ''}"
+
+
+def intervals(effects: pd.DataFrame, shown: Mapping[str, str] = SHOWN) -> pd.DataFrame:
+    """Differences in words: a row a comparison, its seeds, and a column a metric, "+1.2 (−0.3 to +2.7)".
+
+    Args:
+        effects: as `effects.effects` makes them, of one data set and profile.
+        shown: metric -> heading; "–" where a comparison has no such metric.
+    """
+    if effects.empty:
+        return pd.DataFrame(columns=["seeds", *shown.values()]).rename_axis("comparison")
+    words = [interval(*row) for row in effects[["difference", "ci_low", "ci_high"]].itertuples(index=False)]
+    by_metric = effects.assign(words=words).pivot(index="comparison", columns="metric", values="words")
+    seeds = effects.groupby("comparison", sort=False)["seeds"].first()
+    table = seeds.to_frame().join(
+        by_metric.reindex(columns=list(shown)).astype(object).fillna("–").rename(columns=shown)
+    )
+    return table.rename(index=in_words)
+
+
 def latency_table(folder: Path) -> str:
     """Each network's fastest runtime and precision, end to end, of one run (`tcseg measure speeds`), as a Markdown table."""
     table = read_table(folder, "speeds")

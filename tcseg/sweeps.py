@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import torch
 from tcseg import models
 from tcseg.effects import PAIRS, ablation, effects
 from tcseg.networks import SegmentationModel
-from tcseg.recipes import ABLATION_SWEEPS, NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS
+from tcseg.recipes import ABLATION_SWEEPS, NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS, Variation, compared
 from tcseg.runs import Run
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
@@ -76,6 +76,28 @@ def pending(study: Study, tasks: Sequence[Task]) -> list[Task]:
     return [task for task in tasks if task not in done]
 
 
+def forecast(study: Study, tasks: Sequence[Task]) -> pd.DataFrame:
+    """What is missing of some runs, and how long it took others: recipe, runs, seeds ("1, 2"), minutes_each (nan: nobody knows).
+
+    Minutes are those of the recipe's other seeds, else those of the profile's steps or of what it varies, times its length.
+    """
+    seeds: dict[str, list[int]] = {}
+    for task in pending(study, tasks):
+        seeds.setdefault(task.name, []).append(task.seed)
+    rows = [(name, len(s), ", ".join(map(str, s)), round(_minutes(study, name), 1)) for name, s in seeds.items()]
+    return pd.DataFrame(rows, columns=["recipe", "runs", "seeds", "minutes_each"])
+
+
+def _minutes(study: Study, name: str) -> float:
+    one = VARIATIONS.get(name, Variation("", name))
+    as_long = [] if "arch" in one.change else [one.base]
+    for known, longer in ((name, 1.0), *((other, one.longer) for other in (replace(one, longer=1.0).name, *as_long))):
+        seconds = [run.record["cost"]["train_seconds"] for run in study.found(known)]
+        if seconds:
+            return longer * sum(seconds) / len(seconds) / 60
+    return float("nan")
+
+
 def table(study: Study, sweep: str) -> pd.DataFrame:
     """One row a finished run of a sweep: its variations, and the recipes that they vary as they are.
 
@@ -90,6 +112,23 @@ def table(study: Study, sweep: str) -> pd.DataFrame:
     bases_of = {name: VARIATIONS[name].base if name in VARIATIONS else name for name in names}
     rows = [_row(run, bases_of[name], varied) for name in names for run in study.found(name)]
     return pd.DataFrame(rows, columns=[*IDENTITY, *varied, *MEASURED])
+
+
+def differences(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> pd.DataFrame:
+    """What each variation of some sweeps changes, with intervals: `effects.effects` of `recipes.compared`, a family a sweep.
+
+    Returns:
+        sweep, and the columns of `effects.effects`; no rows where nothing can be compared yet.
+    """
+    tables = []
+    for sweep in names:
+        pairs = compared(sweep)
+        runs = [run for name in {name for pair in pairs.values() for name in pair} for run in study.found(name)]
+        found = effects(runs, pairs)
+        if len(found):
+            found.insert(2, "sweep", sweep)
+            tables.append(found)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
@@ -219,16 +258,18 @@ def _made(study: Study, tasks: Sequence[Task], workers: int | None = None) -> li
 
 
 def tables(study: Study) -> dict[str, pd.DataFrame]:
-    """`ablation`, `effects` and the sweeps that have runs, of all finished runs of a study, here or committed, without controls.
+    """`ablation`, `effects`, the sweeps that have runs and their `sweep_effects`, without controls.
 
-    For real data, whose rows come from sweeps alone.
+    Of all finished runs of a study, here or committed. For real data, whose rows come from sweeps alone.
     """
     asked = {name: table(study, name) for name in ABLATION_SWEEPS}
     found = {name: rows for name, rows in asked.items() if rows["recipe"].isin(list(VARIATIONS)).any()}
     names = dict.fromkeys(["teacher", *RECIPES, *(name for pair in PAIRS.values() for name in pair)])
     runs = [run for name in names for run in study.found(name)]
     six = [run for run in runs if run.name in ("teacher", *RECIPES)]
-    return {"ablation": ablation(six), "effects": effects(runs), **found}
+    changes = differences(study, list(found))
+    compared_too = {"sweep_effects": changes} if len(changes) else {}
+    return {"ablation": ablation(six), "effects": effects(runs), **found, **compared_too}
 
 
 def run_sweeps(

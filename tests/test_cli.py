@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +198,9 @@ def test_export_on_real_frames(tmp_path: Path, clip: Path, weights: Path) -> Non
     out = tmp_path / "mine.onnx"
     result = run("export", out, "--weights", weights, "--frames", clip, "--size", "96x64", "--scope", "labels")
     assert "of the labels equal PyTorch's on 3 frames" in result.output and out.exists()
+
+
+def test_a_sweep_lists_what_is_missing_and_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tcseg.sweeps.run_sweeps", lambda *_: pytest.fail("it trained"))
+    output = run("sweep", "--list", "--profile", "smoke", "--only", "pareto").output
+    assert "consistent,temporal=12" in output and re.search(r"\d+ runs, about [\d.]+ hours of one core", output)

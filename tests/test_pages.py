@@ -37,9 +37,15 @@ def test_a_sweep_names_what_has_not_been_run():
         "flicker": 0.05,
         "train_seconds": 90.0,
     }
-    table, left = pages.sweep(pd.DataFrame([row]), "distillation").split("*Not run yet:* ")
+    change = {"sweep": "distillation", "comparison": "kd,method=cwd,distillation=3_vs_kd", "metric": "miou", "seeds": 3}
+    changes = pd.DataFrame([change | {"difference": -0.01, "ci_low": -0.02, "ci_high": 0.004}])
+    text = pages.sweep(pd.DataFrame([row]), "distillation", changes)
+    table, left = text.split("*Not run yet:* ")
+    left, changed = left.split("\n\n")
     assert "| `kd,method=cwd,distillation=3` | 1 | 40.0 | 70.0 | 5.0 | 1.5 |" in table
     assert "`kd,method=dist,distillation=1`" in left and "cwd" not in left
+    assert "| kd: method=cwd, distillation=3 | 3 | −1.0 (−2.0 to +0.4) | – | – |" in changed
+    assert pages.sweep(pd.DataFrame([row]), "pareto", changes).count("| comparison |") == 0
 
 
 def test_classes_are_means_over_the_seeds_that_the_ablation_names():

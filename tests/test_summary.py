@@ -155,3 +155,33 @@ def test_latency_is_each_networks_fastest_way(tmp_path):
         "| `fast-scnn` (peer) | a fp32 | 40.0 | 25 | 1.50 |",
     ]
     assert lines[-1] == "1024x512, CPU, 2 threads, batch 1."
+
+
+# ------------------------------------------------------------------------------------------------ differences in words
+
+
+@pytest.mark.parametrize(
+    ("comparison", "words"),
+    [
+        ("consistent_vs_student", "consistent − student"),
+        ("consistent_2x_vs_student_2x", "consistent 2x − student 2x"),
+        ("kd,method=cwd,distillation=3_vs_kd", "kd: method=cwd, distillation=3"),
+        ("kd,steps=2x_vs_student,steps=2x", "steps=2x: kd − student"),
+        ("student,steps=4x_vs_student,steps=2x", "student: steps=4x − steps=2x"),
+        ("student_vs_student,steps=0.5x", "student: as it is − steps=0.5x"),
+        ("kd+tl,form=soft_tc,temporal=3,gap=2_vs_kd+tl", "kd+tl: form=soft_tc, temporal=3, gap=2"),
+    ],
+)
+def test_a_comparison_is_said_once_for_what_both_sides_share(comparison, words):
+    assert summary.in_words(comparison) == words
+
+
+def test_differences_stand_in_order_with_intervals_and_dashes():
+    rows = [("b_vs_a", "miou", 0.012, -0.003, 0.027, 3), ("b_vs_a", "tc", 0.1, None, None, 3)]
+    rows.append(("a_vs_0", "miou", -0.5, -0.6, -0.4, 1))
+    table = pd.DataFrame(rows, columns=["comparison", "metric", "difference", "ci_low", "ci_high", "seeds"])
+    found = summary.intervals(table, {"miou": "mIoU", "tc": "TC", "flicker": "flicker"})
+    assert found.loc["b − a"].tolist() == [3, "+1.2 (−0.3 to +2.7)", "+10.0", "–"]
+    assert found.loc["a − 0"].tolist() == [1, "−50.0 (−60.0 to −40.0)", "–", "–"]
+    assert found.index.tolist() == ["b − a", "a − 0"]
+    assert summary.intervals(pd.DataFrame()).empty

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import fields
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from tcseg import sweeps
-from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS
+from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS, compared
 from tcseg.study import open_study
 from tcseg.sweeps import Task
 
@@ -89,3 +91,55 @@ def test_profile_bench_asks_for_networks_and_the_others_for_training():
     assert all(name.startswith("student") for name in networks)
     assert not any("arch=" in task.name for task in sweeps.plan())
     assert {task.name for task in sweeps.plan(dataset="camvid")} == {"student", "consistent"}
+
+
+# ------------------------------------------------------------------------------------------------ what a sweep compares
+
+
+def test_every_variation_is_compared_with_what_it_varies_trained_as_long():
+    assert compared("pareto")["consistent,temporal=6_vs_consistent"] == ("consistent,temporal=6", "consistent")
+    distillation = set(compared("distillation").values())
+    assert ("kd,method=dist,distillation=1,steps=2x", "kd,steps=2x") in distillation
+    assert ("consistent,method=dist,distillation=1", "consistent") in distillation
+    assert ("kd,steps=2x", "kd") in distillation
+    for sweep in sweeps.ABLATION_SWEEPS:
+        pairs = compared(sweep)
+        varied = {name for name, v in VARIATIONS.items() if v.sweep == sweep and v.base != "teacher"}
+        assert varied <= {name for pair in pairs.values() for name in pair}, sweep
+        assert all(name != base and {name, base} <= varied | set(RECIPES) for name, base in pairs.values()), sweep
+
+
+def test_labels_and_lengths_are_compared_at_the_same_share_and_length():
+    budget = set(compared("label_budget").values())
+    assert {("kd", "student"), ("consistent,labelled_share=0.5", "student,labelled_share=0.5")} <= budget
+    assert not any(("labelled_share" in name) != ("labelled_share" in base) for name, base in budget)
+    lengths = set(compared("schedule").values())
+    assert {("student", "student,steps=0.5x"), ("student,steps=8x", "student,steps=4x")} <= lengths
+    assert ("consistent,steps=4x", "student,steps=4x") in lengths
+    assert ("consistent,steps=4x", "student,steps=2x") not in lengths
+
+
+def test_differences_are_those_of_paired_committed_runs(tmp_path):
+    study = open_study("procity", "laptop", "reference", folder=tmp_path)
+    found = sweeps.differences(study, ["schedule"])
+    row = found[found["metric"] == "miou"].set_index("comparison").loc["student,steps=2x_vs_student"]
+    short, long = ({r.seed: r.metrics["miou"] for r in study.found(n)} for n in ("student", "student,steps=2x"))
+    gains = [long[seed] - short[seed] for seed in short.keys() & long.keys()]
+    assert row["seeds"] == len(gains) > 1 and set(found["sweep"]) == {"schedule"}
+    assert row["seed_difference"] == pytest.approx(sum(gains) / len(gains), abs=2e-6)  # records keep six digits
+    assert sweeps.differences(open_study("camvid", "smoke", folder=tmp_path)).empty
+
+
+def test_what_is_missing_is_forecast_from_what_was_measured():
+    def run(seconds):
+        return SimpleNamespace(seed=0, record={"cost": {"train_seconds": seconds}})
+
+    rows = {"kd": [run(60.0), run(120.0)], "kd,method=cwd,distillation=3": [run(600.0)]}
+    store = SimpleNamespace(found=lambda name: rows.get(name, []))
+    names = ["kd,method=cwd,distillation=3", "kd,method=dist,distillation=1", "kd,steps=2x", "student,arch=fast-scnn"]
+    found = sweeps.forecast(store, [Task(name, seed) for seed in (0, 1) for name in names]).set_index("recipe")
+    assert found.loc[names[:3], "minutes_each"].tolist() == [10.0, 1.5, 3.0]
+    assert pd.isna(found.loc["student,arch=fast-scnn", "minutes_each"]), "another network takes another time"
+    assert found.loc[names, "runs"].tolist() == [1, 2, 2, 2] and found.loc[names[0], "seeds"] == "1"
+    assert found.loc[names[1], "seeds"] == "0, 1"
+    assert sweeps.forecast(store, [Task("kd", 0)]).empty

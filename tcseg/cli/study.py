@@ -37,23 +37,31 @@ def study(
 @app.command()
 def sweep(
     dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
-    profile: Annotated[str, typer.Option(help="smoke, laptop or full.")] = "laptop",
+    profile: Annotated[str, typer.Option(help="smoke, laptop, full or bench.")] = "laptop",
     only: Annotated[list[str] | None, typer.Option(help="A sweep's name; repeatable. Default all.")] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Runs side by side; default one a core (GPU: one).")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many runs in this sitting.")] = None,
+    missing: Annotated[bool, typer.Option("--list", help="Say what is missing and how long it takes.")] = False,
 ) -> None:
     """Train the runs of the ablation's sweeps that are missing.
 
-    Hours at laptop; stop it at any time, it goes on where it was. Then: make reference.
+    Hours at laptop; stop it at any time, it goes on where it was. Then: make rows.
 
     Example: tcseg sweep --only pareto --only schedule
     """
     from tcseg.study import open_study
-    from tcseg.sweeps import run_sweeps
+    from tcseg.sweeps import forecast, plan, run_sweeps
 
-    made = run_sweeps(open_study(dataset, profile), only, workers, limit)
+    study = open_study(dataset, profile)
+    if missing:
+        left = forecast(study, plan(only, dataset, profile))
+        runs, hours = left["runs"].sum(), (left["runs"] * left["minutes_each"]).sum() / 60
+        typer.echo(left.to_string(index=False))
+        typer.echo(f"{runs} runs, about {hours:.1f} hours of one core, as far as is known")
+        return
+    made = run_sweeps(study, only, workers, limit)
     typer.echo(f"{made} runs made" if made else "nothing to do: every run of these sweeps is there")
 
 
