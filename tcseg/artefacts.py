@@ -27,12 +27,19 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
     return path
 
 
-def write_figure(path: Path, figure: Figure, alt: str) -> Path:
-    """Write a PNG file, and its alt text as JSON beside it; closes the figure, returns the PNG's path."""
+def write_figure(path: Path, figure: Figure, alt: str, lines: bool = False) -> Path:
+    """Write a PNG file, if it is all lines an SVG file too, and its alt text as JSON; closes the figure, returns the PNG's path.
+
+    The same figure drawn again is the same file: matplotlib's ids are made of the name, not of chance, and no date is kept.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    figure.savefig(aside, format="png", dpi=150, bbox_inches="tight")
-    aside.replace(path)
+    kinds = {".png": {"dpi": 150}} | ({".svg": {"metadata": {"Date": None}}} if lines else {})
+    for suffix, options in kinds.items():
+        target = path.with_suffix(suffix)
+        aside = target.with_name(target.name + ".part")
+        with plt.rc_context({"svg.hashsalt": path.stem}):
+            figure.savefig(aside, format=suffix[1:], bbox_inches="tight", **options)
+        aside.replace(target)
     plt.close(figure)
     write_json(path.with_suffix(".json"), {"alt": alt})
     return path

@@ -428,9 +428,8 @@ class Study:
             path.write_bytes(committed.read_bytes())
             write_json(path.with_suffix(".json"), {"alt": alt})
         else:
-            if not any(axes.images for axes in figure.axes):  # a picture as SVG is a PNG in a larger envelope
-                figure.savefig(path.with_suffix(".svg"), bbox_inches="tight", metadata={"Date": None})
-            artefacts.write_figure(path, figure, alt)
+            lines = not any(axes.images for axes in figure.axes)  # a picture as SVG is a PNG in a larger envelope
+            artefacts.write_figure(path, figure, alt, lines)
         display(Image(path.read_bytes(), format="png", alt=alt, metadata={"alt": alt}))
 
     def banner(self) -> Markdown:

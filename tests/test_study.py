@@ -82,6 +82,9 @@ def test_a_figure_is_kept_with_its_alt_text(study):
     assert (study.figures / "line.png").stat().st_size > 1000 and (study.figures / "line.svg").exists()
     assert json.loads((study.figures / "line.json").read_text())["alt"] == "a rising line"
     assert not plt.get_fignums()
+    first = (study.figures / "line.svg").read_bytes()
+    study.figure("line", draw, alt="a rising line")
+    assert (study.figures / "line.svg").read_bytes() == first, "the same figure again is another file"
 
 
 def test_reference_mode_shows_the_committed_figure(tmp_path, monkeypatch, study, capsys):
