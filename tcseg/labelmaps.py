@@ -7,10 +7,8 @@ number of clips. Which files belong together: `mapfiles`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -25,7 +23,7 @@ from tcseg.artefacts import write_json, write_table
 from tcseg.data import CAMVID_BLOCK
 from tcseg.evaluation import Blocks, count_clip, per_block, score, split_flow, summarise, summed
 from tcseg.labels import IGNORE
-from tcseg.machine import usable_cores
+from tcseg.machine import usable_cores, worker_pool
 from tcseg.mapfiles import Encoding, MapClip, check_headers, find_clips, read_map, read_maps, require_size
 from tcseg.snippets import read_frame
 from tcseg.temporal import count_pair
@@ -154,7 +152,7 @@ def _count_all(clips: Sequence[MapClip], task: Task, workers: int) -> Iterator[t
     if workers == 1:
         yield from (count_files(clip, task) for clip in clips)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare)
+    pool = worker_pool(workers, _prepare)
     try:
         yield from pool.map(count_files, clips, [task] * len(clips))
     finally:  # on an error, what waits is not begun

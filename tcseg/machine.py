@@ -8,7 +8,11 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 PACKAGES = (
     "tcseg", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "opencv-python", "numba", "pandas",
@@ -20,6 +24,30 @@ EXTRAS = {
     "peers": ("transformers",),
     "report": ("sphinx", "myst-nb", "sphinx-book-theme"),
 }
+
+
+def worker_pool(workers: int, initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
+    """Processes that work beside this one and end when it does, even if it is killed: an orphan would train on for hours.
+
+    Spawned: the threads of torch and OpenCV do not survive a fork.
+
+    Args:
+        workers: how many.
+        initializer: called once in each.
+    """
+    return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (initializer,))
+
+
+def _begin(initializer: Callable[[], None] | None) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
+    if initializer:
+        initializer()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def package_version(name: str) -> str | None:

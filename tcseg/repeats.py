@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tcseg.benchmark import COLUMNS, KEY, bench
+from tcseg.machine import worker_pool
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
@@ -47,7 +46,7 @@ def repeated(
     else:
         tables = []
         for _ in range(processes):
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            with worker_pool(1) as pool:
                 tables.append(pool.submit(_one, models, size, options).result())
     table = merged(tables)
     table.attrs = {"missing": tables[0].attrs["missing"]}

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numba
@@ -19,6 +18,7 @@ import torch
 
 from tcseg import models
 from tcseg.effects import PAIRS, ablation, effects
+from tcseg.machine import worker_pool
 from tcseg.networks import SegmentationModel
 from tcseg.recipes import ABLATION_SWEEPS, NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS, Variation, compared
 from tcseg.runs import Run
@@ -321,7 +321,7 @@ def side_by_side(study: Study, tasks: Sequence[Task], workers: int | None = None
         return
     prepare(study, tasks)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         futures = [pool.submit(_make, study.dataset, study.profile, study.folder, task, threads) for task in tasks]
         try:
             yield from (done.result() for done in as_completed(futures))

@@ -10,11 +10,9 @@ difficulty drifts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, repeat
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +22,7 @@ from scipy import signal
 from scipy import stats as scipy_stats
 
 from tcseg import crossed, stats
-from tcseg.machine import usable_cores
+from tcseg.machine import usable_cores, worker_pool
 from tcseg.stats import Counts, Interval
 
 DRAWS = 2000
@@ -250,7 +248,7 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
     cases = range(len(list(_cases(quick))))
     if quick:
         return pd.DataFrame(chain.from_iterable(_measure_case(number, quick) for number in cases))
-    with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:
+    with worker_pool(usable_cores()) as pool:
         return pd.DataFrame(chain.from_iterable(pool.map(_measure_case, cases, repeat(quick))))
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..labels import CITYSCAPES_ROWS
+from ..machine import worker_pool
 from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
 from .style import CITIES
 from .version import VERSION
@@ -247,7 +247,7 @@ def _run(tasks: list[Snippet], workers: int | None, progress: bool) -> Iterator[
             return
         # An executor, not a Pool: where a script lacks `if __name__ == "__main__":` its workers die at their start, and a Pool
         # replaces them for ever, while an executor says so.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), small_worker) as pool:
+        with worker_pool(workers, small_worker) as pool:
             for done in as_completed([pool.submit(write_snippet, task) for task in tasks]):
                 yield done.result()
                 bar.update()
