@@ -193,6 +193,13 @@ def _tell_speeds(table: pd.DataFrame) -> str:
     return f"`student-cpu` {row['best_ms']:.1f} ms at {row['width']}x{row['height']} ({row['best']})"
 
 
+def _tell_half_resolution(table: pd.DataFrame) -> str:
+    row = table[table["seen"] < table["width"]].sort_values("p50_ms").iloc[0]
+    time = f"{row['width']}x{row['height']} seen at half of it: {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f}"
+    changed = summary.interval(*(row[f"thin_{end}"] for end in ("changed", "low", "high")))
+    return f"{time}; IoU of thin things {changed} points against the whole ({summary.seed_count(row['seeds'])})"
+
+
 def _tell_pipeline(table: pd.DataFrame) -> str:
     row = table[table["width"] == table["width"].max()].sort_values("pipeline").iloc[-1]
     rate = f"`{row['model']}`, {row['width']}x{row['height']}: {row['pipeline']:.0f} frames a second from file to file"
@@ -239,6 +246,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], str]] = {
     "precision": _tell_precision,
     "latency": _tell_latency,
     "speeds": _tell_speeds,
+    "half_resolution": _tell_half_resolution,
     "pipeline": _tell_pipeline,
 }
 """Measurement -> what its table should say, in a line."""

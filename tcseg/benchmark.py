@@ -133,10 +133,20 @@ def _threads(count: int | None) -> Iterator[int]:
         yield count
 
 
-def _measure(
+def take_turns(
     networks: dict[Key, Network], images: np.ndarray, frames: int, seconds: float, progress: bool
 ) -> dict[Key, np.ndarray]:
-    """Warm up, then take turns until each network has `frames` frames or `seconds`, but never under `MIN_FRAMES`."""
+    """Warm up, then take turns until each network has `frames` frames or `seconds`, but never under `MIN_FRAMES`.
+
+    Args:
+        networks: who takes turns.
+        images: uint8 (N,H,W,3), shown round and round.
+        frames, seconds: of each network, at most.
+        progress: show bars.
+
+    Returns:
+        Key -> milliseconds (n,3) by `SCOPES`.
+    """
     times: dict[Key, list[tuple[float, float, float]]] = {key: [] for key in networks}
     stream = cycle(images)
     for network in tqdm(networks.values(), "warm-up", disable=not progress, leave=False):
@@ -241,14 +251,14 @@ def bench(
         )
     with _threads(threads) as count:
         before = steadiest_noise()
-        _refuse_noise(before, anyway)
+        refuse_noise(before, anyway)
         calibration = images if calibration is None else calibration
         networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
         roof = roofline.measured()
-        times = _measure(networks, images, frames, seconds, progress)
+        times = take_turns(networks, images, frames, seconds, progress)
         spread = max(before, steadiest_noise())
         started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
-    _refuse_noise(spread, anyway)
+    refuse_noise(spread, anyway)
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
     rows = []
     for name, model in models.items():
@@ -274,7 +284,8 @@ def _rows(same: dict, times: np.ndarray | None, least_ms: float) -> list[dict]:
     return [same | {"scope": scope} | summarize(times[:, i]) for i, scope in enumerate(SCOPES)]
 
 
-def _refuse_noise(spread: float, anyway: bool) -> None:
+def refuse_noise(spread: float, anyway: bool) -> None:
+    """Raise `NoisyMachineError` where `noise` found the machine too busy; only warn with `anyway`."""
     if spread <= NOISY:
         return
     busy = f"this machine is busy: a fixed computation varies by {100 * spread:.0f} % (quiet: below 10 %)"

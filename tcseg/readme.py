@@ -78,7 +78,8 @@ def headline(folder: Path, profile: str = "laptop") -> str:
         own = summary.own_rows(effects, {"dataset": dataset, "profile": profile})
         names = dict.fromkeys(filter(None, (next(iter(BASELINES)), _longest(own))))
         lines += [line for name in names if (line := _claim(own, name, dataset))]
-    return "\n".join([*lines, *_fastest(summary.read_table(folder, "speeds"))])
+    lines += [*_fastest(summary.read_table(folder, "speeds")), *_camera(summary.read_table(folder, "half_resolution"))]
+    return "\n".join(lines)
 
 
 def _claim(effects: pd.DataFrame, comparison: str, dataset: str) -> str:
@@ -122,6 +123,18 @@ def _fastest(speeds: pd.DataFrame, role: str = "student-cpu") -> list[str]:
     return [
         f"- {speed}, {where}: {', '.join(peers)}, each in its own fastest runtime and precision. Chapter 6 has scores."
     ]
+
+
+def _camera(half: pd.DataFrame) -> list[str]:
+    """A line on frames of a camera's size, of which the network sees half."""
+    if half.empty:
+        return []
+    row = half[half["seen"] < half["width"]].sort_values("p50_ms").iloc[0]
+    width, height, seen = (int(row[name]) for name in ("width", "height", "seen"))
+    time = (
+        f"**{row['p50_ms']:.1f} ms a frame** of {width}x{height} (p99 {row['p99_ms']:.1f} ms), a label for each pixel"
+    )
+    return [f"- {time}, where `student-cpu` sees the frame shrunk to {seen}x{seen * height // width}."]
 
 
 def fill_readme(text: str, sections: Mapping[str, str]) -> str:

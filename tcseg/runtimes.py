@@ -9,11 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -171,6 +172,27 @@ def open_network(
 ) -> Network:
     """Open a model in one runtime; see `open_networks`."""
     return open_networks(model, (runtime,), size, threads)[runtime]
+
+
+def seeing(network: Network, size: tuple[int, int]) -> Network:
+    """The same network on frames that are made smaller first; its label map is of the frame's own size.
+
+    Shrinking is a part of `prepare`, and the answer is upsampled once, straight to the frame's size.
+
+    Args:
+        network: opened on the CPU for frames of `size`.
+        size: (W,H), multiples of 32.
+
+    Raises:
+        ValueError: the size is not.
+    """
+    if padded_size(size) != size:
+        raise ValueError(f"size is {size[0]}x{size[1]}; both must be multiples of 32, so that nothing is padded")
+    return replace(
+        network,
+        prepare=lambda frame: network.prepare(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)),
+        finish=lambda logits, whole: upsample_argmax(logits, whole)[0],
+    )
 
 
 @contextmanager

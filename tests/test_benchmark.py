@@ -65,7 +65,7 @@ def fake(milliseconds: float) -> Network:
 def test_how_many_frames_count(frames: int, seconds: float, expected: int | range) -> None:
     """`frames` or `seconds`, whichever is shorter, but never under 30."""
     images = np.zeros((2, 4, 4, 3), np.uint8)
-    times = benchmark._measure({("m", "fake", "fp32"): fake(2)}, images, frames, seconds, False)["m", "fake", "fp32"]
+    times = benchmark.take_turns({("m", "fake", "fp32"): fake(2)}, images, frames, seconds, False)["m", "fake", "fp32"]
     assert times.shape[1] == 3 and (len(times) in expected if isinstance(expected, range) else len(times) == expected)
     assert np.median(times[:, 0]) >= 2
 
@@ -76,7 +76,7 @@ def test_models_take_turns() -> None:
     def logged(name: str) -> Network:
         return Network("fake", lambda frame: frame, lambda x: order.append(name), lambda logits, size: None)
 
-    benchmark._measure(
+    benchmark.take_turns(
         {("a", "", ""): logged("a"), ("b", "", ""): logged("b")}, np.zeros((1, 4, 4, 3), np.uint8), 30, 9, False
     )
     assert sum(x != y for x, y in zip(order, order[1:], strict=False)) >= 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,10 +16,19 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from tcseg import datacard, figures, measurements, procity, publish, runner, steady, study
+from tcseg import datacard, figures, measurements, procity, publish, recipes, runner, steady, study
 from tcseg.cli import app
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
-from tcseg.measurements import pipeline, procity_gap, procity_speed, procity_truth, speeds, steadiness, transfer
+from tcseg.measurements import (
+    half_resolution,
+    pipeline,
+    procity_gap,
+    procity_speed,
+    procity_truth,
+    speeds,
+    steadiness,
+    transfer,
+)
 from tcseg.metrics import Overlap
 from tcseg.readme import fill_readme
 from tcseg.sweeps import scored
@@ -338,3 +348,36 @@ def test_filters_and_students_are_scored_and_timed(tmp_path, monkeypatch):
     joined = scored(study.open_study("procity", "smoke"), table).set_index("model")
     assert joined.index.tolist() == ["student", "student-cpu", "fast-scnn"], "the chosen one goes by its role"
     assert (joined["seeds"] == [1, 0, 0]).all() and joined["miou"].notna().tolist() == [True, False, False]
+
+
+@pytest.mark.slow
+def test_whole_frames_and_halves_are_timed_and_scored_alike(tmp_path):
+    for package in ("onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    table = half_resolution.measure(tmp_path, quick=True)
+    assert table.groupby(["runtime", "precision"])["seen"].agg(list).map(tuple).unique().tolist() == [(256, 128)]
+    assert set(table["width"]) == {256} and (table["p50_ms"] > table["network_ms"]).all()
+    whole, half = (table[table["seen"] == seen] for seen in (256, 128))
+    assert whole["thin_changed"].isna().all() and half["thin_changed"].notna().all()
+    assert (half["miou_low"] <= half["miou_changed"]).all() and table["miou"].between(0, 1).all()
+
+
+@pytest.mark.slow
+def test_the_network_that_sees_all_is_trained_once_by_the_same_recipe(tmp_path, monkeypatch):
+    small = replace(recipes.PROFILES["bench"], train_snippets=2, tile=(64, 32))
+    monkeypatch.setitem(half_resolution.PROFILES, "bench", small)
+    recipe = replace(study.open_study("procity", "smoke", folder=tmp_path).recipe("student"), steps=2, pairs=0)
+    run = SimpleNamespace(record={"recipe": {**asdict(recipe), "arch": "patch16-32-o8"}})
+    first = half_resolution._whole(tmp_path / "runs", run, (128, 64))
+    monkeypatch.setattr(half_resolution.training, "train", lambda *_: pytest.fail("trained again"))
+    again = half_resolution._whole(tmp_path / "runs", run, (128, 64))
+    for one, other in zip(first.state_dict().values(), again.state_dict().values(), strict=True):
+        assert (one == other).all()
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/record.json"))
+    assert record["recipe"]["steps"] == 2 and record["size"] == [128, 64]
+
+
+def test_halves_want_the_student_that_was_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(half_resolution, "trained", lambda *_: [])
+    with pytest.raises(FileNotFoundError, match="train it: tcseg sweep --profile bench --only students"):
+        half_resolution.measure(tmp_path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from tcseg.models import build
-from tcseg.runtimes import _finish, _finish_on_device, open_networks
+from tcseg.postprocess import upsample_argmax
+from tcseg.runtimes import _finish, _finish_on_device, open_network, open_networks, seeing
 
 
 def test_label_map_on_the_device_equals_the_fused_one() -> None:
@@ -26,3 +29,15 @@ def test_label_map_on_the_device_equals_the_fused_one() -> None:
 def test_precisions_that_cannot_be_opened(runtimes: tuple[str, ...], precision: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         open_networks(build("student", 19, False), runtimes, (64, 64), precision=precision)
+
+
+def test_a_network_that_sees_less_still_answers_for_every_pixel() -> None:
+    model = build("student", 19, False).eval()
+    frame = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
+    labels = seeing(open_network(model, size=(64, 32)), (64, 32))(frame)
+    small = cv2.resize(frame, (64, 32), interpolation=cv2.INTER_AREA)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(small).permute(2, 0, 1)[None])
+    assert labels.shape == (64, 128) and (labels == upsample_argmax(logits, (128, 64))[0]).all()
+    with pytest.raises(ValueError, match="size is 60x32; both must be multiples of 32"):
+        seeing(open_network(model, size=(60, 32)), (60, 32))

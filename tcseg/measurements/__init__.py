@@ -30,6 +30,7 @@ MEASUREMENTS: dict[str, str] = {
     "cost": "what a training step costs, part by part",
     "latency": "what a frame costs: every network, runtime, precision and size",
     "speeds": "what a frame of every candidate for the student takes, and of every peer",
+    "half_resolution": "frames of a camera's size, seen whole or at half of it",
     "pipeline": "from video file to video file: the whole against its stages",
     "steadiness": "filters at inference against the student that was trained to be steady",
     "flow": "estimated flow against the exact flow",
