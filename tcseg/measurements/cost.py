@@ -15,13 +15,20 @@ from tcseg.data import Clips, annotated_frame, labelled_subset
 from tcseg.machine import cpu_name
 from tcseg.motion import with_flow
 from tcseg.networks import SegmentationModel
-from tcseg.recipes import RECIPES
+from tcseg.recipes import RECIPES, VARIATIONS
+from tcseg.runtimes import torch_threads
 from tcseg.study import Study, open_study
 from tcseg.training import Lesson, Recipe
 
+METHODS = tuple(
+    name for name, one in VARIATIONS.items() if (one.sweep, one.base, one.longer) == ("distillation", "kd", 1)
+)
+
 
 def measure(out: Path, quick: bool = False) -> pd.DataFrame:
-    """Time the steps of the six recipes, each part apart, on the laptop's data set; one process, all threads.
+    """Time the steps of the six recipes and of `kd` by each method, each part apart, on the laptop's data, in one process.
+
+    On one thread, as runs are made side by side, and on all.
 
     Args:
         out: where the table will be written; unused, as nothing else is.
@@ -36,28 +43,35 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
     clips, count = study.clips("train"), 4 if quick else 40
     made = _targets(study, clips, 2 if quick else 8)
     rows = []
-    for name in RECIPES:
-        recipe = study.recipe(name)
-        row = _step(recipe, clips, made.get(recipe.teacher, (None, 0.0))[0], count)
-        rows.append({
-            "cpu": cpu_name(), "threads": torch.get_num_threads(), "size": "x".join(map(str, clips.size)), "recipe": name,
-            **row, "targets_seconds": round(made.get(recipe.teacher, (None, 0.0))[1], 1),
-        })  # fmt: skip
+    for threads in sorted({1, torch.get_num_threads()}):
+        with torch_threads(threads):
+            rows += [_row(study, name, clips, made, count) for name in (*RECIPES, *METHODS)]
     return pd.DataFrame(rows)
+
+
+def _row(
+    study: Study, name: str, clips: Clips, made: dict[str, tuple[torch.Tensor, float]], count: int
+) -> dict[str, object]:
+    recipe = study.recipe(name)
+    taught, seconds = made.get(recipe.teacher, (None, 0.0))
+    features, more = made["features"] if recipe.needs_features else (None, 0.0)
+    return {
+        "cpu": cpu_name(), "threads": torch.get_num_threads(), "size": "x".join(map(str, clips.size)), "recipe": name,
+        **_step(recipe, clips, taught, features, count), "targets_seconds": round(seconds + more, 1),
+    }  # fmt: skip
 
 
 def _targets(study: Study, clips: Clips, sample: int) -> dict[str, tuple[torch.Tensor, float]]:
     """Each kind of targets for all clips (those beyond a sample repeat it), and the seconds that making all of them takes."""
     teacher = models.build("teacher", clips.label_set.num_classes, pretrained=False).eval()
     made = {}
-    for kind in ("plain", "trajectory"):
+    for kind in targets.KINDS:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             some = _first(clips, sample)
             stored = targets.make(teacher, some, kind, Path(folder) / "targets.npy").clone()
         seconds = (time.perf_counter() - began) / sample * len(clips)
-        repeats = -(-len(clips) // sample)
-        made[kind] = stored.repeat(repeats, 1, 1, 1, 1)[: len(clips)], seconds
+        made[kind] = stored.repeat(-(-len(clips) // sample), 1, 1, 1, 1)[: len(clips)], seconds
     return made
 
 
@@ -69,10 +83,12 @@ def _first(clips: Clips, count: int) -> Clips:
     return replace(clips, flows=flows, backward=backward, **arrays)
 
 
-def _step(recipe: Recipe, clips: Clips, taught: torch.Tensor | None, count: int) -> dict[str, float]:
+def _step(
+    recipe: Recipe, clips: Clips, taught: torch.Tensor | None, features: torch.Tensor | None, count: int
+) -> dict[str, float]:
     """Medians over `count` steps after three that warm up, milliseconds."""
     chosen = labelled_subset(clips, recipe.labelled_share)
-    lesson = Lesson(with_flow(clips) if recipe.needs_pairs else clips, chosen, taught)
+    lesson = Lesson(with_flow(clips) if recipe.needs_pairs else clips, chosen, taught, features)
     model = training.untrained(recipe, lesson, None).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, fused=True)
     truth = torch.from_numpy(clips.labels[lesson.chosen, annotated_frame(clips)])
@@ -91,19 +107,20 @@ def _parts(
     weights: torch.Tensor,
     step: int,
 ) -> dict[str, float]:
-    """One step, taken apart: the losses see logits that are cut off from the network, whose backward pass gets their gradient."""
+    """One step, taken apart: the losses see answers that are cut off from the network, whose backward pass gets their gradient."""
     clock = [time.perf_counter()]
     batch, offset = training.draw_batch(recipe, lesson, step)
     frames = torch.cat([clip.frames.flatten(0, 1) for clip in batch])
     clock.append(time.perf_counter())
-    logits = model(frames)
+    answers = model(frames, features=True) if recipe.needs_features else (model(frames),)
     clock.append(time.perf_counter())
-    leaf = logits.detach().requires_grad_()
-    parts = objective.compute_losses(lambda _: leaf, batch, recipe, weights, torch.device("cpu"), offset)
+    leaves = tuple(answer.detach().requires_grad_() for answer in answers)
+    cut_off = (lambda *_, **__: leaves) if recipe.needs_features else (lambda _: leaves[0])
+    parts = objective.compute_losses(cut_off, batch, recipe, weights, torch.device("cpu"), offset)
     parts["loss"].backward()
     clock.append(time.perf_counter())
     optimizer.zero_grad()
-    logits.backward(leaf.grad)
+    torch.autograd.backward(answers, [leaf.grad for leaf in leaves])
     clock.append(time.perf_counter())
     optimizer.step()
     clock.append(time.perf_counter())
