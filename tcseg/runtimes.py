@@ -181,13 +181,15 @@ def seeing(network: Network, size: tuple[int, int]) -> Network:
 
     Args:
         network: opened on the CPU for frames of `size`.
-        size: (W,H), multiples of 32.
+        size: (W,H), positive multiples of 32.
 
     Raises:
         ValueError: the size is not.
     """
-    if padded_size(size) != size:
-        raise ValueError(f"size is {size[0]}x{size[1]}; both must be multiples of 32, so that nothing is padded")
+    if padded_size(size) != size or min(size) < 1:
+        raise ValueError(
+            f"size is {size[0]}x{size[1]}; both must be positive multiples of 32, so that nothing is padded"
+        )
     return replace(
         network,
         prepare=lambda frame: network.prepare(cv2.resize(frame, size, interpolation=cv2.INTER_AREA)),

@@ -50,7 +50,7 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     others for its training.
 
     Raises:
-        ValueError: an unknown sweep; the message lists the known ones.
+        ValueError: an unknown sweep (the message lists the known ones), or none that asks anything of this data at this profile.
     """
     networks = profile == "bench"
     chosen = tuple(sweeps or [sweep for sweep in SWEEPS if (sweep in NETWORK_SWEEPS) == networks])
@@ -66,6 +66,8 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
         *names,
     ]  # the student is a candidate, too
     whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in names]
+    if not whole:
+        raise ValueError(f"no sweep asks anything of {dataset} at profile {profile}: try --profile laptop")
     most = max(PRIMARY_SEEDS, SEEDS)
     return [Task(name, seed) for seed in range(most) for name, seeds in whole if seed < seeds]
 
@@ -287,12 +289,9 @@ def run_sweeps(
         How many runs were made.
 
     Raises:
-        ValueError: an unknown sweep, or none that asks anything of this data set at this profile.
+        ValueError: as `plan`.
     """
-    tasks = plan(sweeps, study.dataset, study.profile)
-    if not tasks:
-        raise ValueError(f"no sweep asks anything of {study.dataset} at profile {study.profile}: try --profile laptop")
-    missing = pending(study, tasks)[:limit]
+    missing = pending(study, plan(sweeps, study.dataset, study.profile))[:limit]
     for count, run in enumerate(side_by_side(study, missing, workers), 1):
         print(f"{count}/{len(missing)} {run}", flush=True)
     return len(missing)

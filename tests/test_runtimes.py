@@ -39,5 +39,6 @@ def test_a_network_that_sees_less_still_answers_for_every_pixel() -> None:
     with torch.no_grad():
         logits = model(torch.from_numpy(small).permute(2, 0, 1)[None])
     assert labels.shape == (64, 128) and (labels == upsample_argmax(logits, (128, 64))[0]).all()
-    with pytest.raises(ValueError, match="size is 60x32; both must be multiples of 32"):
-        seeing(open_network(model, size=(60, 32)), (60, 32))
+    for size in ((60, 32), (0, 0)):
+        with pytest.raises(ValueError, match=f"size is {size[0]}x{size[1]}; both must be positive multiples of 32"):
+            seeing(open_network(model, size=(64, 32)), size)

@@ -9,6 +9,8 @@ import typer
 
 from .app import app
 
+NOTHING_TO_DO = "nothing to do: every run of these sweeps is there"
+
 
 @app.command()
 def study(
@@ -58,11 +60,11 @@ def sweep(
     if missing:
         left = forecast(study, plan(only, dataset, profile))
         runs, hours = left["runs"].sum(), (left["runs"] * left["minutes_each"]).sum() / 60
-        typer.echo(left.to_string(index=False))
-        typer.echo(f"{runs} runs, about {hours:.1f} hours of one core, as far as is known")
+        told = f"{left.to_string(index=False)}\n{runs} runs, about {hours:.1f} hours of one core, as far as is known"
+        typer.echo(told if runs else NOTHING_TO_DO)
         return
     made = run_sweeps(study, only, workers, limit)
-    typer.echo(f"{made} runs made" if made else "nothing to do: every run of these sweeps is there")
+    typer.echo(f"{made} runs made" if made else NOTHING_TO_DO)
 
 
 @app.command()
