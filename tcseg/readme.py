@@ -131,10 +131,8 @@ def _camera(half: pd.DataFrame) -> list[str]:
         return []
     row = half[half["seen"] < half["width"]].sort_values("p50_ms").iloc[0]
     width, height, seen = (int(row[name]) for name in ("width", "height", "seen"))
-    time = (
-        f"**{row['p50_ms']:.1f} ms a frame** of {width}x{height} (p99 {row['p99_ms']:.1f} ms), a label for each pixel"
-    )
-    return [f"- {time}, where `student-cpu` sees the frame shrunk to {seen}x{seen * height // width}."]
+    time = f"**{row['p50_ms']:.1f} ms a frame** of {width}x{height} (p99 {row['p99_ms']:.1f}), a label for each pixel"
+    return [f"- {time}, where `student-cpu` sees the frame shrunk to {seen}x{seen * height // width}: chapter 6."]
 
 
 def fill_readme(text: str, sections: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """What is trained: the profiles, the six recipes of the ablation, and the variations of its sweeps.
 
-The primary comparison, `consistent` against `student`, was named before any run; so were the sweeps.
+The primary comparison, `consistent` against `student`, was named before any run; so were the sweeps, but for what says otherwise.
 """
 
 from __future__ import annotations

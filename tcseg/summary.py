@@ -301,13 +301,16 @@ def in_words(comparison: str) -> str:
 def intervals(effects: pd.DataFrame, shown: Mapping[str, str] = SHOWN) -> pd.DataFrame:
     """Differences in words: a row a comparison, its seeds, and a column a metric, "+1.2 (−0.3 to +2.7)".
 
+    A star stands behind what is clear of zero after correction for the number of differences (`p_holm` below 0.05).
+
     Args:
         effects: as `effects.effects` makes them, of one data set and profile.
         shown: metric -> heading; "–" where a comparison has no such metric.
     """
     if effects.empty:
         return pd.DataFrame(columns=["seeds", *shown.values()]).rename_axis("comparison")
-    words = [interval(*row) for row in effects[["difference", "ci_low", "ci_high"]].itertuples(index=False)]
+    columns = ["difference", "ci_low", "ci_high", "p_holm"]
+    words = [interval(*row) + " *" * (p < 0.05) for *row, p in effects[columns].itertuples(index=False)]
     by_metric = effects.assign(words=words).pivot(index="comparison", columns="metric", values="words")
     seeds = effects.groupby("comparison", sort=False)["seeds"].first()
     table = seeds.to_frame().join(

@@ -38,7 +38,7 @@ def test_a_sweep_names_what_has_not_been_run():
         "train_seconds": 90.0,
     }
     change = {"sweep": "distillation", "comparison": "kd,method=cwd,distillation=3_vs_kd", "metric": "miou", "seeds": 3}
-    changes = pd.DataFrame([change | {"difference": -0.01, "ci_low": -0.02, "ci_high": 0.004}])
+    changes = pd.DataFrame([change | {"difference": -0.01, "ci_low": -0.02, "ci_high": 0.004, "p_holm": 0.3}])
     text = pages.sweep(pd.DataFrame([row]), "distillation", changes)
     table, left = text.split("*Not run yet:* ")
     left, changed = left.split("\n\n")

@@ -177,11 +177,11 @@ def test_a_comparison_is_said_once_for_what_both_sides_share(comparison, words):
 
 
 def test_differences_stand_in_order_with_intervals_and_dashes():
-    rows = [("b_vs_a", "miou", 0.012, -0.003, 0.027, 3), ("b_vs_a", "tc", 0.1, None, None, 3)]
-    rows.append(("a_vs_0", "miou", -0.5, -0.6, -0.4, 1))
-    table = pd.DataFrame(rows, columns=["comparison", "metric", "difference", "ci_low", "ci_high", "seeds"])
+    rows = [("b_vs_a", "miou", 0.012, -0.003, 0.027, 0.2, 3), ("b_vs_a", "tc", 0.1, None, None, None, 3)]
+    rows.append(("a_vs_0", "miou", -0.5, -0.6, -0.4, 0.01, 1))
+    table = pd.DataFrame(rows, columns=["comparison", "metric", "difference", "ci_low", "ci_high", "p_holm", "seeds"])
     found = summary.intervals(table, {"miou": "mIoU", "tc": "TC", "flicker": "flicker"})
     assert found.loc["b − a"].tolist() == [3, "+1.2 (−0.3 to +2.7)", "+10.0", "–"]
-    assert found.loc["a − 0"].tolist() == [1, "−50.0 (−60.0 to −40.0)", "–", "–"]
+    assert found.loc["a − 0"].tolist() == [1, "−50.0 (−60.0 to −40.0) *", "–", "–"]
     assert found.index.tolist() == ["b − a", "a − 0"]
     assert summary.intervals(pd.DataFrame()).empty
