@@ -113,6 +113,7 @@ def test_labels_and_lengths_are_compared_at_the_same_share_and_length():
     budget = set(compared("label_budget").values())
     assert {("kd", "student"), ("consistent,labelled_share=0.5", "student,labelled_share=0.5")} <= budget
     assert not any(("labelled_share" in name) != ("labelled_share" in base) for name, base in budget)
+    assert ("consistent,labelled_share=0.125,temporal=0.75", "student,labelled_share=0.125") in budget
     lengths = set(compared("schedule").values())
     assert {("student", "student,steps=0.5x"), ("student,steps=8x", "student,steps=4x")} <= lengths
     assert ("consistent,steps=4x", "student,steps=4x") in lengths
