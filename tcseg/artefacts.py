@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is held there
+    fcntl = None
+
+
+@contextmanager
+def alone(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a file against other processes; the system frees it when the process ends, however it ends. The file stays, empty.
+
+    Args:
+        path: the file; it and its folder are made.
+        wait: until whoever holds it is done.
+
+    Raises:
+        BlockingIOError: somebody holds it and `wait` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
 
 
 def write_json(path: Path, value: object) -> None:

@@ -291,7 +291,7 @@ def refuse_noise(spread: float, anyway: bool) -> None:
     busy = f"this machine is busy: a fixed computation varies by {100 * spread:.0f} % (quiet: below 10 %)"
     if not anyway:
         raise NoisyMachineError(
-            f"{busy}; stop what else is running, or report anyway: anyway=True, tcseg bench --anyway"
+            f"{busy}; stop what else is running, or report all the same: --anyway (in Python: anyway=True)"
         )
     log.warning("%s: measure again when it is quiet", busy)
 

@@ -8,7 +8,6 @@ Usage: python coldstart.py FILE RUNTIME THREADS WIDTH HEIGHT  ->  one line of JS
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -66,6 +65,8 @@ def _peak_mb() -> float:
     if status.exists():  # getrusage on Linux remembers what the parent held before exec
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024 / 1e6
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
@@ -81,6 +82,9 @@ def cold_start(content: bytes, runtime: str, size: tuple[int, int], threads: int
 
     Returns:
         first_ms (load, compile and first answer; without the imports) and peak_mb.
+
+    Raises:
+        RuntimeError: the process failed; its last line is told.
     """
     with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
         path = Path(folder) / "network.onnx"
@@ -91,8 +95,11 @@ def cold_start(content: bytes, runtime: str, size: tuple[int, int], threads: int
             __file__,
         ]  # -P: the package's own modules must not hide others' of the same name
         given = [str(path), runtime, str(threads), *map(str, size)]
-        answer = subprocess.run([*script, *given], capture_output=True, text=True, check=True).stdout
-    told = json.loads(answer.splitlines()[-1])
+        done = subprocess.run([*script, *given], capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+            raise RuntimeError(f"a process of its own for {runtime} failed: {said[-1]}")
+    told = json.loads(done.stdout.splitlines()[-1])
     return {"first_ms": told["load_ms"] + told["first_ms"], "peak_mb": told["peak_mb"]}
 
 

@@ -7,11 +7,10 @@ inside that notebook the runs go on from their checkpoints (see runs.py). Nothin
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from doit.reporter import ZeroReporter
 from doit.tools import config_changed
 
 from tcseg import timings
+from tcseg.artefacts import alone
 from tcseg.execution import NotebookError, Progress, check_parameters, execute
 
 
@@ -175,10 +175,10 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         NotebookError: Another process holds it.
     """
-    with (folder / ".lock").open("a+") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held.enter_context(alone(folder / ".lock", wait=False))
+        except BlockingIOError:
             message = f"another study is at work in {folder}: wait for it, or give this one another folder (--out)"
             raise NotebookError(message) from None
         yield

@@ -174,18 +174,18 @@ def export(
             )
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".xml"):  # weights before the graph
             file.replace(path.with_name(file.name))
-    size_bytes = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.exists())
+    parts = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
+    size_bytes = sum(file.stat().st_size for file in {path, *parts})
     return Export(path, scope, precision, agreement, len(shown), size_bytes, time.perf_counter() - began)
 
 
 def _compared(network: SegmentationModel, path: Path, frames: np.ndarray, scope: str, precision: str) -> float:
     try:
         return compare(network, path, frames, scope)
-    except RuntimeError as error:
-        if precision == "fp32":
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise RuntimeError(f"{path.name} in {precision} does not run on this machine ({reason}); use fp32") from error
+    except Exception as error:  # ONNX Runtime's own are of no common kind
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        use = "another format" if precision == "fp32" else "fp32"
+        raise RuntimeError(f"{path.name} in {precision} does not run on this machine ({reason}); use {use}") from error
 
 
 def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32") -> None:

@@ -79,7 +79,11 @@ def usable_cores() -> int:
 
 def memory_gib() -> float:
     """Physical memory in GiB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    import psutil  # Windows
+
+    return psutil.virtual_memory().total / 2**30
 
 
 def free_disk_gib(path: Path | str = ".") -> float:

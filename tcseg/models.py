@@ -8,6 +8,7 @@ from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -123,21 +124,30 @@ def load_weights(path: Path | str) -> SegmentationModel:
 
     Raises:
         FileNotFoundError: weights or sidecar are missing.
-        ValueError: the weights are of another architecture.
+        ValueError: the weights are of another architecture, or one of the files is damaged or of another program.
     """
     path = Path(path)
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
         if not file.exists():
             raise FileNotFoundError(f"{file} is missing; weights come as a pair NAME.safetensors + NAME.json")
-    meta = json.loads(sidecar.read_text())
-    model = build(meta["arch"], meta["num_classes"], pretrained=False)
-    state = load_file(path)
+    try:
+        meta = json.loads(sidecar.read_text())
+        arch, classes = meta["arch"], meta["num_classes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{sidecar} does not say arch and num_classes: it is damaged, or was not written by tcseg"
+        ) from error
+    model = build(arch, classes, pretrained=False)
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read ({error}): is it whole?") from error
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
-            f"{path} does not fit architecture {meta['arch']!r} named in its sidecar "
+            f"{path} does not fit architecture {arch!r} named in its sidecar "
             f"({str(error).splitlines()[1].strip() if chr(10) in str(error) else error}); use the pair that was saved together"
         ) from error
     return model.eval()

@@ -222,7 +222,9 @@ def command_of(study: str) -> str:
     if study.startswith("measure "):
         return f"tcseg {study}"
     dataset, profile = study.split("-", 1)
-    return f"make study reference DATASET={dataset} PROFILE={profile}"
+    whole = dataset == "procity" and profile != "bench"  # of the others the sweeps alone were trained
+    made = "study reference" if whole else "sweeps rows"
+    return f"make {made} DATASET={dataset} PROFILE={profile}"
 
 
 def made_by(provenance: Path) -> str:

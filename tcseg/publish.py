@@ -19,6 +19,7 @@ import pandas as pd
 from tcseg import models, procity
 from tcseg.artefacts import write_json
 from tcseg.benchmark import machine_facts
+from tcseg.pages import command_of
 from tcseg.runs import Run, git_state, now, versions
 from tcseg.study import FIGURES, MEASURED, PRIMARY, PROFILES, open_study
 
@@ -290,7 +291,7 @@ def stale(target: Path = FIGURES) -> list[str]:
             problems.setdefault(f"{row.dataset} {row.profile}", []).append(line)
     return [
         f"{study}: {lines[0]}{f' (and {len(set(lines)) - 1} more)' if len(set(lines)) > 1 else ''}; make it again with "
-        f"make study reference DATASET={study.split()[0]} PROFILE={study.split()[1]}"
+        + command_of("-".join(study.split()))
         for study, lines in problems.items()
     ] + _stale_measurements(target)
 

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,8 +28,7 @@ from tcseg.publish import PublishError, left_out, publish, publish_measurements,
 from tcseg.readme import fill_readme, readme_sections
 from tcseg.report import ReportError, build_report
 from tcseg.runs import find_reference
-from tcseg.sizes import parse_size
-from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, SIDES, measured_table, open_study, study_folder
+from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, measured_table, open_study, size_of, study_folder
 from tcseg.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,12 +61,14 @@ def course_of(
         where = f"$TCSEG_DATA/{dataset} or {data_root() / dataset}"
         raise ValueError(f"no {where}: data/README.md says how to get {dataset}; procity needs no download")
     if size:
-        parse_size(size, SIDES)
+        size_of(dataset, size)
     folder = Path(out).resolve() if out else study_folder(dataset, profile, runs, size)
     asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
     package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if not NOT_IN_NOTEBOOKS & {p.name, p.parent.name})
     package += sorted(WEIGHTS.glob("*.*"))  # the students of the first and the last chapter
-    again = f"tcseg study --dataset {dataset} --profile {profile}" + (f" --size {size}" if size else "")
+    more = {"--size": size, "--seeds": seeds, "--out": shlex.quote(str(out)) if out else None}
+    again = f"tcseg study --dataset {dataset} --profile {profile}"
+    again += "".join(f" {name} {value}" for name, value in more.items() if value)
     if runs == "reference":
         again = f"make report DATASET={dataset} PROFILE={profile}"
         package += sorted((FIGURES / "tables").glob("*.csv")) + sorted((FIGURES / "runs").glob("*.json"))

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import models
-from tcseg.artefacts import write_json
+from tcseg.artefacts import alone, write_json
 from tcseg.machine import package_version
 from tcseg.networks import SegmentationModel
 
@@ -159,7 +159,7 @@ def run_or_load(
     evaluate: Callable[[SegmentationModel], dict],
     context: dict,
 ) -> Run:
-    """Find a run in the store, finish an interrupted one, or make it.
+    """Find a run in the store, finish an interrupted one, or make it. Where another process is at it, wait, and take what it made.
 
     Args:
         store: folder of runs.
@@ -174,33 +174,49 @@ def run_or_load(
     """
     run_id = run_id_of(name, seed, recipe, inputs)
     folder = store / run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    record_file, weights = folder / "record.json", folder / "weights.safetensors"
-    record = json.loads(record_file.read_text()) if record_file.exists() else None
-    if record and record["evaluation_code"] == code_key(EVALUATION_CODE):
+    if record := _finished(folder):
         return Run(record, folder)
-    started, trained = now(), False
+    with alone(folder / ".lock"):
+        if record := _finished(folder):
+            return Run(record, folder)
+        return _make(
+            folder, {"run_id": run_id, "recipe_name": name, "recipe": recipe, "seed": seed, **context}, train, evaluate
+        )
+
+
+def _finished(folder: Path) -> dict | None:
+    """The record of a run that is finished, and evaluated by the code of today."""
+    path = folder / "record.json"
+    record = json.loads(path.read_text()) if path.exists() else None
+    return record if record and record["evaluation_code"] == code_key(EVALUATION_CODE) else None
+
+
+def _make(
+    folder: Path,
+    what: dict,
+    train: Callable[[Path], tuple[SegmentationModel, dict]],
+    evaluate: Callable[[SegmentationModel], dict],
+) -> Run:
+    """Train what is not trained, evaluate, and write the record, last of all."""
+    weights, started, trained = folder / "weights.safetensors", now(), False
     if not weights.exists():
         model, cost = train(folder)
         write_json(folder / "cost.json", cost)
-        models.save_weights(model, weights, run_id=run_id)
+        models.save_weights(model, weights, run_id=what["run_id"])
         trained = True
     model = models.load_weights(weights)
     record = {
-        "run_id": run_id,
-        "recipe_name": name,
-        "recipe": recipe,
-        "seed": seed,
-        **context,
+        **what,
         **evaluate(model),
         "cost": json.loads((folder / "cost.json").read_text()),
+        "training_code": code_key(TRAINING_CODE),
         "evaluation_code": code_key(EVALUATION_CODE),
         "versions": versions(),
         "git": git_state(),
         "started": started,
         "finished": now(),
     }
-    write_json(record_file, record)
+    write_json(folder / "record.json", record)
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return Run(record, folder, trained)
 

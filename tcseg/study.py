@@ -37,7 +37,7 @@ from tcseg.recipes import (
     Profile,
     Variation,
 )
-from tcseg.runs import Run, find_reference, run_id_of, run_or_load
+from tcseg.runs import TRAINING_CODE, Run, code_key, find_reference, run_id_of, run_or_load
 from tcseg.sizes import parse_size
 
 FIGURES = data_root().parent / "figures"
@@ -93,6 +93,16 @@ def study_folder(dataset: str, profile: str, runs: str = "train", size: str | No
     return data_root() / "study" / (f"{dataset}-{profile}" + tail)
 
 
+def size_of(dataset: str, text: str) -> tuple[int, int]:
+    """(W,H) of frames, as a person wrote it; checked against what networks need, and procity's camera.
+
+    Raises:
+        ValueError: it is no size, or not one of this data set.
+    """
+    size = parse_size(text, SIDES)
+    return procity.check_size(size) if dataset == "procity" else size
+
+
 def measured_table(name: str, runs: str = "train") -> Path:
     """The file of a measurement's table: your own before the committed one; with runs="reference" the other way round.
 
@@ -102,9 +112,9 @@ def measured_table(name: str, runs: str = "train") -> Path:
     for folder in (FIGURES, MEASURED) if runs == "reference" else (MEASURED, FIGURES):
         if (folder / "tables" / f"{name}.csv").exists():
             return folder / "tables" / f"{name}.csv"
-    raise FileNotFoundError(
-        f"there is no table {name}.csv, here or committed; make it with: tcseg measure {name.split('_')[0]}"
-    )
+    rooms = [path.stem for path in Path(__file__).with_name("measurements").glob("[a-z]*")]
+    maker = max((room for room in rooms if name.startswith(room)), key=len, default=name)
+    raise FileNotFoundError(f"there is no table {name}.csv, here or committed; make it with: tcseg measure {maker}")
 
 
 def open_study(
@@ -142,7 +152,8 @@ def open_study(
         )
     scale, size = PROFILES[profile], os.environ.get("TCSEG_SIZE")
     if size:
-        scale = replace(scale, size=parse_size(size, SIDES), camvid_size=parse_size(size, SIDES))
+        wanted = size_of(dataset, size)
+        scale = replace(scale, size=wanted, camvid_size=wanted)
     if seeds := os.environ.get("TCSEG_SEEDS"):
         if not seeds.isdecimal() or int(seeds) < 1:
             raise ValueError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
@@ -223,16 +234,9 @@ class Study:
             limit = self.scale.val_snippets if split == "val" else self.scale.train_snippets
             if (self.dataset, split) == ("camvid", "train") and self.profile != "smoke":
                 limit = None  # 367 stills cost less than one snippet of video each
-            clips = load_clips(
-                self.dataset,
-                self.data_folder(),
-                split,
-                self.size,
-                self.folder / "cache",
-                self.scale.neighbours,
-                limit,
-                _say,
-            )
+            given = self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
+            with artefacts.alone(self.folder / "cache" / f"{split}.lock"):
+                clips = load_clips(*given, limit, _say)
             cut = self.scale.tile is not None and split == "train"
             self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
         return self._clips[split]
@@ -311,14 +315,24 @@ class Study:
 
     def found(self, name: str) -> list[Run]:
         """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed."""
-        records = [*self.runs_folder.glob(f"{name}-s*/record.json"), *(FIGURES / "runs").glob(f"{name}-s*.json")]
+        of_today = code_key(TRAINING_CODE)
+        here = [
+            Run(json.loads(path.read_text()), path.parent) for path in self.runs_folder.glob(f"{name}-s*/record.json")
+        ]
+        here = [run for run in here if run.record.get("training_code", of_today) == of_today]
+        here.sort(key=lambda run: run.record["finished"], reverse=True)
+        committed = [Run(json.loads(path.read_text()), None) for path in (FIGURES / "runs").glob(f"{name}-s*.json")]
         runs: dict[int, Run] = {}
-        for path in records:
-            record = json.loads(path.read_text())
-            mine = (record["dataset"], record["profile"], record["recipe_name"]) == (self.dataset, self.profile, name)
-            if mine and record["seed"] not in runs and not self.why_stale(record):
-                runs[record["seed"]] = Run(record, path.parent if path.name == "record.json" else None)
+        for run in (*here, *committed):
+            mine = run.name == name and self._is_mine(run.record)
+            if mine and run.seed not in runs and not self.why_stale(run.record):
+                runs[run.seed] = run
         return [runs[seed] for seed in sorted(runs)]
+
+    def _is_mine(self, record: dict) -> bool:
+        """Whether a record is of this data set and profile, at this size."""
+        whose = (record["dataset"], record["profile"], tuple(record["size"]))
+        return whose == (self.dataset, self.profile, self.size)
 
     def why_stale(self, record: dict) -> str:
         """Why a record of this study does not belong to the code of today: generator or recipe; empty when it does."""
@@ -336,17 +350,20 @@ class Study:
         """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `targets.make`."""
         teacher, train = self.teacher(labelled_share), self.clips("train")
         path = self.folder / "cache" / f"targets-{kind}-{teacher.id}-{train.key}.npy"
-        return targets.make(teacher.model(), train, kind, path)
+        with artefacts.alone(path.with_suffix(".lock")):
+            return targets.make(teacher.model(), train, kind, path)
 
     def _reference(self, name: str, seed: int) -> Run:
         found = [run for run in self._reference_rows if (run.name, run.seed) == (name, seed)]
         if not found:
-            raise FileNotFoundError(f"no reference row for {name} seed {seed} of {self.dataset}-{self.profile}")
+            at = f"{self.dataset}-{self.profile} at {self.size[0]}x{self.size[1]}"
+            raise FileNotFoundError(f"no reference row for {name} seed {seed} of {at}; use runs='train'")
         return found[0]
 
     @cached_property
     def _reference_rows(self) -> list[Run]:
-        return find_reference(FIGURES / "runs", self.dataset, self.profile)
+        rows = find_reference(FIGURES / "runs", self.dataset, self.profile)
+        return [run for run in rows if self._is_mine(run.record)]
 
     def _train(self, recipe: Recipe) -> Run:
         train, val = self.clips("train"), self.clips("val")

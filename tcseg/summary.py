@@ -195,10 +195,18 @@ def _minutes(seconds: float | None) -> str:
 
 
 def provenance(folder: Path) -> str:
-    """Where the results come from, as a Markdown table: date, commit, machine, versions."""
+    """Where the results come from, as a Markdown table: date, commit, machine, versions; of the run that was finished last."""
     given = parameters_of(folder)
     committed = FIGURES / "provenance.json"
     stamp = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
+    ablation = read_table(folder, "ablation")
+    named = ablation["run_id"].dropna() if "run_id" in ablation else []
+    records = [
+        json.loads(path.read_text()) for run in named if (path := folder / "runs" / run / "record.json").exists()
+    ]
+    if records:
+        last = max(records, key=lambda record: record["finished"])
+        stamp = {"date": last["finished"]} | {key: last[key] for key in ("git", "versions", "machine")}
     if given.get("runs") == "reference" and committed.exists():
         files = json.loads(committed.read_text())["files"]
         study = f"{given.get('dataset')}-{given.get('profile')}"

@@ -5,7 +5,6 @@ On a CPU, runs are trained side by side, one a core: a small network on small fr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import torch
 
 from tcseg import models
 from tcseg.effects import PAIRS, ablation, effects
-from tcseg.machine import worker_pool
+from tcseg.machine import usable_cores, worker_pool
 from tcseg.networks import SegmentationModel
 from tcseg.recipes import ABLATION_SWEEPS, NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS, Variation, compared
 from tcseg.runs import Run
@@ -302,7 +301,7 @@ def _workers() -> int:
     if torch.cuda.is_available():
         return 1
     fit = psutil.virtual_memory().available // MEMORY_OF_A_RUN
-    return max(1, min(os.cpu_count() or 1, fit))
+    return max(1, min(usable_cores(), fit))
 
 
 def side_by_side(study: Study, tasks: Sequence[Task], workers: int | None = None) -> Iterator[Run]:
@@ -319,7 +318,7 @@ def side_by_side(study: Study, tasks: Sequence[Task], workers: int | None = None
         yield from (study.run(task.name, task.seed) for task in tasks)
         return
     prepare(study, tasks)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, usable_cores() // workers)
     with worker_pool(workers) as pool:
         futures = [pool.submit(_make, study.dataset, study.profile, study.folder, task, threads) for task in tasks]
         try:

@@ -118,6 +118,10 @@ def _open_outputs(
     outputs: _Outputs, source: Source, out: Path | None, fps: float | None, show: bool, folders: dict[str, Path | None]
 ) -> _Outputs:
     """Make what will be written, aside; if one of them cannot be, the others are removed again."""
+    if source.live and out is not None and out.suffix.lower() == ".gif":
+        raise ValueError(
+            f"out is {out.name!r}: a GIF is kept in memory until it ends, and a camera does not; use .mp4 or .avi"
+        )
     with ExitStack() as stack:
         stack.callback(lambda: outputs.close(keep=False))
         outputs.sink = None if out is None else Sink(out, fps or source.fps)

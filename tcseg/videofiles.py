@@ -6,6 +6,7 @@ frame; a window. Whatever is written is written aside and gets its name when it 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -208,8 +209,9 @@ class Sink:
 
     def _complete(self) -> None:
         if self._images:
-            first, *rest = self._images
-            first.save(self._aside, save_all=True, append_images=rest, duration=round(1000 / self.fps), loop=0)
+            shown = [(image, ms) for image, ms in zip(self._images, _durations(len(self._images), self.fps)) if ms]
+            images, durations = map(list, zip(*shown, strict=True))
+            images[0].save(self._aside, save_all=True, append_images=images[1:], duration=durations, loop=0)
         else:
             check = cv2.VideoCapture(str(self._aside))
             count = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
@@ -217,6 +219,16 @@ class Sink:
             if count < self.written:
                 raise RuntimeError(f"{self.path} has {count} of {self.written} frames after writing; is the disk full?")
         self._aside.replace(self.path)
+
+
+def _durations(count: int, fps: float) -> list[int]:
+    """Milliseconds that each picture of a GIF is shown: whole hundredths of a second, as the format has them, that keep the pace.
+
+    Browsers slow down what is shorter than 20 ms: above 50 pictures a second some are not shown (0).
+    """
+    step = 10 if fps <= 50 else 20
+    ends = [step * math.ceil(1000 * (i + 1) / fps / step - 1e-9) for i in range(count)]
+    return [end - before for end, before in zip(ends, [0, *ends], strict=False)]
 
 
 def record(frames: Iterable[np.ndarray], path: Path, fps: float) -> Path:

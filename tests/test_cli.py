@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,9 @@ def test_compare_shows_flicker_of_both(tmp_path: Path, clip: Path) -> None:
         (["segment", "CLIP", "--weights", "WEIGHTS", "--steady", "slow"], "steady is 'slow'"),
         (["export", "x.tflite", "--weights", "WEIGHTS", "--frames", "CLIP"], "suffix must be one of"),
         (["bench", "--weights", "WEIGHTS", "--runtime", "ncnn", "--size", "64x32"], "runtime is 'ncnn'"),
+        (["bench", "--weights", "WEIGHTS", "--weights", "WEIGHTS"], "two networks would be called"),
+        (["bench", "--all", "--size", "64x32", "--cold"], "--all measures everything and takes no --size, --cold"),
+        (["measure", "metrics", "--anyway"], "measurement metrics refuses no busy machine"),
         (["data", "check", "absent"], "absent is not a folder"),
         (["data", "check", "CLIP"], "layout of no known data set"),
     ],
@@ -127,6 +131,24 @@ def test_errors_are_one_line(
     result = run(*(known.get(argument, argument) for argument in arguments), code=2)
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ") and text in lines[0], result.stderr
+
+
+def test_an_error_of_a_library_is_one_line_too(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    def fail(*_: object) -> None:
+        raise cv2.error("size.width > 0\n> more")
+
+    monkeypatch.setenv("TCSEG_DEBUG", "0")
+    monkeypatch.setattr(tools, "load_model", fail)
+    assert run("segment", clip, code=2).stderr == "error: error: size.width > 0 (TCSEG_DEBUG=1 shows where)\n"
+
+
+def test_a_run_s_weights_are_named_by_the_run(tmp_path: Path, weights: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for suffix in (".safetensors", ".json"):
+            shutil.copy(weights.with_suffix(suffix), tmp_path / name / f"weights{suffix}")
+    files = [tmp_path / name / "weights.safetensors" for name in ("a", "b")]
+    assert list(tools._bench_models(["student"], files)) == ["student", "a", "b"]
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +204,14 @@ def test_data_is_made_where_the_study_looks_for_it(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(doctor, function, lambda name="": tmp_path / name if (tmp_path / name).is_dir() else None)
     made = []
     monkeypatch.setattr(procity, "generate", lambda *a, **k: made.append(a[0]))
-    assert "Next: tcseg study --size 512x256" in run("data", "procity", "--size", "512x256").output
-    assert made == [tmp_path / "procity" / "512x256-160-24-6"]
+    assert "next: tcseg study --size 512x256" in run("data", "procity", "--size", "512x256").output
+    assert made.pop() == tmp_path / "procity" / "512x256-160-24-6"
+    smoke = ("--size", "128x64", "--train", 8, "--val", 3, "--test", 0, "--neighbours", 1)
+    assert "next: tcseg study --profile smoke\n" in run("data", "procity", *smoke).output
+    assert made.pop() == tmp_path / "procity" / "128x64-8-3-0"
+    assert "next:" not in run("data", "procity", "--seed", 1).output, "no study looks for another city"
+    assert made.pop() == tmp_path / "procity" / "256x128-160-24-6-2-seed1"
+    (tmp_path / "cityscapes").mkdir()  # a download begun
     for size in ("64x32", "128x64"):
         tree = tmp_path / "procity" / f"{size}-0-0-0"
         tree.mkdir(parents=True)
@@ -191,6 +219,7 @@ def test_data_is_made_where_the_study_looks_for_it(monkeypatch: pytest.MonkeyPat
         (tree / "flow").mkdir()
     output = run("data", "check", code=1).output
     assert "128x64.png: missing" in output and "64x32.png: missing" in output
+    assert re.search(r"cityscapes \(.*\): \d+ problems", output)
 
 
 @pytest.mark.slow

@@ -98,6 +98,17 @@ def test_weights_of_another_architecture_are_refused(student, tmp_path):
         models.load_weights(tmp_path / "w.safetensors")
 
 
+def test_damaged_and_foreign_weights_are_refused(student, tmp_path):
+    file = tmp_path / "w.safetensors"
+    models.save_weights(student, file)
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="w.safetensors cannot be read .*is it whole"):
+        models.load_weights(file)
+    (tmp_path / "w.json").write_text('{"format": "pt"}')
+    with pytest.raises(ValueError, match="w.json does not say arch and num_classes"):
+        models.load_weights(file)
+
+
 @pytest.mark.parametrize("name", models.SHIPPED)
 def test_shipped_students_are_trained(name):
     model = models.shipped(name)

@@ -58,6 +58,7 @@ def test_classes_are_means_over_the_seeds_that_the_ablation_names():
 
 def test_each_file_is_ascribed_to_the_command_that_makes_it():
     assert pages.command_of("procity-laptop") == "make study reference DATASET=procity PROFILE=laptop"
+    assert pages.command_of("camvid-laptop") == "make sweeps rows DATASET=camvid PROFILE=laptop"
     assert pages.command_of("measure flow") == "tcseg measure flow"
     noted = json.loads((FIGURES / "provenance.json").read_text())["files"]
     text = pages.made_by(FIGURES / "provenance.json")

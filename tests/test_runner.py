@@ -58,6 +58,7 @@ def test_the_course_of_a_study(tmp_path):
     assert course.parameters == {"dataset": "procity", "profile": "smoke", "runs": "train", "interactive": False}
     assert course.folder == tmp_path / "mine"
     assert course.environment == {"TCSEG_STUDY_FOLDER": str(tmp_path / "mine"), "TCSEG_SEEDS": "2"}
+    assert course.again.endswith(f" --seeds 2 --out {tmp_path / 'mine'}")
     names = {path.name for path in course.inputs}
     assert "study.py" in names and "raster.py" in names  # what the notebooks run
     assert not names & {"cli.py", "runner.py", "report.py"}  # what only runs them

@@ -1,11 +1,14 @@
 """The run store: made once, found by content, never half."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 
 from tcseg import models, runs
-from tcseg.artefacts import write_json
+from tcseg.artefacts import alone, write_json
 
 
 def make(store, recipe=None, inputs="data", fail=False, calls=None):
@@ -47,6 +50,38 @@ def test_an_interrupted_run_goes_on(tmp_path):
     run, made = make(tmp_path)
     assert made == 1 and run.metrics["miou"] == 0.5
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_run_that_another_process_makes_is_waited_for(tmp_path):
+    made, going = [], Event()
+
+    def other():
+        def train(folder):
+            going.set()
+            time.sleep(0.3)
+            made.append(folder)
+            return models.build("student", 19), {"train_seconds": 1.0, "steps": 1, "seconds_per_step": 1.0}
+
+        empty = {"metrics": {"miou": 0.7}, "per_class": {}, "per_clip": {}}
+        runs.run_or_load(tmp_path, "student", 0, {"steps": 1}, "data", train, lambda model: empty, {})
+
+    with ThreadPoolExecutor(1) as pool:  # a lock is of an open file: a thread stands for a process
+        first = pool.submit(other)
+        assert going.wait(10)
+        run, trained = make(tmp_path)
+        first.result()
+    assert (trained, len(made), run.metrics["miou"]) == (0, 1, 0.7), "what the other made is taken"
+
+
+def test_a_file_is_held_by_one(tmp_path):
+    with (
+        alone(tmp_path / "deep" / ".lock"),
+        pytest.raises(BlockingIOError),
+        alone(tmp_path / "deep" / ".lock", wait=False),
+    ):
+        pytest.fail("two hold it")
+    with alone(tmp_path / "deep" / ".lock", wait=False):
+        pass
 
 
 def test_changed_evaluation_measures_again_without_training(tmp_path):

@@ -1,13 +1,16 @@
 """The study's front door: what it refuses, where it writes, how figures and tables are kept."""
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from tcseg import procity
 from tcseg import study as study_module
+from tcseg.artefacts import write_json
+from tcseg.runs import TRAINING_CODE, code_key
 from tcseg.study import PROFILES, RECIPES, open_study
 
 
@@ -35,6 +38,29 @@ def test_a_bad_number_of_seeds_is_named(seeds, monkeypatch, tmp_path):
     monkeypatch.setenv("TCSEG_SEEDS", seeds)
     with pytest.raises(ValueError, match=f"TCSEG_SEEDS is '{seeds}'; give the number of seeds"):
         open_study("procity", "smoke", folder=tmp_path)
+
+
+def test_a_study_of_another_size_takes_no_rows_of_the_usual_one(monkeypatch, tmp_path):
+    usual = open_study("procity", "laptop", "reference", folder=tmp_path)
+    (row, *_) = usual.found("student")
+    assert usual.run("student").record == row.record
+    monkeypatch.setenv("TCSEG_SIZE", "512x256")
+    other = open_study("procity", "laptop", "reference", folder=tmp_path)
+    assert other.found("student") == []
+    with pytest.raises(FileNotFoundError, match="no reference row for student seed 0 of procity-laptop at 512x256"):
+        other.run("student")
+    monkeypatch.setenv("TCSEG_SIZE", "480x352")  # fine for CamVid, not for procity's camera
+    with pytest.raises(ValueError, match=r"multiples of 32 and W = 2 H: use size=\(\d+, \d+\)"):
+        open_study("procity", "laptop", folder=tmp_path)
+
+
+def test_runs_of_an_old_loss_are_not_found(study):
+    name, old = "student", {"recipe_name": "student", "seed": 0, "dataset": "procity", "profile": "smoke"}
+    old |= {"generator": procity.VERSION, "recipe": asdict(study.recipe(name)), "size": list(study.size)}
+    for number, code in enumerate((code_key(TRAINING_CODE), "before", code_key(TRAINING_CODE))):
+        record = old | {"run_id": f"{name}-s0-{number}", "training_code": code, "finished": f"2026-01-0{5 - number}"}
+        write_json(study.runs_folder / record["run_id"] / "record.json", record)
+    assert [run.id for run in study.found(name)] == [f"{name}-s0-0"], "the newest of today's code"
 
 
 def test_missing_data_says_where_it_was_looked_for(tmp_path, monkeypatch):

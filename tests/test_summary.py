@@ -96,6 +96,11 @@ def test_the_syllabus_has_each_chapters_question(study, monkeypatch):
 
 def test_provenance_of_reference_pages_is_the_reference_run(study, monkeypatch):
     assert "| version: torch | " in summary.provenance(study)
+    made = {"finished": "2026-01-01", "git": {"sha": "0123456789ab", "dirty": False}, "versions": {}, "machine": {}}
+    (study / "runs" / "x-s0-1").mkdir(parents=True)
+    (study / "runs" / "x-s0-1" / "record.json").write_text(json.dumps(made))
+    pd.DataFrame({"run_id": [None, "x-s0-1"]}).to_csv(study / "tables" / "ablation.csv", index=False)
+    assert "| results of | 2026-01-01 |" in summary.provenance(study), "not of the moment when the page is made"
     git = {"sha": "abcdef0123456789", "dirty": True}
     stamp = {"date": "2026-01-02", "git": git, "versions": {"torch": "9.9"}, "machine": {"cpu": "Z80"}}
     (study / "provenance.json").write_text(json.dumps({"files": {"tables/ablation.csv": {"procity-smoke": stamp}}}))

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageSequence
 
 from tcseg import pipeline, runtimes, video, videofiles, window
 from tcseg.mapfiles import Encoding, find_clips, read_maps
@@ -26,7 +27,7 @@ from tcseg.runtimes import Network
 from tcseg.stability import strip_height
 from tcseg.throughput import pipeline_rates
 from tcseg.video import blend, segment, side_by_side, summary
-from tcseg.videofiles import FrameFiles, Source, open_source, read_frames
+from tcseg.videofiles import FrameFiles, Sink, Source, open_source, read_frames
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,17 @@ def test_odd_sides_are_padded_and_every_format_plays(tmp_path: Path, model: Segm
     segment(source, out, model, progress=False, on_frame=lambda i, frame, maps: shapes.append(maps[0].shape))
     assert shapes == [(67, 101)] * 4
     assert read_frames(out, 9).shape == (4, 67, 101, 3) if suffix == ".gif" else (4, 68, 102, 3)
+
+
+@pytest.mark.parametrize("fps", [8, 17, 25, 60, 240])
+def test_a_gif_plays_at_the_pace_of_the_video(tmp_path: Path, fps: float) -> None:
+    sink, count = Sink(tmp_path / "x.gif", fps), 24
+    for i in range(count):
+        sink.write(np.full((8, 8, 3), 10 * i, np.uint8))
+    sink.close(keep=True)
+    with Image.open(tmp_path / "x.gif") as gif:
+        shown = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
+    assert min(shown) >= 20 and sum(shown) == pytest.approx(1000 * count / fps, abs=20)
 
 
 def test_network_at_half_size_answers_at_the_frames_size(tmp_path: Path, model: SegmentationModel) -> None:
@@ -232,6 +244,9 @@ def test_a_live_source_drops_old_frames_and_a_file_never(
         result = segment("0", None, model, on_frame=lambda *_: time.sleep(0.02), progress=False)
         assert result["frames"] + result["dropped"] == 25
         assert (result["dropped"] > 0) == live
+    monkeypatch.setattr(video, "open_source", lambda _: Source("0", 30, None, True, stream))
+    with pytest.raises(ValueError, match="out is 'x.gif': a GIF is kept in memory"):
+        segment("0", tmp_path / "x.gif", model)
 
 
 def test_sources(tmp_path: Path) -> None:

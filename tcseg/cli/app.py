@@ -36,6 +36,12 @@ class _Group(typer.core.TyperGroup):
                 text += " (run: tcseg doctor)"
             typer.echo(f"error: {text}", err=True)
             raise typer.Exit(2) from None
+        except Exception as error:  # of a library: its first line, and where to find the rest
+            if ctx.params.get("debug") or os.environ.get("TCSEG_DEBUG") == "1":
+                raise
+            first = (str(error).strip().splitlines() or ["no message"])[0]
+            typer.echo(f"error: {type(error).__name__}: {first} (TCSEG_DEBUG=1 shows where)", err=True)
+            raise typer.Exit(2) from None
 
 
 app = typer.Typer(

@@ -31,9 +31,7 @@ def doctor() -> None:
 
 @data_app.command()
 def procity(
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write; default data/procity/<size>-<train>-<val>-<test>.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default one in data/procity.")] = None,
     size: Annotated[str, typer.Option(help="Of the frames, width x height.")] = "256x128",
     train: Annotated[int, typer.Option(min=0, help="Snippets for training.")] = 160,
     val: Annotated[int, typer.Option(min=0, help="Snippets for validation.")] = 24,
@@ -53,12 +51,23 @@ def procity(
     """
     from tcseg import procity as city
     from tcseg.doctor import data_root
+    from tcseg.recipes import PROFILES
 
     wanted = parse_size(size)
-    root = out or data_root() / "procity" / city.tree_name(wanted, train, val, test)
+    asked = (train, val, test, neighbours, seed)
+    profiles = [
+        p for p in PROFILES.values() if asked == (p.train_snippets, p.val_snippets, p.test_snippets, p.neighbours, 0)
+    ]
+    name = city.tree_name(wanted, train, val, test)
+    if not profiles:  # no study looks for these: they must not lie where it looks for its own
+        name += f"-{neighbours}-seed{seed}"
+    root = out or data_root() / "procity" / name
     city.generate(root, wanted, train, val, test, neighbours, seed, workers, progress=True)
-    again = "" if wanted == (256, 128) else f" --size {size}"
-    typer.echo(f"{root}: {train} + {val} + {test} snippets at {size}. Next: tcseg study{again}")
+    typer.echo(f"{root}: {train} + {val} + {test} snippets at {size}")
+    if profiles and not out:
+        again = "" if wanted == profiles[0].size else f" --size {size}"
+        again = ("" if profiles[0].name == "laptop" else f" --profile {profiles[0].name}") + again
+        typer.echo(f"next: tcseg study{again}")
 
 
 @data_app.command()
@@ -78,7 +87,8 @@ def check(
 
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder; give a data set's folder, as data/procity")
-    found = {tree: _kind(tree) for folder in ([root] if root else map(find_data, DATASETS)) for tree in trees(folder)}
+    folders = {None: root} if root else {name: find_data(name) for name in DATASETS}
+    found = {tree: name or _kind(tree) for name, folder in folders.items() for tree in trees(folder)}
     if not found:
         raise FileNotFoundError("no data set here; make one with: tcseg data procity")
     failed = False

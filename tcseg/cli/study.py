@@ -78,6 +78,7 @@ def measure(
     ],
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder; default data/study/measurements.")] = None,
+    anyway: Annotated[bool, typer.Option(help="Report times although the machine is busy.")] = False,
 ) -> None:
     """Make one of the long measurements that a study need not repeat.
 
@@ -90,7 +91,8 @@ def measure(
     from tcseg.measurements import measure as make
     from tcseg.study import MEASURED
 
-    written = make(name, out or MEASURED, quick)
+    usual = MEASURED.with_name(f"{MEASURED.name}-quick") if quick else MEASURED  # no real one is written over
+    written = make(name, out or usual, quick, anyway)
     typer.echo(pd.read_csv(written[0]).to_string(index=False, na_rep="-"))
     typer.echo("\n".join(str(path) for path in written))
 

@@ -138,7 +138,11 @@ def bench(
     from tcseg.study import MEASURED
 
     if everything:
-        typer.echo(make("latency", MEASURED)[0])
+        unused = {"model": model, "weights": weights, "size": size, "runtime": runtime, "precision": precision}
+        unused |= {"threads": threads, "cold": cold, "out": out}
+        if given := [f"--{name}" for name, value in unused.items() if value]:
+            raise ValueError(f"--all measures everything and takes no {', '.join(given)}")
+        typer.echo(make("latency", MEASURED, anyway=anyway)[0])
         return
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
     tables = []
@@ -162,13 +166,19 @@ def bench(
 
 
 def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
-    """Shipped students by name, any other network untrained (as fast as a trained one), and weights by file name."""
+    """Shipped students by name, any other network untrained (as fast as a trained one), weights by the name of file or run."""
     from tcseg import models
 
     networks = {
         name: models.shipped(name) if name in models.SHIPPED else models.build(name, 19, False) for name in names
     }
-    return networks | {path.stem: models.load_weights(path) for path in weights}
+    for path in weights:
+        of_a_run = path.stem == "weights"  # as the file of every run is called
+        name = path.resolve().parent.name if of_a_run else path.stem
+        if name in networks:
+            raise ValueError(f"two networks would be called {name!r} in the table: rename {path} (both files of it)")
+        networks[name] = models.load_weights(path)
+    return networks
 
 
 @app.command()

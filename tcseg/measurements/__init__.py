@@ -8,6 +8,7 @@ figures beside it, and `out/records/<name>.json` says which files, when and on w
 from __future__ import annotations
 
 import importlib
+import inspect
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,24 +40,28 @@ MEASUREMENTS: dict[str, str] = {
 """Name of a measurement -> what it measures, in a line."""
 
 
-def measure(name: str, out: Path = MEASURED, quick: bool = False) -> list[Path]:
+def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool = False) -> list[Path]:
     """Make a measurement and write its table.
 
     Args:
         name: a key of `MEASUREMENTS`.
         out: folder; gets `tables/` and `figures/`.
         quick: seconds instead of minutes; the numbers mean nothing.
+        anyway: report although the machine is busy, where that is asked.
 
     Returns:
         The files written, the measurement's own table first.
 
     Raises:
-        ValueError: the name is unknown (the known ones are listed).
+        ValueError: the name is unknown (the known ones are listed), or `anyway` with what no busy machine is refused for.
     """
     if name not in MEASUREMENTS:
         raise ValueError(f"measurement is {name!r}; it must be one of {', '.join(MEASUREMENTS)}")
+    make = importlib.import_module(f"tcseg.measurements.{name}").measure
+    if anyway and "anyway" not in inspect.signature(make).parameters:
+        raise ValueError(f"measurement {name} refuses no busy machine: leave out --anyway")
     before, began = _stamps(out), time.monotonic()
-    table = write_table(out, name, importlib.import_module(f"tcseg.measurements.{name}").measure(out, quick))
+    table = write_table(out, name, make(out, quick, **({"anyway": True} if anyway else {})))
     written = [
         table,
         *sorted(path for path, stamp in _stamps(out).items() if path != table and before.get(path) != stamp),

@@ -118,7 +118,8 @@ def _whole(store: Path, run: Run, frame: Size) -> SegmentationModel:
         print(f"training {recipe.name} seed {recipe.seed} on frames of {frame[0]}x{frame[1]}")
         return training.train(recipe, tiles.cut(_stills(frame, bench.train_snippets), bench.tile), folder)
 
-    name, inputs = f"{recipe.name} at {frame[0]}x{frame[1]}", [procity.VERSION, frame, bench.train_snippets, bench.tile]
+    name = f"{recipe.name} at {frame[0]}x{frame[1]}"
+    inputs = [procity.VERSION, frame, bench.train_snippets, bench.tile, repr(models.spec_of(recipe.arch))]
     context = {"dataset": "procity", "profile": "bench", "size": frame}
     made = run_or_load(store, name, recipe.seed, asdict(recipe), inputs, fit, lambda _: {"metrics": {}}, context)
     return made.model().eval()

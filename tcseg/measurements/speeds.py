@@ -62,6 +62,8 @@ def _row(name: str, of_training: bool, timed: pd.DataFrame) -> dict:
     whole = timed[timed["scope"] == "end_to_end"].dropna(subset=["p50_ms"])
     labels = whole["runtime"] + "_" + whole["precision"] + "_ms"
     times = dict(zip(labels, whole["p50_ms"].round(2), strict=True))
+    if not times:
+        raise RuntimeError(f"{name} runs in none of {', '.join(RUNTIMES)} here: pip install -e '.[deploy]'")
     fastest = min(times, key=times.get)
     first = timed.iloc[0]
     return {

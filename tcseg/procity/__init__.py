@@ -9,14 +9,14 @@ kernels), `effects` (camera), `sequence` (random access to frames), `writer` (th
 from __future__ import annotations
 
 from .effects import EFFECTS
-from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence
+from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
 from .sheet import contact_sheet, flow_colors, panels
 from .style import CITIES
 from .version import VERSION
 from .writer import check, disk_bytes, generate, mend, read_flow, tree_name
 
 __all__ = [
-    "ANNOTATED", "CITIES", "EFFECTS", "FPS", "FRAMES", "Frame", "Sequence", "VERSION", "check", "contact_sheet",
+    "ANNOTATED", "CITIES", "EFFECTS", "FPS", "FRAMES", "Frame", "Sequence", "VERSION", "check", "check_size", "contact_sheet",
     "disk_bytes", "flow_colors", "generate", "mend", "panels", "read_flow",
     "tree_name",
 ]  # fmt: skip

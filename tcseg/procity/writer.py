@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..labels import CITYSCAPES_ROWS
-from ..machine import worker_pool
+from ..machine import usable_cores, worker_pool
 from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
 from .style import CITIES
 from .version import VERSION
@@ -237,7 +237,7 @@ def _finished(root: Path, snippet: Snippet) -> dict[str, str] | None:
 
 def _run(tasks: list[Snippet], workers: int | None, progress: bool) -> Iterator[dict[str, str]]:
     """Write snippets in parallel processes (or here, for one worker)."""
-    workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
+    workers = min(workers or usable_cores(), max(1, len(tasks)))
     bar = tqdm(total=len(tasks), desc="procity", unit="snippet", disable=not (progress and sys.stderr.isatty()))
     with bar:
         if workers == 1:
