@@ -112,8 +112,8 @@ def measured_table(name: str, runs: str = "train") -> Path:
     for folder in (FIGURES, MEASURED) if runs == "reference" else (MEASURED, FIGURES):
         if (folder / "tables" / f"{name}.csv").exists():
             return folder / "tables" / f"{name}.csv"
-    rooms = [path.stem for path in Path(__file__).with_name("measurements").glob("[a-z]*")]
-    maker = max((room for room in rooms if name.startswith(room)), key=len, default=name)
+    rooms = [path.stem for path in Path(__file__).with_name("measurements").glob("*.py")]
+    maker = min((room for room in rooms if name.startswith(room)), key=len, default=name)
     raise FileNotFoundError(f"there is no table {name}.csv, here or committed; make it with: tcseg measure {maker}")
 
 
