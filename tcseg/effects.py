@@ -7,7 +7,7 @@ How: `crossed`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -125,16 +125,21 @@ def metrics_of(record: dict) -> list[Row]:
     return [row for row in rows if row.counts in known]
 
 
-def effects(runs: Sequence[Measured], pairs: Mapping[str, tuple[str, str]] = PAIRS) -> pd.DataFrame:
+def effects(
+    runs: Sequence[Measured],
+    pairs: Mapping[str, tuple[str, str]] = PAIRS,
+    primary: Collection[str] = tuple(BASELINES),
+) -> pd.DataFrame:
     """Compare recipes of one study.
 
-    Two families for Holm: the quantities of the primary comparison (against all three students), which was named before any run,
+    Two families for Holm: the quantities of the primary comparison (against all three students), which was named before its runs,
     and those of all others.
     A ratio tests the same hypothesis as its difference, "nothing changes": both carry the difference's p, and count once.
 
     Args:
         runs: of one data set and profile, any recipes and seeds; seeds that both recipes of a pair have are compared.
         pairs: name -> (recipe, base); those without a common seed are left out.
+        primary: names of the first family; with none, there is one family.
 
     Returns:
         dataset, profile, comparison, metric, difference, ci_low, ci_high (over seeds and clips), seeds, clips, p_holm, p,
@@ -150,7 +155,7 @@ def effects(runs: Sequence[Measured], pairs: Mapping[str, tuple[str, str]] = PAI
             records = [(by_name[base][seed], by_name[first][seed]) for seed in seeds]
             rows += [_row(comparison, metric, records) for metric in metrics_of(records[0][0])]
     table = pd.DataFrame(rows)
-    return _adjusted(table).drop(columns="counts") if len(table) else table
+    return _adjusted(table, primary).drop(columns="counts") if len(table) else table
 
 
 def _row(comparison: str, metric: Row, records: Sequence[tuple[dict, dict]]) -> dict:
@@ -177,13 +182,13 @@ def _row(comparison: str, metric: Row, records: Sequence[tuple[dict, dict]]) -> 
     }
 
 
-def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """Add p_holm beside p: of the first row of each comparison and quantity, for all rows of it; the primary comparison apart."""
+def _adjusted(table: pd.DataFrame, primary: Collection[str]) -> pd.DataFrame:
+    """Add p_holm beside p: of the first row of each comparison and quantity, for all rows of it; the primary comparisons apart."""
     hypotheses = table.groupby(["comparison", "counts"], sort=False)["p"].transform("first")
     once = ~table.duplicated(["comparison", "counts"])
-    primary = table["comparison"].isin(list(BASELINES))
+    first = table["comparison"].isin(list(primary))
     adjusted = pd.Series(np.nan, table.index)
-    for family in (once & primary, once & ~primary):
+    for family in (once & first, once & ~first):
         adjusted[family] = stats.holm(hypotheses[family])
     table["p"] = hypotheses
     holm = adjusted.groupby([table["comparison"], table["counts"]], sort=False).transform("first")

@@ -1,7 +1,7 @@
 """The committed results: `make reference` copies a finished study's tables, figures and run records to `figures/`.
 
-Nothing else writes there. Tables are merged: the rows of this study replace its old rows, those of other data sets,
-profiles or machines stay. `stale` says which committed results no longer belong to the code.
+Nothing but `make reference` and `make rows` writes there. Tables are merged: the rows of this study replace its old rows, those of
+other data sets, profiles or machines stay. `stale` says which committed results no longer belong to the code.
 """
 
 from __future__ import annotations

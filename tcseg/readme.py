@@ -120,9 +120,8 @@ def _fastest(speeds: pd.DataFrame, role: str = "student-cpu") -> list[str]:
     ]
     speed = f"**{own['best_ms']:.1f} ms a frame** of {own['width']}x{own['height']}, uint8 in and label map out"
     where = f"on {own['threads']} cores of {own['machine']} (`{role}`, {own['best']})"
-    return [
-        f"- {speed}, {where}: {', '.join(peers)}, each in its own fastest runtime and precision. Chapter 6 has scores."
-    ]
+    what = "It is trained on labels alone; chapter 6 has its scores, and those of the peers that are trained"
+    return [f"- {speed}, {where}: {', '.join(peers)}, each in its own fastest runtime and precision. {what}."]
 
 
 def _camera(half: pd.DataFrame) -> list[str]:

@@ -1,6 +1,7 @@
 """What is trained: the profiles, the six recipes of the ablation, and the variations of its sweeps.
 
-The primary comparison, `consistent` against `student`, was named before any run; so were the sweeps, but for what says otherwise.
+The primary comparison, `consistent` against `student`, was named before any run, and the two longer students before theirs; so were
+the sweeps, but for what says otherwise. The recipe itself was settled on earlier runs.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ CANDIDATES: dict[str, StudentSpec] = {
 """Name -> student. Named encoder, FPN channels, output stride."""
 
 CHOSEN = {"student-cpu": "patch16-32-o8", "student-gpu": "plain32-64-o8"}
-"""Role -> candidate: the choice of chapter 6, by `students.csv`."""
+"""Role -> candidate: chapter 6 chose by `students.csv`; `student-gpu` is a guess until it is trained, and timed on a GPU."""
 
 
 class Student(SegmentationModel):

@@ -125,7 +125,7 @@ def differences(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> pd.Data
     for sweep in names:
         pairs = compared(sweep)
         runs = [run for name in {name for pair in pairs.values() for name in pair} for run in study.found(name)]
-        found = effects(runs, pairs)
+        found = effects(runs, pairs, primary=())
         if len(found):
             found.insert(2, "sweep", sweep)
             tables.append(found)
