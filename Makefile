@@ -37,7 +37,7 @@ study: $(STAMP)  ## embedded data, eight notebooks, report: the whole study
 
 sweeps: $(STAMP)  ## the runs of the ablation's sweeps that are missing: hours, resumable; then make rows
 	$(BIN)/tcseg sweep --dataset $(DATASET) --profile $(PROFILE)
-	test $(DATASET) != procity || test $(PROFILE) = bench || test ! -d "$${TCSEG_DATA:-data}/camvid" || $(BIN)/tcseg sweep --dataset camvid --profile $(PROFILE)
+	test $(DATASET) != procity || test $(PROFILE) = bench || { test ! -d "$${TCSEG_DATA:-data}/camvid" && test ! -d data/camvid; } || $(BIN)/tcseg sweep --dataset camvid --profile $(PROFILE)
 
 rows: $(STAMP)  ## copy the rows that sweeps have finished to figures/runs, and draw chapter 5 again from all rows, without training
 	$(BIN)/python -m tcseg.runner rows --dataset $(DATASET) --profile $(PROFILE)

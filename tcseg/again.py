@@ -74,8 +74,10 @@ def _sweeps(folder: Path) -> Iterator[Line]:
             if varied.empty:
                 continue
             best = rows.groupby("recipe")["miou"].mean().idxmax()
-            steady = rows.groupby("recipe")["flicker"].mean().idxmin()
-            told = f"highest mIoU {_seeds(rows, best, 'miou')}; least flicker {_seeds(rows, steady, 'flicker')}"
+            told = f"highest mIoU {_seeds(rows, best, 'miou')}"
+            if rows["flicker"].notna().any():  # Cityscapes has none
+                steady = rows.groupby("recipe")["flicker"].mean().idxmin()
+                told += f"; least flicker {_seeds(rows, steady, 'flicker')}"
             which = ("", "") if dataset == "procity" else (f" --dataset {dataset}", f" DATASET={dataset}")
             command = f"tcseg sweep --only {name}{which[0]}; make rows{which[1]}"
             yield (f"{name}.csv",), command, varied["train_seconds"].sum() / 60, told

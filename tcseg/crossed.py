@@ -164,8 +164,8 @@ def _quantile(level: float) -> Callable[[int], float]:
 
 def _p_value(value: float, spread: Spread) -> float:
     """The level at which the interval just touches zero."""
-    if not np.isfinite(value) or spread.clips_df < 1:
-        return float("nan")
+    if not np.isfinite([value, spread.clips, spread.seeds]).all() or spread.clips_df < 1:
+        return float("nan")  # as where leaving a clip out leaves nothing to score
     if spread.clips == 0 and spread.seeds == 0:
         return float(value == 0)
 

@@ -153,10 +153,12 @@ def check_data() -> list[Line]:
     }
     for name in DATASETS:
         folder = find_data(name)
-        found = (
-            Line(f"data {name}", GOOD, str(folder)) if folder else Line(f"data {name}", INFO, "not there", hints[name])
-        )
-        lines.append(found)
+        if folder and not any(folder.iterdir()):
+            lines.append(Line(f"data {name}", WARN, f"{folder} is empty", hints[name]))
+        elif folder:
+            lines.append(Line(f"data {name}", GOOD, str(folder)))
+        else:
+            lines.append(Line(f"data {name}", INFO, "not there", hints[name]))
     weights = sorted(path.stem for path in (Path(__file__).parent / "weights").glob("*.safetensors"))
     fix = "" if weights else "installed without package data? pip install -e . in the repository"
     lines.append(Line("students", GOOD if weights else WARN, ", ".join(weights) or "no weights in the package", fix))

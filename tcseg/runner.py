@@ -28,7 +28,7 @@ from tcseg.publish import PublishError, left_out, publish, publish_measurements,
 from tcseg.readme import fill_readme, readme_sections
 from tcseg.report import ReportError, build_report
 from tcseg.runs import find_reference
-from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, measured_table, open_study, size_of, study_folder
+from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, RECIPES, measured_table, open_study, size_of, study_folder
 from tcseg.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,6 +145,8 @@ def run_study(
     try:
         names = None if notebooks is None else [known_notebook(name) for name in notebooks]
         course = course_of(dataset, profile, runs, out, seeds, size)
+        if runs == "reference":
+            _require_whole(dataset, profile)
         if runs == "reference" and (problems := stale()):
             raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
         code = run_course(course, names)
@@ -159,6 +161,23 @@ def run_study(
     except (NotebookError, ReportError) as error:
         print(f"tcseg study: {error}", file=sys.stderr)
         return 1
+
+
+def _require_whole(dataset: str, profile: str) -> None:
+    """Refuse to show a study of which not all recipes are committed: half of its pages could not be made.
+
+    Raises:
+        ValueError: with what is missing, and the command that makes it.
+    """
+    try:
+        there = {run.name for run in find_reference(FIGURES / "runs", dataset, profile)}
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from None
+    if missing := [name for name in RECIPES if name not in there]:
+        raise ValueError(
+            f"the committed rows of {dataset}-{profile} are without {', '.join(missing)}, and its pages show all recipes; "
+            f"train your own: tcseg study --dataset {dataset} --profile {profile}"
+        )
 
 
 def _compare(folder: Path) -> None:

@@ -151,7 +151,10 @@ class Keyframes:
         if self._count % self.every == 0:
             self._kept = answer()
         else:
-            self._kept, _ = _carried(self._kept, self._frame, now)
+            moved, trust = _carried(self._kept, self._frame, now)
+            self._kept = torch.where(
+                trust > 0, moved, self._kept
+            )  # what enters the frame: as its place was answered before
         self._frame = now
         self._count += 1
         return self._kept

@@ -234,6 +234,8 @@ class Study:
             limit = self.scale.val_snippets if split == "val" else self.scale.train_snippets
             if (self.dataset, split) == ("camvid", "train") and self.profile != "smoke":
                 limit = None  # 367 stills cost less than one snippet of video each
+            if self.dataset != "procity" and self.profile == "full":
+                limit = None  # numbers to compare with papers are of the whole split
             given = self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
             with artefacts.alone(self.folder / "cache" / f"{split}.lock"):
                 clips = load_clips(*given, limit, _say)

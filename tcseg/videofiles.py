@@ -69,8 +69,14 @@ def open_source(source: str | int | Path) -> Source:
     return _open_folder(path) if path.is_dir() else _open_file(path)
 
 
+def natural(name: str) -> list:
+    """A key that sorts frame2 before frame10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
 def _open_folder(folder: Path) -> Source:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+    pictures = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
+    files = sorted(pictures, key=lambda file: natural(file.stem))
     if not files:
         raise FileNotFoundError(f"{folder} has no images ({', '.join(IMAGES)}); give the folder that holds them itself")
 

@@ -39,7 +39,7 @@ def test_next_step_names_what_is_broken() -> None:
 
 def test_finds_the_same_data_as_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.data_root() == data.data_root()
-    (tmp_path / "camvid").mkdir()
+    (tmp_path / "camvid" / "val").mkdir(parents=True)
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
     for name in doctor.DATASETS:
         assert doctor.find_data(name) == data.find_dataset(name)
@@ -47,7 +47,7 @@ def test_finds_the_same_data_as_the_loader(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_brief_names_no_folder_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "camvid").mkdir()
+    (tmp_path / "camvid" / "val").mkdir(parents=True)
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
     found = {line.what: line.found for line in doctor.brief()}
     assert found["data camvid"] == os.path.join("$TCSEG_DATA", "camvid")
@@ -71,3 +71,10 @@ def test_reports_a_broken_import_and_exits_with_1(tmp_path: Path, broken: str) -
     result = subprocess.run(other, capture_output=True, text=True, env=environment, timeout=200)
     assert result.returncode == 2 and result.stderr.startswith("error: libGL"), result.stderr
     assert "run: tcseg doctor" in result.stderr
+
+
+def test_an_empty_folder_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cityscapes").mkdir()
+    monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
+    line = next(line for line in check_data() if line.what == "data cityscapes")
+    assert line.state == doctor.WARN and line.found.endswith("cityscapes is empty")

@@ -139,6 +139,14 @@ def test_one_clip_has_blocks_of_17_frames(street, layout):
     assert record["metrics"]["tc"]["dis"] > 0.3 and record["metrics"]["miou"] == pytest.approx(2 / 3, abs=1e-3)
 
 
+def test_frames_without_leading_zeros_are_in_the_order_of_their_numbers(street):
+    for folder in street.values():
+        for path in folder.glob("*.png"):
+            path.rename(folder / f"frame{int(path.stem[-4:]) + 1}.png")
+    (clip,) = mapfiles.find_clips(**street, layout="folder", exact=False)
+    assert [path.stem for path in clip.predictions] == [f"frame{t}" for t in range(1, 41)]
+
+
 def test_memory_decides_how_many_processes(monkeypatch, street):
     clips, encoding = mapfiles.find_clips(**street, layout="folder", exact=False), mapfiles.Encoding("folder", True)
     monkeypatch.setattr(labelmaps, "usable_cores", lambda: 64)
@@ -147,6 +155,7 @@ def test_memory_decides_how_many_processes(monkeypatch, street):
     monkeypatch.setattr(labelmaps, "read_map", lambda *_: np.empty((1024, 2048), np.uint8))
     snippet = replace(clips[0], predictions=clips[0].predictions[:30])
     assert labelmaps.default_workers([snippet] * 64, encoding) == 2
+    assert labelmaps.default_workers([snippet] * 64, encoding, ["dis", "raft"]) == 1
     monkeypatch.setattr(labelmaps, "usable_cores", lambda: 1)
     assert labelmaps.default_workers(clips * 64, encoding) == 1
 

@@ -127,9 +127,6 @@ def test_class_figures() -> None:
     assert named(figures.class_shares(table)).axes[0].get_xscale() == "log"
     probabilities = pd.DataFrame({"T = 1": [0.9, 0.1], "T = 4": [0.6, 0.4]}, index=["road", "bus"])
     assert [ax.get_title() for ax in named(figures.soft_targets(probabilities)).axes] == ["T = 1", "T = 4"]
-    matrix = np.zeros((19, 20), int)
-    matrix[0, 0] = 5
-    assert named(figures.confusion(matrix, CITYSCAPES)).axes[0].get_ylabel() == "label"
 
 
 def test_training_curves_with_missing_columns() -> None:

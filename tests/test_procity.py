@@ -335,6 +335,10 @@ def test_damage_is_named_and_mended(tree):
     assert any(lost.name in problem and "missing" in problem for problem in problems)
     assert len(procity.mend(tree)) == 2
     assert procity.check(tree) == [] and broken.read_bytes() == kept
+    manifest = json.loads((tree / "manifest.json").read_text())
+    elsewhere = {name: "0" * 64 if name.endswith(broken.name) else digest for name, digest in manifest["files"].items()}
+    (tree / "manifest.json").write_text(json.dumps(manifest | {"files": elsewhere}))  # made where a last bit differs
+    assert len(procity.mend(tree)) == 1 and procity.check(tree) == [], "mended once is mended"
 
 
 def test_a_tree_without_manifest_is_incomplete(tmp_path):

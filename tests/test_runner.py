@@ -41,6 +41,14 @@ def test_stale_results_are_not_reported(ran, capsys, monkeypatch):
     assert ran == []
 
 
+def test_a_study_with_committed_rows_of_some_recipes_is_not_shown(ran, capsys):
+    assert run_study("camvid", runs="reference") == 2
+    said = capsys.readouterr().err
+    assert "rows of camvid-laptop are without kd+tl, trajectory" in said and "tcseg study --dataset camvid" in said
+    assert run_study("cityscapes", "full", runs="reference") == 2
+    assert "no reference rows for cityscapes-full" in capsys.readouterr().err and ran == []
+
+
 def test_a_data_set_that_is_not_there_is_named(ran, capsys, monkeypatch):
     monkeypatch.setattr(runner, "find_dataset", lambda name: None)
     assert run_study("cityscapes", "smoke") == 2

@@ -157,6 +157,15 @@ def test_p_is_the_level_whose_interval_touches_zero():
     assert touching.low == pytest.approx(0, abs=1e-9)
 
 
+def test_no_interval_no_p():
+    spread = crossed._spread(
+        *table_counts(np.random.default_rng(0).normal(0.2, 0.1, (2, 5))), crossed.difference, 1
+    )[1]
+    assert crossed._p_value(0.2, spread) < 1
+    for broken in (spread._replace(clips=float("nan")), spread._replace(seeds=float("nan"))):
+        assert np.isnan(crossed._p_value(0.2, broken)), "nothing is as sure as what cannot be computed"
+
+
 def test_never_surer_than_over_clips_alone():
     table = np.random.default_rng(6).normal(0, 0.05, (2, 24))
     table[1] += table[0].mean() - table[1].mean()  # two seeds that happen to agree

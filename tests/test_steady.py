@@ -77,6 +77,15 @@ def test_keyframes_ask_the_network_every_nth_time_and_follow_the_picture_in_betw
     assert carried < 0.35 * (probs[0] - probs[1]).abs()[:, 4:-4, 4:-4].mean()
 
 
+def test_what_enters_the_frame_between_keyframes_is_not_the_first_class():
+    frames, answers_there = moving(16, count=2)
+    probs = torch.zeros_like(answers_there)
+    probs[:, 2] = 1
+    keyframes = steady.Keyframes(2)
+    shown = [keyframes.step(frame, lambda t=t: probs[t]) for t, frame in enumerate(frames)]
+    assert (shown[1].argmax(0) == 2).all(), "the picture moved: what came in at its border is still answered"
+
+
 def test_a_cut_is_not_averaged_along_flow():
     probs = answers(2)
     rng = np.random.default_rng(0)

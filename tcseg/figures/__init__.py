@@ -20,7 +20,7 @@ from .ablation import (
     recipe_means,
     score_table,
 )
-from .charts import bars, class_gains, class_iou, class_shares, confusion, lines
+from .charts import bars, class_gains, class_iou, class_shares, lines
 from .city import contact_sheet
 from .flows import flow_quality, tc_by_flow
 from .measurement import dose_response, metrics_controls, tc_vs_flow_noise
@@ -45,7 +45,7 @@ from .training import soft_targets, training_curves
 __all__ = [
     "BLUE", "CYCLE", "FOREST", "GRAY", "GREEN", "LOWER_IS_BETTER", "METRIC_NAMES", "ORANGE", "PALE", "PINK",
     "RECIPE_COLORS", "RED", "SCOPES", "SKY", "STYLE", "YELLOW", "ablation_heatmap", "accuracy_consistency", "against",
-    "answers", "as_picture", "bars", "browse", "class_gains", "class_iou", "class_palette", "class_shares", "confusion",
+    "answers", "as_picture", "bars", "browse", "class_gains", "class_iou", "class_palette", "class_shares",
     "contact_sheet", "cost", "design", "dose_response", "effects_forest", "flow_colors", "flow_picture", "flow_quality",
     "highlight", "image_grid", "jitter", "latency", "lines", "metrics_controls", "overlay", "pareto", "recipe_means",
     "roofline", "scalar_maps", "score_table", "soft_targets", "speed_and_quality", "sweep_dots", "sweep_lines",

@@ -9,8 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tcseg.labels import LabelSet
-
 from .style import BLUE, CYCLE, GRAY, PALE, RED, canvas, color_of, say_empty, styled
 
 
@@ -123,24 +121,4 @@ def class_gains(gains: pd.Series, xlabel: str) -> Figure:
     _class_axis(ax, [f"{name} (absent)" if np.isnan(value) else name for name, value in ordered.items()])
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel(xlabel)
-    return figure
-
-
-@styled
-def confusion(matrix: np.ndarray, label_set: LabelSet) -> Figure:
-    """Where a class's pixels go: counts (K, K or K+1) label x prediction, as percent of the label's row."""
-    counts = np.asarray(matrix, float)[:, : label_set.num_classes]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        percent = 100 * counts / counts.sum(1, keepdims=True)
-    import seaborn as sns
-
-    figure, axes = canvas(6.4, 5.6)
-    ax = axes[0, 0]
-    names = list(label_set.classes)
-    sns.heatmap(
-        percent, ax=ax, cmap="cividis", vmin=0, vmax=100, square=True, xticklabels=names, yticklabels=names,
-        cbar_kws={"label": "of the class's pixels (%)", "shrink": 0.8},
-    )  # fmt: skip
-    ax.set(xlabel="prediction", ylabel="label")
-    ax.tick_params(axis="both", labelsize=8, length=0)
     return figure

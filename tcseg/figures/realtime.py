@@ -14,14 +14,14 @@ SCOPES = ("network", "network+argmax", "end_to_end")
 
 @styled
 def latency(table: pd.DataFrame, budget_ms: float = 1000 / 30) -> Figure:
-    """Latency per model, runtime and size: a dot at p50, a line to p90, a tick at p99; a colour a scope, logarithmic.
+    """Latency per model, runtime, precision and size: a dot at p50, a line to p90, a tick at p99; a colour a scope, logarithmic.
 
     Args:
         table: rows of `latency.csv`.
         budget_ms: the dashed line; 1000/30 is one frame of a 30 fps video.
     """
     kinds = table[["model", "runtime", "precision", "width", "height"]].astype(str)
-    named = table.assign(name=kinds["model"] + " · " + kinds["runtime"] + "\n" + kinds["width"] + "x" + kinds["height"])
+    named = table.assign(name=_engine(kinds) + "\n" + kinds["width"] + "x" + kinds["height"])
     names = list(dict.fromkeys(named["name"]))
     figure, axes = canvas(6.8, 0.55 * max(2, len(names)) + 1.4)
     ax = axes[0, 0]
@@ -154,7 +154,7 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
     if len(rows):
         values = sorted(set(rows[by]))
         ax.set(xscale="log", yscale="log")
-        ax.set_xticks(values, [f"{value:.2g}" for value in values])
+        ax.set_xticks(values, [f"{value:.3g}" for value in values])
         ax.xaxis.set_minor_locator(NullLocator())
         for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
             which("{x:g}")

@@ -77,7 +77,7 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only
     shown = others.dropna(subset=["miou", "tc"])
     for index, (name, row) in enumerate(shown.iterrows()):
         color = color_of(name, index) if name in RECIPE_COLORS else GRAY
-        ax.plot(100 * row["tc"], 100 * row["miou"], "sXDPv^<>"[index % 8], color=color, linestyle="", label=name)
+        ax.plot(100 * row["tc"], 100 * row["miou"], "sXDPv^<>p"[index % 9], color=color, linestyle="", label=name)
     if len(table) and table[by].nunique() > 1:
         means = 100 * table.groupby(by)[["tc", "miou"]].mean().sort_index()
         ax.plot(means["tc"], means["miou"], "o-", color="black", label="by weight of the loss")
