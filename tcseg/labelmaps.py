@@ -121,7 +121,21 @@ def count_files(clip: MapClip, task: Task) -> tuple[Blocks, Blocks]:
     for source in task.flows:
         truth = partial(_count_truth, tops, units, labels, annotated, task.encoding.label_set.num_classes, source)
         flows[source] = chained(_Flow(clip, source, maps.shape[1:], truth))
-    return count_clip(maps, labels, annotated, flows, task.encoding.label_set, task.flows[0], blocks=units), tops
+    things, instances = task.encoding.label_set, _instances(clip, maps.shape[1:])
+    return count_clip(maps, labels, annotated, flows, things, task.flows[0], blocks=units, instances=instances), tops
+
+
+def _instances(clip: MapClip, shape: tuple[int, int]) -> dict[int, np.ndarray]:
+    """Frame -> Cityscapes' instanceIds (H,W), for the iIoU of things, where they lie beside the labels."""
+    found = {}
+    for t, path in clip.labels.items():
+        beside = path.with_name(path.name.replace("_labelIds", "_instanceIds"))
+        if beside != path and beside.exists():
+            found[t] = cv2.imread(str(beside), cv2.IMREAD_UNCHANGED)
+            if found[t] is None or found[t].ndim != 2:
+                raise ValueError(f"{beside} is no readable image of one channel; fetch it again, or remove it")
+            require_size(clip.predictions[t], shape, beside, found[t].shape)
+    return found
 
 
 def _count_truth(tops: Blocks, units, labels, annotated, num_classes: int, source: str, t: int, flow: Flow) -> None:

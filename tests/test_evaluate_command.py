@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from test_cli import run
 
-from tcseg import data, evaluation, labelmaps, mapfiles, procity
-from tcseg.labels import IGNORE, train_ids_to_ids
+from tcseg import data, evaluation, labelmaps, mapfiles, metrics, procity
+from tcseg.labels import CITYSCAPES, IGNORE, ids_to_train_ids, train_ids_to_ids
 from tcseg.snippets import cityscapes_snippets, exact_flow
 
 SIZE = (128, 64)
@@ -77,7 +77,10 @@ def test_numbers_are_those_of_the_studys_own_evaluation(tree, clips, answers, wr
             expected["metrics"][kind]["dis"], abs=2e-3
         )  # float16 there
     own = {name: value for name, value in expected["metrics"].items() if not isinstance(value, dict)}
-    assert {name: found["metrics"][name] for name in own} == own and own["flicker"] > 0.05
+    of_things = {name: found["metrics"][name] for name in ("iiou", "iiou_category")}  # a study keeps no instances
+    assert {name: found["metrics"][name] for name in own} | of_things == own | of_things and own["flicker"] > 0.05
+    for name, value in of_things.items():
+        assert value == pytest.approx(instance_iou(tree, written, name), abs=1e-6)
     assert found["per_class"]["iou"] == expected["per_class"]["iou"]
     assert found["metrics"]["tc_ceiling"]["exact"] == pytest.approx(evaluation.ceiling(clips)["exact"], abs=1e-6)
     for name in ("miou", "tc_exact", "flicker"):
@@ -86,6 +89,20 @@ def test_numbers_are_those_of_the_studys_own_evaluation(tree, clips, answers, wr
     miou = table[table["metric"] == "miou"].iloc[0]
     assert miou["value"] == pytest.approx(own["miou"], abs=1e-6) and miou["ci_low"] < miou["value"] < miou["ci_high"]
     assert "2 clips" in output and "60 frames" in output and "IoU: road" in output
+
+
+def instance_iou(tree: Path, written: Path, name: str) -> float:
+    """iIoU over all frames; `metrics.instance_overlap` itself is held against the official evaluator in test_metrics.py."""
+    members = {"iiou": metrics.classes, "iiou_category": metrics.categories}[name](CITYSCAPES)
+    total = None
+    for path in sorted((tree / "gtFine" / "val").rglob("*_instanceIds.png")):
+        labels = path.with_name(path.name.replace("instanceIds", "labelIds"))
+        answer = next(written.rglob(path.name.replace("gtFine_instanceIds", "answer")))
+        ids, guess = (ids_to_train_ids(cv2.imread(str(file), cv2.IMREAD_UNCHANGED)) for file in (labels, answer))
+        instances = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        one = metrics.instance_overlap(metrics.confusion_matrix(ids, guess, 19), guess, instances, members)
+        total = one if total is None else total + one
+    return total.miou()
 
 
 def test_without_labels_there_is_consistency_only(tree, written):

@@ -158,9 +158,7 @@ def test_p_is_the_level_whose_interval_touches_zero():
 
 
 def test_no_interval_no_p():
-    spread = crossed._spread(
-        *table_counts(np.random.default_rng(0).normal(0.2, 0.1, (2, 5))), crossed.difference, 1
-    )[1]
+    spread = crossed._spread(*table_counts(np.random.default_rng(0).normal(0.2, 0.1, (2, 5))), crossed.difference, 1)[1]
     assert crossed._p_value(0.2, spread) < 1
     for broken in (spread._replace(clips=float("nan")), spread._replace(seeds=float("nan"))):
         assert np.isnan(crossed._p_value(0.2, broken)), "nothing is as sure as what cannot be computed"
