@@ -36,7 +36,10 @@ def fragments(folder: Path) -> dict[str, str]:
     return {
         "moving": moving(folder),
         "headline": readme.headline(FIGURES) or NOTHING,
-        "effects": summary.effects_table(_rows(folder, "effects", own)) or NOTHING,
+        "effects": "\n\n".join(
+            filter(None, (summary.effects_table(_rows(folder, "effects", own)), summary.last_doubling(changes)))
+        )
+        or NOTHING,
         "camvid": real_street(),
         "comparisons": comparisons(_rows(folder, "effects", own)),
         "sweeps": "\n\n".join(sweep(_rows(folder, name, own), name, changes) for name in ABLATION_SWEEPS),

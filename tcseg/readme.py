@@ -49,7 +49,7 @@ def readme_sections(folder: Path) -> dict[str, str]:
     Returns:
         Section name -> Markdown.
     """
-    table, effects = summary.read_table(folder, "ablation"), summary.read_table(folder, "effects")
+    table, effects, changes = (summary.read_table(folder, name) for name in ("ablation", "effects", "sweep_effects"))
     results, differences = [], []
     for dataset, profile in summary.studies(table):
         if profile == "smoke":
@@ -57,7 +57,8 @@ def readme_sections(folder: Path) -> dict[str, str]:
         title = f"{summary.DATA_NAMES.get(dataset, dataset)}, profile `{profile}`, split val:"
         results.append(f"{title}\n\n{summary.result_table(folder, dataset, profile)}")
         if found := summary.effects_table(summary.own_rows(effects, {"dataset": dataset, "profile": profile})):
-            differences.append(f"{title}\n\n{found}")
+            doubling = summary.last_doubling(summary.own_rows(changes, {"dataset": dataset, "profile": profile}))
+            differences += [f"{title}\n\n{found}", *([doubling] if doubling else [])]
     return {
         "headline": headline(folder),
         "results": "\n\n".join(results),

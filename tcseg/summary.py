@@ -222,6 +222,8 @@ def provenance(folder: Path) -> str:
 
 
 STEPS = dict(zip(BASELINES, ("as many steps", "twice the steps", "four times the steps"), strict=True))
+CONVERGED = 0.005
+"""mIoU that doubling the steps gains, below which a network has converged."""
 METRIC_NAMES = {
     "miou": "mIoU, points",
     "tc": "TC, points",
@@ -274,6 +276,27 @@ def _against_longer(table: pd.DataFrame) -> list[str]:
             cells = [interval(*rows.loc[metric, ["difference", "ci_low", "ci_high"]]) for rows in found.values()]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
+
+
+def last_doubling(changes: pd.DataFrame) -> str:
+    """What the last doubling of the plain student's steps gained, in a sentence: how far it is from its end. Empty before any.
+
+    Args:
+        changes: sweep_effects.csv, rows of one data set and profile.
+    """
+    if changes.empty:
+        return ""
+    steps = changes["comparison"].str.extract(r"^student,steps=(\d+)x_vs_student(?:,steps=\d+x)?$")[0].astype(float)
+    rows = changes[steps.eq(steps.max()) & (changes["metric"] == "miou")]
+    if rows.empty:
+        return ""
+    row = rows.iloc[0]
+    gain = interval(row["difference"], row["ci_low"], row["ci_high"])
+    rule = "less" if row["difference"] < CONVERGED else "not less"
+    return (
+        f"The last doubling of the plain student's steps, to {steps.max():g} times as many, gains {gain} points of mIoU "
+        f"({seed_count(row['seeds'])}): {rule} than the {100 * CONVERGED:g} by which this study calls a network converged."
+    )
 
 
 def seed_count(seeds: int) -> str:

@@ -137,6 +137,17 @@ def test_effects_have_intervals_p_and_what_is_detectable():
     longer = pd.concat(
         [table, pd.DataFrame([row | {"comparison": "consistent_vs_student_4x", "difference": -0.1, "seeds": 2}])]
     )
+    assert summary.last_doubling(pd.DataFrame()) == ""
+    gains = {"student,steps=4x_vs_student,steps=2x": 0.017, "student,steps=8x_vs_student,steps=4x": 0.001}
+    gains |= {"consistent,steps=4x_vs_student,steps=4x": 0.3, "student,steps=0.5x_vs_student": 0.3}
+    changes = [(name, "miou", gain, gain - 0.01, gain + 0.01, 3) for name, gain in gains.items()]
+    changes = pd.DataFrame(changes, columns=["comparison", "metric", "difference", "ci_low", "ci_high", "seeds"])
+    assert "to 8 times as many, gains +0.1 (−0.9 to +1.1) points of mIoU (3 seeds): less than the 0.5 by" in (
+        summary.last_doubling(changes)
+    )
+    assert (
+        "to 4 times as many, gains +1.7" in (told := summary.last_doubling(changes.iloc[[0, 2]])) and "not less" in told
+    )
     assert summary.effects_table(longer).splitlines()[4:] == [
         "",
         "| against a student of | as many steps (3 seeds) | four times the steps (2 seeds) |",
