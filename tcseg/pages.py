@@ -57,12 +57,14 @@ def fragments(folder: Path) -> dict[str, str]:
 
 
 def real_street() -> str:
-    """The primary comparison on CamVid, from the committed rows."""
+    """The primary comparison on CamVid, and what its variations change, from the committed rows."""
     wanted = {"dataset": "camvid", "profile": "laptop"}
     if _rows(FIGURES, "ablation", wanted).empty:
         return NOTHING
-    effects = summary.effects_table(_rows(FIGURES, "effects", wanted))
-    return f"{summary.result_table(FIGURES, **wanted)}\n\n{effects}"
+    effects, changes = summary.effects_table(_rows(FIGURES, "effects", wanted)), _rows(FIGURES, "sweep_effects", wanted)
+    varied = changes[changes["comparison"] != "consistent_vs_student"] if len(changes) else changes
+    parts = [summary.result_table(FIGURES, **wanted), effects, *([comparisons(varied)] if len(varied) else [])]
+    return "\n\n".join(parts)
 
 
 def moving(folder: Path) -> str:

@@ -180,10 +180,12 @@ def compared(sweep: str) -> dict[str, tuple[str, str]]:
     """What a sweep compares with what, name -> (recipe, base), as `effects.PAIRS`.
 
     A variation is compared with the recipe that it varies, trained as long; one that is trained longer with that of half the steps;
-    at each share of labels and each length, the recipes of the ablation with the plain student of the same share or length.
+    at each share of labels and each length, the recipes of the ablation with the plain student of the same share or length; at each
+    weight of the temporal loss with the plain student, too.
     """
     of_sweep = [variation for variation in VARIATIONS.values() if variation.sweep == sweep]
-    as_they_are = [Variation(sweep, base) for base in dict.fromkeys(variation.base for variation in of_sweep)]
+    bases = dict.fromkeys([variation.base for variation in of_sweep] + ["student"] * (sweep == "pareto"))
+    as_they_are = [Variation(sweep, base) for base in bases]
     everything = {one.name: one for one in (*as_they_are, *of_sweep) if one.base != "teacher"}
     pairs = [(one.name, base) for one in everything.values() for base in _bases(one) if base in everything]
     return {f"{name}_vs_{base}": (name, base) for name, base in pairs if name != base}
@@ -196,4 +198,6 @@ def _bases(one: Variation) -> list[str]:
         return [replace(one, base="student", change=share).name]
     if one.sweep == "schedule":
         return [replace(one, base="student").name, replace(one, longer=one.longer / 2).name]
+    if one.sweep == "pareto":
+        return [one.base, "student"]
     return [replace(one, change={}).name if one.change else replace(one, longer=one.longer / 2).name]

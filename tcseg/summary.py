@@ -316,7 +316,7 @@ SHOWN = {"miou": "mIoU, points", "tc": "TC, points", "flicker_relative": "flicke
 
 
 def in_words(comparison: str) -> str:
-    """The name of a comparison to be read: what both sides have before the colon, then what differs.
+    """The name of a comparison to be read: what both sides have before a colon, then what differs.
 
     "kd,steps=2x_vs_student,steps=2x" is "steps=2x: kd − student", "kd,method=cwd_vs_kd" is "kd: method=cwd".
     """
@@ -326,7 +326,7 @@ def in_words(comparison: str) -> str:
     ours, theirs = name.split(","), base.split(",")
     shared = [word for word in ours if word in theirs]
     own, other = (", ".join(word for word in side if word not in shared) for side in (ours, theirs))
-    return f"{', '.join(shared)}: {own or 'as it is'}{' − ' + other if other else ''}"
+    return f"{', '.join(shared)}{': ' * bool(shared)}{own or 'as it is'}{' − ' + other if other else ''}"
 
 
 def intervals(effects: pd.DataFrame, shown: Mapping[str, str] = SHOWN) -> pd.DataFrame:

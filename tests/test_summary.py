@@ -185,6 +185,7 @@ def test_latency_is_each_networks_fastest_way(tmp_path):
         ("kd,steps=2x_vs_student,steps=2x", "steps=2x: kd − student"),
         ("student,steps=4x_vs_student,steps=2x", "student: steps=4x − steps=2x"),
         ("student_vs_student,steps=0.5x", "student: as it is − steps=0.5x"),
+        ("consistent,temporal=6_vs_student", "consistent, temporal=6 − student"),
         ("kd+tl,form=soft_tc,temporal=3,gap=2_vs_kd+tl", "kd+tl: form=soft_tc, temporal=3, gap=2"),
     ],
 )
