@@ -32,16 +32,16 @@ def fragments(folder: Path) -> dict[str, str]:
     """
     given = summary.parameters_of(folder)
     own = {key: given.get(key, usual) for key, usual in (("dataset", "procity"), ("profile", "laptop"))}
-    changes = _rows(folder, "sweep_effects", own)
+    effects, changes = _rows(folder, "effects", own), _rows(folder, "sweep_effects", own)
     return {
         "moving": moving(folder),
         "headline": readme.headline(FIGURES) or NOTHING,
         "effects": "\n\n".join(
-            filter(None, (summary.effects_table(_rows(folder, "effects", own)), summary.last_doubling(changes)))
+            filter(None, (summary.effects_table(effects), summary.both_longer(effects), summary.last_doubling(changes)))
         )
         or NOTHING,
         "camvid": real_street(),
-        "comparisons": comparisons(_rows(folder, "effects", own)),
+        "comparisons": comparisons(effects),
         "sweeps": "\n\n".join(sweep(_rows(folder, name, own), name, changes) for name in ABLATION_SWEEPS),
         "per_class": per_class(folder, own),
         "filters": filters(_rows(folder, "steadiness", {})),

@@ -57,8 +57,12 @@ def readme_sections(folder: Path) -> dict[str, str]:
         title = f"{summary.DATA_NAMES.get(dataset, dataset)}, profile `{profile}`, split val:"
         results.append(f"{title}\n\n{summary.result_table(folder, dataset, profile)}")
         if found := summary.effects_table(summary.own_rows(effects, {"dataset": dataset, "profile": profile})):
-            doubling = summary.last_doubling(summary.own_rows(changes, {"dataset": dataset, "profile": profile}))
-            differences += [f"{title}\n\n{found}", *([doubling] if doubling else [])]
+            own = {"dataset": dataset, "profile": profile}
+            told = (
+                summary.both_longer(summary.own_rows(effects, own)),
+                summary.last_doubling(summary.own_rows(changes, own)),
+            )
+            differences += [f"{title}\n\n{found}", *([" ".join(filter(None, told))] if any(told) else [])]
     return {
         "headline": headline(folder),
         "results": "\n\n".join(results),

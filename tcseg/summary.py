@@ -224,6 +224,7 @@ def provenance(folder: Path) -> str:
 STEPS = dict(zip(BASELINES, ("as many steps", "twice the steps", "four times the steps"), strict=True))
 CONVERGED = 0.005
 """mIoU that doubling the steps gains, below which a network has converged."""
+RELATIVE = ("tc_gap_closed", "flicker_relative", "harmful_flicker_relative")
 METRIC_NAMES = {
     "miou": "mIoU, points",
     "tc": "TC, points",
@@ -276,6 +277,26 @@ def _against_longer(table: pd.DataFrame) -> list[str]:
             cells = [interval(*rows.loc[metric, ["difference", "ci_low", "ci_high"]]) for rows in found.values()]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
+
+
+def both_longer(effects: pd.DataFrame) -> str:
+    """The primary comparison with both trained for as long as any pair was, in a sentence; empty where none was trained longer.
+
+    Args:
+        effects: effects.csv, rows of one data set and profile.
+    """
+    names = [name for name in ("consistent_4x_vs_student_4x", "consistent_2x_vs_student_2x") if len(effects)]
+    name = next((name for name in names if name in set(effects["comparison"])), None)
+    if name is None:
+        return ""
+    rows = effects[effects["comparison"] == name].set_index("metric")
+    told = [
+        f"{title} {interval(*rows.loc[metric, ['difference', 'ci_low', 'ci_high']])}{' %' * (metric in RELATIVE)}"
+        for metric, title in (("miou", "mIoU"), ("tc", "TC"), ("flicker_relative", "flicker"))
+        if metric in rows.index
+    ]
+    steps = STEPS[f"consistent_vs_student{name[-3:]}"]
+    return f"Both trained for {steps}: {', '.join(told)} ({seed_count(rows['seeds'].iloc[0])})."
 
 
 def last_doubling(changes: pd.DataFrame) -> str:

@@ -137,7 +137,11 @@ def test_effects_have_intervals_p_and_what_is_detectable():
     longer = pd.concat(
         [table, pd.DataFrame([row | {"comparison": "consistent_vs_student_4x", "difference": -0.1, "seeds": 2}])]
     )
-    assert summary.last_doubling(pd.DataFrame()) == ""
+    assert (
+        summary.last_doubling(pd.DataFrame()) == "" == summary.both_longer(table) == summary.both_longer(pd.DataFrame())
+    )
+    both = table.iloc[:2].assign(comparison="consistent_4x_vs_student_4x")
+    assert summary.both_longer(both).startswith("Both trained for four times the steps: mIoU ")
     gains = {"student,steps=4x_vs_student,steps=2x": 0.017, "student,steps=8x_vs_student,steps=4x": 0.001}
     gains |= {"consistent,steps=4x_vs_student,steps=4x": 0.3, "student,steps=0.5x_vs_student": 0.3}
     changes = [(name, "miou", gain, gain - 0.01, gain + 0.01, 3) for name, gain in gains.items()]
