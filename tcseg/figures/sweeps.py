@@ -76,13 +76,14 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only
     ax = axes[0, 0]
     shown = others.dropna(subset=["miou", "tc"])
     for index, (name, row) in enumerate(shown.iterrows()):
-        color = color_of(name, index) if name in RECIPE_COLORS else GRAY
-        ax.plot(100 * row["tc"], 100 * row["miou"], "sXDPv^<>p"[index % 9], color=color, linestyle="", label=name)
+        color, fill = (color_of(name, index), "full") if name in RECIPE_COLORS else (GRAY, "none")
+        style = {"color": color, "fillstyle": fill, "linestyle": "", "label": name}
+        ax.plot(100 * row["tc"], 100 * row["miou"], "sXDPv^<>p"[index % 9], **style)
     if len(table) and table[by].nunique() > 1:
         means = 100 * table.groupby(by)[["tc", "miou"]].mean().sort_index()
         ax.plot(means["tc"], means["miou"], "o-", color="black", label="by weight of the loss")
         for value, row in means.iterrows():
-            ax.annotate(f"{value:g}", (row["tc"], row["miou"]), (0, 7), textcoords="offset points", ha="center")
+            ax.annotate(f"{value:g}", (row["tc"], row["miou"]), (-6, -11), textcoords="offset points", ha="right")
         if only is not None:
             ax.plot(
                 *means.loc[only, ["tc", "miou"]], "o", markersize=16, fillstyle="none", color=RED, markeredgewidth=2
