@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg import summary, timings
+from tcseg import summary, timings, wording
 from tcseg.effects import BASELINES
 from tcseg.recipes import ABLATION_SWEEPS, VARIATIONS
 from tcseg.students import CHOSEN
@@ -43,7 +43,7 @@ def _studies(folder: Path) -> Iterator[Line]:
         rows = summary.own_rows(primary, {"dataset": dataset, "profile": profile})
         found = rows.set_index("metric")
         told = [
-            f"{name} {summary.interval(*found.loc[metric, ['difference', 'ci_low', 'ci_high']])}"
+            f"{name} {wording.interval(*found.loc[metric, ['difference', 'ci_low', 'ci_high']])}"
             for metric, name in (("flicker_relative", "flicker, %:"), ("miou", "mIoU, points:"))
             if metric in found.index
         ]
@@ -55,7 +55,7 @@ def _studies(folder: Path) -> Iterator[Line]:
             command = f"tcseg sweep --dataset {dataset} --profile {profile}; make rows {which}"
             seconds = _trained(folder, dataset, profile)
         minutes = None if seconds is None else seconds / 60
-        seeds = summary.seed_count(rows["seeds"].iloc[0])
+        seeds = wording.seed_count(rows["seeds"].iloc[0])
         yield ("ablation.csv", "effects.csv"), command, minutes, f"consistent − student, {'; '.join(told)} ({seeds})"
 
 
@@ -167,9 +167,9 @@ def _tell_city(table: pd.DataFrame) -> str:
 
 def _tell_transfer(table: pd.DataFrame) -> str:
     row = _row(table, training="procity, then camvid")
-    gain = summary.interval(*(row[f"gain_at_equal_camvid_steps{end}"] for end in ("", "_low", "_high")))
+    gain = wording.interval(*(row[f"gain_at_equal_camvid_steps{end}"] for end in ("", "_low", "_high")))
     return (
-        f"procity first, then CamVid: mIoU {gain} points at equal steps on CamVid ({summary.seed_count(row['seeds'])})"
+        f"procity first, then CamVid: mIoU {gain} points at equal steps on CamVid ({wording.seed_count(row['seeds'])})"
     )
 
 
@@ -198,8 +198,8 @@ def _tell_speeds(table: pd.DataFrame) -> str:
 def _tell_half_resolution(table: pd.DataFrame) -> str:
     row = table[table["seen"] < table["width"]].sort_values("p50_ms").iloc[0]
     time = f"{row['width']}x{row['height']} seen at half of it: {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f}"
-    changed = summary.interval(*(row[f"thin_{end}"] for end in ("changed", "low", "high")))
-    return f"{time}; IoU of thin things {changed} points against the whole ({summary.seed_count(row['seeds'])})"
+    changed = wording.interval(*(row[f"thin_{end}"] for end in ("changed", "low", "high")))
+    return f"{time}; IoU of thin things {changed} points against the whole ({wording.seed_count(row['seeds'])})"
 
 
 def _tell_pipeline(table: pd.DataFrame) -> str:
@@ -225,8 +225,8 @@ def _tell_flow(table: pd.DataFrame) -> str:
 def _tell_precision(table: pd.DataFrame) -> str:
     small = table[table["precision"] == "int8"].groupby("model", sort=False).first()
     told = [
-        f"`{name}`: mIoU {summary.interval(-row['miou_lost'], None, None)} points, "
-        f"flicker {summary.interval(row['flicker_more'], None, None)} %"
+        f"`{name}`: mIoU {wording.interval(-row['miou_lost'], None, None)} points, "
+        f"flicker {wording.interval(row['flicker_more'], None, None)} %"
         for name, row in small.iterrows()
     ]
     return "in int8, " + "; ".join(told)

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-BOOK = 512  # pixels
+BOOK = 512
+"""Pixels that a book's pictures are wide, at most."""
 STYLE = (
     "max-width:100%;font-family:sans-serif;font-size:0.9em;margin:0.5em 0",
     "width:100%;max-width:{width}px;image-rendering:auto;display:block;border-radius:4px",

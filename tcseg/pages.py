@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg import again, readme, summary
+from tcseg import again, readme, summary, wording
 from tcseg.labels import label_set
 from tcseg.recipes import ABLATION_SWEEPS, PRIMARY, VARIATIONS
 from tcseg.study import FIGURES
@@ -37,7 +37,7 @@ def fragments(folder: Path) -> dict[str, str]:
         "moving": moving(folder),
         "headline": readme.headline(FIGURES) or NOTHING,
         "effects": "\n\n".join(
-            filter(None, (summary.effects_table(effects), summary.both_longer(effects), summary.last_doubling(changes)))
+            filter(None, (wording.effects_table(effects), wording.both_longer(effects), wording.last_doubling(changes)))
         )
         or NOTHING,
         "camvid": real_street(),
@@ -61,7 +61,7 @@ def real_street() -> str:
     wanted = {"dataset": "camvid", "profile": "laptop"}
     if _rows(FIGURES, "ablation", wanted).empty:
         return NOTHING
-    effects, changes = summary.effects_table(_rows(FIGURES, "effects", wanted)), _rows(FIGURES, "sweep_effects", wanted)
+    effects, changes = wording.effects_table(_rows(FIGURES, "effects", wanted)), _rows(FIGURES, "sweep_effects", wanted)
     varied = changes[changes["comparison"] != "consistent_vs_student"] if len(changes) else changes
     parts = [summary.result_table(FIGURES, **wanted), effects, *([comparisons(varied)] if len(varied) else [])]
     return "\n\n".join(parts)
@@ -105,7 +105,7 @@ def comparisons(effects: pd.DataFrame) -> str:
     """Every comparison of the ablation with its interval over seeds and clips."""
     if effects.empty:
         return NOTHING
-    words = summary.intervals(effects)
+    words = wording.intervals(effects)
     return markdown(["comparison", *words.columns], words.itertuples(name=None))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg import again, summary, timings
+from tcseg import again, summary, timings, wording
 from tcseg.effects import BASELINES
 from tcseg.students import CHOSEN
 
@@ -56,11 +56,11 @@ def readme_sections(folder: Path) -> dict[str, str]:
             continue
         title = f"{summary.DATA_NAMES.get(dataset, dataset)}, profile `{profile}`, split val:"
         results.append(f"{title}\n\n{summary.result_table(folder, dataset, profile)}")
-        if found := summary.effects_table(summary.own_rows(effects, {"dataset": dataset, "profile": profile})):
+        if found := wording.effects_table(summary.own_rows(effects, {"dataset": dataset, "profile": profile})):
             own = {"dataset": dataset, "profile": profile}
             told = (
-                summary.both_longer(summary.own_rows(effects, own)),
-                summary.last_doubling(summary.own_rows(changes, own)),
+                wording.both_longer(summary.own_rows(effects, own)),
+                wording.last_doubling(summary.own_rows(changes, own)),
             )
             differences += [f"{title}\n\n{found}", *([" ".join(filter(None, told))] if any(told) else [])]
     return {
@@ -93,10 +93,10 @@ def _claim(effects: pd.DataFrame, comparison: str, dataset: str) -> str:
     if not {"flicker_relative", "miou"} <= set(found.index) or found["seeds"].iloc[0] < 2:
         return ""
     flicker, miou = (
-        summary.interval(*found.loc[metric, ["difference", "ci_low", "ci_high"]])
+        wording.interval(*found.loc[metric, ["difference", "ci_low", "ci_high"]])
         for metric in ("flicker_relative", "miou")
     )
-    against = f"against the same network trained for {summary.STEPS[comparison]}"
+    against = f"against the same network trained for {wording.STEPS[comparison]}"
     sure = f"{int(found['seeds'].iloc[0])} paired seeds, 95 % over seeds and clips"
     place = summary.DATA_NAMES[dataset].split()[0]
     return f"- On {place}: **flicker {flicker} %**, mIoU {miou} points, {against}; {sure}."

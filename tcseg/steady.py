@@ -152,9 +152,8 @@ class Keyframes:
             self._kept = answer()
         else:
             moved, trust = _carried(self._kept, self._frame, now)
-            self._kept = torch.where(
-                trust > 0, moved, self._kept
-            )  # what enters the frame: as its place was answered before
+            # What enters the frame is as its place was answered before.
+            self._kept = torch.where(trust > 0, moved, self._kept)
         self._frame = now
         self._count += 1
         return self._kept
