@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 import pandas as pd
 
@@ -132,10 +133,16 @@ def in_words(comparison: str) -> str:
     name, _, base = comparison.partition("_vs_")
     if "=" not in comparison:
         return f"{name} − {base}".replace("_", " ")
-    ours, theirs = name.split(","), base.split(",")
+    ours, theirs = ([_shorter(word) for word in side.split(",")] for side in (name, base))
     shared = [word for word in ours if word in theirs]
     own, other = (", ".join(word for word in side if word not in shared) for side in (ours, theirs))
     return f"{', '.join(shared)}{': ' * bool(shared)}{own or 'as it is'}{' − ' + other if other else ''}"
+
+
+def _shorter(word: str) -> str:
+    """ "labelled_share=0.125" as "labels 1/8": a table must fit a page."""
+    key, _, value = word.partition("=")
+    return f"labels {Fraction(value)}" if key == "labelled_share" else word
 
 
 def intervals(effects: pd.DataFrame, shown: Mapping[str, str] = SHOWN) -> pd.DataFrame:

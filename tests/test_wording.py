@@ -56,6 +56,7 @@ def test_effects_have_intervals_p_and_what_is_detectable():
         ("consistent_2x_vs_student_2x", "consistent 2x − student 2x"),
         ("kd,method=cwd,distillation=3_vs_kd", "kd: method=cwd, distillation=3"),
         ("kd,steps=2x_vs_student,steps=2x", "steps=2x: kd − student"),
+        ("kd,labelled_share=0.0625_vs_student,labelled_share=0.0625", "labels 1/16: kd − student"),
         ("student,steps=4x_vs_student,steps=2x", "student: steps=4x − steps=2x"),
         ("student_vs_student,steps=0.5x", "student: as it is − steps=0.5x"),
         ("consistent,temporal=6_vs_student", "consistent, temporal=6 − student"),
