@@ -140,7 +140,7 @@ def in_words(comparison: str) -> str:
 
 
 def _shorter(word: str) -> str:
-    """ "labelled_share=0.125" as "labels 1/8": a table must fit a page."""
+    """A word of a name for a table that must fit its page: "labelled_share=0.125" as "labels 1/8"."""
     key, _, value = word.partition("=")
     return f"labels {Fraction(value)}" if key == "labelled_share" else word
 
