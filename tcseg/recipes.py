@@ -87,6 +87,12 @@ LONGER = {"": "", "_2x": ",steps=2x", "_4x": ",steps=4x"}
 """How the plain student is shown: at equal steps, at twice the steps (more minutes than `consistent` takes), at four times."""
 
 
+NETWORK_LENGTHS = (1.0, 2.0, 4.0)
+"""Times the profile's steps that the networks of chapter 6 are trained for, the last for `TO_THE_END` alone."""
+TO_THE_END = ("patch16-32-o8", "patch16s-32-o8", "fast-scnn", "lraspp-mv3-large")
+"""`student-cpu`, the shorter one of its kind and the peers that its accuracy is held against."""
+
+
 @dataclass(frozen=True)
 class Variation:
     """A recipe of a sweep: one of the six with something changed.
@@ -159,11 +165,11 @@ def _sweeps() -> list[Variation]:
     )  # `consistent` gained less than half a point at the last
     networks = [
         Variation(sweep, "student", {"arch": name}, longer)
-        for longer in (1.0, 2.0)
+        for longer in NETWORK_LENGTHS
         for sweep, names in (("students", CANDIDATES), ("peers", PEERS))
         for name in names
-        if name
-        not in (SAME_AS_STUDENT, "segformer-b0")  # the one is the student itself, the other half a second a frame
+        if name not in (SAME_AS_STUDENT, "segformer-b0")  # the student itself; half a second a frame
+        and (longer <= 2 or name in TO_THE_END)
     ]
     return [*weights, *forms, *flows, *methods, *budgets, *lengths, *networks]
 

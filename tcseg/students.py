@@ -49,6 +49,7 @@ CANDIDATES: dict[str, StudentSpec] = {
     "patch16-32-o8": StudentSpec(
         "tcseg_patch16", 32, "4x4 patches, plain 3x3 + ReLU, 16 to 128 channels, + FPN 32, stride 8", stride=8
     ),
+    "patch16s-32-o8": StudentSpec("tcseg_patch16s", 32, "as patch16-32-o8, with five blocks for seven", stride=8),
     "patch32-48-o8": StudentSpec(
         "tcseg_patch32", 48, "4x4 patches, plain 3x3 + ReLU, 32 to 128 channels, + FPN 48, stride 8", stride=8
     ),
@@ -126,6 +127,7 @@ _PLAIN = {
 }
 _PATCH = {
     "tcseg_patch16": {"stem": 16, "widths": (32, 64, 128), "depths": (2, 3, 2), "patch": True},
+    "tcseg_patch16s": {"stem": 16, "widths": (32, 64, 128), "depths": (1, 2, 2), "patch": True},
     "tcseg_patch32": {"stem": 32, "widths": (48, 64, 128), "depths": (2, 3, 2), "patch": True},
 }
 default_cfgs = generate_default_cfgs({

@@ -19,7 +19,16 @@ from tcseg import models
 from tcseg.effects import PAIRS, ablation, effects
 from tcseg.machine import usable_cores, worker_pool
 from tcseg.networks import SegmentationModel
-from tcseg.recipes import ABLATION_SWEEPS, NETWORK_SWEEPS, PRIMARY, RECIPES, VARIATIONS, Variation, compared
+from tcseg.recipes import (
+    ABLATION_SWEEPS,
+    NETWORK_LENGTHS,
+    NETWORK_SWEEPS,
+    PRIMARY,
+    RECIPES,
+    VARIATIONS,
+    Variation,
+    compared,
+)
 from tcseg.runs import Run
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
@@ -151,15 +160,16 @@ def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
     }
 
 
-def trained(study: Study, arch: str) -> list[list[Run]]:
-    """The runs of a network at profile `bench` by length of training, the shortest first; lengths without runs are left out."""
+def trained(study: Study, arch: str) -> dict[float, list[Run]]:
+    """The runs of a network at profile `bench` by how many times the profile's steps; lengths without runs are left out."""
     base = "student" if arch == "student" else f"student,arch={arch}"
-    return [runs for longer in ("", ",steps=2x") if (runs := study.found(base + longer))]
+    names = {times: base + (f",steps={times:g}x" if times != 1 else "") for times in NETWORK_LENGTHS}
+    return {times: runs for times, name in names.items() if (runs := study.found(name))}
 
 
-def best(by_length: list[list[Run]]) -> list[Run]:
+def best(by_length: dict[float, list[Run]]) -> list[Run]:
     """The runs of the length that gives the highest mIoU."""
-    return max(by_length, key=lambda runs: sum(run.metrics["miou"] for run in runs) / len(runs), default=[])
+    return max(by_length.values(), key=_miou, default=[])
 
 
 def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
@@ -180,7 +190,7 @@ def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
 
 
 def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
-    """What each network takes (`tcseg measure speeds`), and what it scores after the better of two lengths of training.
+    """What each network takes (`tcseg measure speeds`), and what it scores after the best of its lengths of training.
 
     Args:
         study: at profile `bench`; its rows, made here or committed.
@@ -188,7 +198,8 @@ def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         model (the role of those that were chosen, else arch), arch, peer, seeds, steps, miou, tc, flicker, harmful_flicker (means
-        over seeds, 0..1), doubling (what twice the steps gained in mIoU, same seeds), train_minutes, then the columns of `speeds`.
+        over seeds, 0..1), doubling (what the last doubling of steps gained in mIoU, same seeds), train_minutes, miou_1x, miou_2x
+        and so on (after so many times the steps of the profile, for networks at equal steps), then the columns of `speeds`.
     """
     roles = {arch: role for role, arch in CHOSEN.items()}
     rows = []
@@ -199,20 +210,31 @@ def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _scores(by_length: list[list[Run]]) -> dict[str, float]:
-    runs = best(by_length)
+def _scores(by_length: dict[float, list[Run]]) -> dict[str, float]:
+    runs, nothing = best(by_length), float("nan")
     each = [{**run.metrics, "tc": run.metrics["tc"]["exact"]} for run in runs]
     means = pd.DataFrame(each, columns=["miou", "tc", "flicker", "harmful_flicker"]).astype(float).mean().round(5)
-    short, long = ({run.seed: run.metrics["miou"] for run in runs} for runs in (*by_length, [], [])[:2])
-    gains = [long[seed] - short[seed] for seed in short.keys() & long.keys()]
     minutes = [run.record["cost"]["train_seconds"] / 60 for run in runs]
     return {
         "seeds": len(runs),
         "steps": runs[0].record["recipe"]["steps"] if runs else 0,
         **means,
-        "doubling": round(sum(gains) / len(gains), 5) if gains else float("nan"),
-        "train_minutes": round(sum(minutes) / len(minutes), 2) if minutes else float("nan"),
+        "doubling": _doubling(by_length),
+        "train_minutes": round(sum(minutes) / len(minutes), 2) if minutes else nothing,
+        **{f"miou_{n:g}x": round(_miou(by_length[n]), 5) if n in by_length else nothing for n in NETWORK_LENGTHS},
     }
+
+
+def _miou(runs: list[Run]) -> float:
+    return sum(run.metrics["miou"] for run in runs) / len(runs)
+
+
+def _doubling(by_length: dict[float, list[Run]]) -> float:
+    """What the longest training gained against half of it, over the seeds that have both; nan where nobody knows."""
+    longest = max(by_length, default=1)
+    short, long = ({run.seed: run.metrics["miou"] for run in by_length.get(n, [])} for n in (longest / 2, longest))
+    gains = [long[seed] - short[seed] for seed in short.keys() & long.keys()]
+    return round(sum(gains) / len(gains), 5) if gains else float("nan")
 
 
 def prepare(study: Study, tasks: Sequence[Task]) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tcseg import models
+from tcseg.students import CANDIDATES
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +60,9 @@ def test_teacher_starts_from_imagenet():
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # torch's flags() sets a switch for Intel GPUs too
-@pytest.mark.parametrize("name", list(models.REGISTRY))
+@pytest.mark.parametrize("name", [*models.REGISTRY, *CANDIDATES])
 def test_gradients_equal_those_without_mkldnn(name):
-    """oneDNN has had wrong gradients in channels_last (its issue 6035): every registered model is held against plain kernels."""
+    """oneDNN has had wrong gradients in channels_last (its issue 6035): every model of ours is held against plain kernels."""
     torch.manual_seed(0)
     model = models.build(name, 19, pretrained=False).train()
     frames, gradients = torch.rand(2, 3, 64, 64) * 255, []
