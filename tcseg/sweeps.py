@@ -169,7 +169,7 @@ def trained(study: Study, arch: str) -> dict[float, list[Run]]:
 
 def best(by_length: dict[float, list[Run]]) -> list[Run]:
     """The runs of the length that gives the highest mIoU."""
-    return max(by_length.values(), key=_miou, default=[])
+    return max(by_length.values(), key=lambda runs: _means(runs)["miou"], default=[])
 
 
 def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
@@ -198,8 +198,9 @@ def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         model (the role of those that were chosen, else arch), arch, peer, seeds, steps, miou, tc, flicker, harmful_flicker (means
-        over seeds, 0..1), doubling (what the last doubling of steps gained in mIoU, same seeds), train_minutes, miou_1x, miou_2x
-        and so on (after so many times the steps of the profile, for networks at equal steps), then the columns of `speeds`.
+        over seeds, 0..1), doubling (what the last doubling of steps gained in mIoU, same seeds), train_minutes; the first three
+        scores after one, two, ... times the steps of the profile (miou_1x, miou_2x, ..., flicker_4x), for networks at equal steps;
+        then the columns of `speeds`.
     """
     roles = {arch: role for role, arch in CHOSEN.items()}
     rows = []
@@ -211,22 +212,23 @@ def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _scores(by_length: dict[float, list[Run]]) -> dict[str, float]:
-    runs, nothing = best(by_length), float("nan")
-    each = [{**run.metrics, "tc": run.metrics["tc"]["exact"]} for run in runs]
-    means = pd.DataFrame(each, columns=["miou", "tc", "flicker", "harmful_flicker"]).astype(float).mean().round(5)
+    runs = best(by_length)
+    means = {n: _means(by_length.get(n, [])) for n in NETWORK_LENGTHS}
     minutes = [run.record["cost"]["train_seconds"] / 60 for run in runs]
     return {
         "seeds": len(runs),
         "steps": runs[0].record["recipe"]["steps"] if runs else 0,
-        **means,
+        **_means(runs),
         "doubling": _doubling(by_length),
-        "train_minutes": round(sum(minutes) / len(minutes), 2) if minutes else nothing,
-        **{f"miou_{n:g}x": round(_miou(by_length[n]), 5) if n in by_length else nothing for n in NETWORK_LENGTHS},
+        "train_minutes": round(sum(minutes) / len(minutes), 2) if minutes else float("nan"),
+        **{f"{score}_{n:g}x": means[n][score] for score in ("miou", "tc", "flicker") for n in NETWORK_LENGTHS},
     }
 
 
-def _miou(runs: list[Run]) -> float:
-    return sum(run.metrics["miou"] for run in runs) / len(runs)
+def _means(runs: list[Run]) -> dict[str, float]:
+    each = [{**run.metrics, "tc": run.metrics["tc"]["exact"]} for run in runs]
+    columns = ["miou", "tc", "flicker", "harmful_flicker"]
+    return pd.DataFrame(each, columns=columns).astype(float).mean().round(5).to_dict()
 
 
 def _doubling(by_length: dict[float, list[Run]]) -> float:

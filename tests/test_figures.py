@@ -201,6 +201,20 @@ def test_tc_by_flow_draws_the_ceiling_once() -> None:
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["exact", "dis"]
 
 
+def test_networks_are_drawn_after_as_many_steps_with_their_best_beyond() -> None:
+    names = [f"{score}_{times}x" for score in ("miou", "tc", "flicker") for times in (1, 2, 4)]
+    table = pd.DataFrame({"model": ["a", "b", "c"], "peer": [False, True, False], "best_ms": [3.0, 9.0, 5.0]})
+    table = table.assign(**dict.fromkeys(names, 0.3), miou=[0.4, 0.3, np.nan], tc=0.7, flicker=0.1)
+    table.loc[2, names] = np.nan
+    accuracy = figures.speed_and_quality(table).axes[0]
+    drawn = [line for line in accuracy.lines if line.get_marker() in ("o", "s")]
+    assert [(line.get_marker(), line.get_fillstyle(), line.get_ydata()[0]) for line in drawn] == [
+        ("o", "full", 30.0),
+        ("o", "none", 40.0),
+        ("s", "full", 30.0),
+    ]
+
+
 def test_empty_input_says_so() -> None:
     empty = {
         "image_grid": figures.image_grid({}),

@@ -166,28 +166,35 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
 
 
 @styled
-def speed_and_quality(table: pd.DataFrame) -> Figure:
-    """Accuracy and steadiness against the time of a frame: a dot a model, a line along those that nothing beats.
+def speed_and_quality(table: pd.DataFrame, times: int = 2) -> Figure:
+    """Accuracy and steadiness against the time of a frame, a mark a network: round for ours, square for peers.
+
+    Full: all after as many steps; a line along those that nothing beats. Hollow: a network's best, where it was trained for longer.
 
     Args:
-        table: of `students.csv`: model, miou, tc, flicker (0..1), best_ms.
+        table: of `students.csv`: model, peer, best_ms, miou, tc, flicker and the same with `_<times>x` (0..1).
+        times: the profile's steps that networks are compared after.
     """
-    figure, axes = canvas(8.4, 3.6, 1, 3)
-    shown = table.dropna(subset=["best_ms"])
+    figure, axes = canvas(8.4, 3.8, 1, 3)
+    shown = table.dropna(subset=["best_ms"]).sort_values("best_ms").reset_index(drop=True)
     panels = (("miou", "mIoU (%)", 1), ("tc", "TC (%)", 1), ("flicker", "flicker (%)", -1))
     for ax, (score, label, sign) in zip(axes[0], panels, strict=True):
-        known = shown.dropna(subset=[score]).sort_values("best_ms")
-        for index, row in enumerate(known.itertuples()):
-            marker = "o" if getattr(row, "peer", False) is False else "s"
-            ax.plot(row.best_ms, 100 * getattr(row, score), marker, color=CYCLE[index % len(CYCLE)], label=row.model)
-        best = (sign * known[score]).cummax()
-        front = known[sign * known[score] >= best]
-        ax.plot(front["best_ms"], 100 * front[score], color=PALE, zorder=0)
+        equal = shown.assign(score=100 * shown[f"{score}_{times}x"]).dropna(subset=["score"])
+        for index, row in equal.iterrows():
+            look = {"marker": "s" if row["peer"] else "o", "color": CYCLE[index % len(CYCLE)], "linestyle": ""}
+            ax.plot(row["best_ms"], row["score"], label=row["model"], **look)
+            if row["miou"] > row[f"miou_{times}x"]:
+                ends = [row["score"], 100 * row[score]]
+                ax.plot([row["best_ms"]] * 2, ends, color=look["color"], linewidth=0.7, zorder=0)
+                ax.plot(row["best_ms"], ends[1], fillstyle="none", **look)
+        best = (sign * equal["score"]).cummax()
+        front = equal[sign * equal["score"] >= best]
+        ax.plot(front["best_ms"], front["score"], color=PALE, zorder=0)
         ax.set(xscale="log", xlabel="milliseconds, end to end", title=label)
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
-        if known.empty:
+        if equal.empty:
             say_empty(ax)
     handles, names = axes[0, 0].get_legend_handles_labels()
     if names:
