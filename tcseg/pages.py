@@ -10,7 +10,7 @@ import pandas as pd
 
 from tcseg import again, readme, summary, wording
 from tcseg.labels import label_set
-from tcseg.recipes import ABLATION_SWEEPS, NETWORK_LENGTHS, PRIMARY, VARIATIONS
+from tcseg.recipes import ABLATION_SWEEPS, NETWORK_LENGTHS, PRIMARY, variations
 from tcseg.study import FIGURES
 
 NOTHING = "*Not run yet.*"
@@ -21,6 +21,7 @@ SWEEP_TITLES = {
     "distillation": "Distillation methods",
     "temporal_forms": "Forms of the temporal loss",
     "flow_sources": "Flow to train on",
+    "other_students": "Another student",
 }
 
 
@@ -114,7 +115,7 @@ def sweep(table: pd.DataFrame, name: str, effects: pd.DataFrame) -> str:
     title = f"### {SWEEP_TITLES[name]}\n\n"
     if table.empty:
         return title + NOTHING
-    rows, lacking = [], [v for v in VARIATIONS if VARIATIONS[v].sweep == name and v not in set(table["recipe"])]
+    rows, lacking = [], [v.name for v in variations(name) if v.name not in set(table["recipe"])]
     left = f"\n\n*Not run yet:* {', '.join(f'`{one}`' for one in lacking)}." if lacking else ""
     for recipe, found in table.groupby("recipe", sort=False):
         scores = [_percent(found[name].mean()) for name in ("miou", "tc", "flicker")]

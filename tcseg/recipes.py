@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from tcseg.objective import Recipe
 from tcseg.peers import PEERS
-from tcseg.students import CANDIDATES
+from tcseg.students import CANDIDATES, CHOSEN
 
 
 @dataclass(frozen=True)
@@ -171,25 +171,37 @@ def _sweeps() -> list[Variation]:
         if name not in (SAME_AS_STUDENT, "segformer-b0")  # the student itself; half a second a frame
         and (longer <= 2 or name in TO_THE_END)
     ]
-    return [*weights, *forms, *flows, *methods, *budgets, *lengths, *networks]
+    others = [
+        Variation("other_students", base, {"arch": arch})
+        for arch in CHOSEN.values()
+        for base in ("student", "consistent")
+    ]
+    return [*weights, *forms, *flows, *methods, *budgets, *lengths, *others, *networks]
 
 
-VARIATIONS: dict[str, Variation] = {variation.name: variation for variation in _sweeps()}
+_ALL = _sweeps()
+VARIATIONS: dict[str, Variation] = {variation.name: variation for variation in _ALL}
 """Name -> variation, in the order in which they are run."""
+ALL_SWEEPS = tuple(dict.fromkeys(variation.sweep for variation in _ALL))
 NETWORK_SWEEPS = ("students", "peers")
 """The sweeps of chapter 6, at profile `bench`: which network, not which training."""
-ABLATION_SWEEPS = tuple(dict.fromkeys(v.sweep for v in VARIATIONS.values() if v.sweep not in NETWORK_SWEEPS))
+ABLATION_SWEEPS = tuple(sweep for sweep in ALL_SWEEPS if sweep not in NETWORK_SWEEPS)
 """The sweeps of chapter 5."""
+
+
+def variations(*sweeps: str) -> list[Variation]:
+    """The variations of some sweeps; two sweeps may share one: `student-cpu` on labels alone is asked for by two chapters."""
+    return [variation for variation in _ALL if variation.sweep in sweeps]
 
 
 def compared(sweep: str) -> dict[str, tuple[str, str]]:
     """What a sweep compares with what, name -> (recipe, base), as `effects.PAIRS`.
 
     A variation is compared with the recipe that it varies, trained as long; one that is trained longer with that of half the steps;
-    at each share of labels and each length, the recipes of the ablation with the plain student of the same share or length; at each
-    weight of the temporal loss with the plain student, too.
+    at each share of labels and each length, the recipes of the ablation with the plain student of the same share or length, and so
+    with each network; at each weight of the temporal loss with the plain student, too.
     """
-    of_sweep = [variation for variation in VARIATIONS.values() if variation.sweep == sweep]
+    of_sweep = variations(sweep)
     bases = dict.fromkeys([variation.base for variation in of_sweep] + ["student"] * (sweep == "pareto"))
     as_they_are = [Variation(sweep, base) for base in bases]
     everything = {one.name: one for one in (*as_they_are, *of_sweep) if one.base != "teacher"}
@@ -202,6 +214,8 @@ def _bases(one: Variation) -> list[str]:
     if one.sweep == "label_budget":
         share = {key: value for key, value in one.change.items() if key == "labelled_share"}
         return [replace(one, base="student", change=share).name]
+    if one.sweep == "other_students":
+        return [replace(one, base="student").name]
     if one.sweep == "schedule":
         return [replace(one, base="student").name, replace(one, longer=one.longer / 2).name]
     if one.sweep == "pareto":

@@ -21,6 +21,7 @@ from tcseg.machine import usable_cores, worker_pool
 from tcseg.networks import SegmentationModel
 from tcseg.recipes import (
     ABLATION_SWEEPS,
+    ALL_SWEEPS,
     NETWORK_LENGTHS,
     NETWORK_SWEEPS,
     PRIMARY,
@@ -28,12 +29,13 @@ from tcseg.recipes import (
     VARIATIONS,
     Variation,
     compared,
+    variations,
 )
 from tcseg.runs import Run
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
 
-SWEEPS = ("primary", *dict.fromkeys(variation.sweep for variation in VARIATIONS.values()))
+SWEEPS = ("primary", *ALL_SWEEPS)
 """The questions, in the order in which they are answered; "primary" is the six recipes at all seeds."""
 PRIMARY_SEEDS, SEEDS = 5, 3
 IDENTITY = ["dataset", "profile", "recipe", "base", "seed"]
@@ -66,14 +68,14 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
         if sweep not in SWEEPS:
             raise ValueError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
     asked = dataset == "procity" or (sweeps is not None and not networks)
-    names = [v.name for v in VARIATIONS.values() if v.sweep in chosen and v.base != "teacher" and asked]
+    names = [v.name for v in variations(*chosen) if v.base != "teacher" and asked]
     others = [name for name in RECIPES if name not in PRIMARY and asked]
     primary = [*PRIMARY, *others] if "primary" in chosen else []
     names = [
         *(("student", "student,steps=2x") if asked and "students" in chosen else ()),
         *names,
     ]  # the student is a candidate, too
-    whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in names]
+    whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in dict.fromkeys(names)]
     if not whole:
         raise ValueError(f"no sweep asks anything of {dataset} at profile {profile}: try --profile laptop")
     most = max(PRIMARY_SEEDS, SEEDS)
@@ -115,7 +117,7 @@ def table(study: Study, sweep: str) -> pd.DataFrame:
         `IDENTITY`, what is varied (a column a field of the recipe, and `steps`), `MEASURED`. TC is with exact flow where there is
         one, else with DIS.
     """
-    chosen = [variation for variation in VARIATIONS.values() if variation.sweep == sweep]
+    chosen = variations(sweep)
     bases = dict.fromkeys(variation.base for variation in chosen)
     varied = dict.fromkeys(["steps", *(field for variation in chosen for field in variation.change)])
     names = [*bases, *(variation.name for variation in chosen)]

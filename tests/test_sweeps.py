@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from tcseg import sweeps
-from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS, compared
+from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS, compared, variations
+from tcseg.students import CHOSEN
 from tcseg.study import open_study
 from tcseg.sweeps import Task
 
@@ -19,7 +20,7 @@ def test_first_seeds_come_first_and_nothing_twice():
     assert len(set(tasks)) == len(tasks)
     assert [task.seed for task in tasks] == sorted(task.seed for task in tasks)
     assert [task.name for task in tasks[:2]] == list(PRIMARY)
-    assert {task.name for task in sweeps.plan(["pareto"])} == {n for n, v in VARIATIONS.items() if v.sweep == "pareto"}
+    assert {task.name for task in sweeps.plan(["pareto"])} == {v.name for v in variations("pareto")}
     with pytest.raises(ValueError, match="sweep is 'parrot'; it must be one of primary, pareto"):
         sweeps.plan(["parrot"])
     assert {task.name for task in sweeps.plan(dataset="camvid")} == set(PRIMARY)
@@ -95,7 +96,8 @@ def test_profile_bench_asks_for_networks_and_the_others_for_training():
     networks = {task.name for task in sweeps.plan(profile="bench")}
     assert {"student", "student,steps=2x", "student,arch=fast-scnn", "student,arch=patch32-48-o8,steps=2x"} <= networks
     assert all(name.startswith("student") for name in networks)
-    assert not any("arch=" in task.name for task in sweeps.plan())
+    ours = {task.name.partition("arch=")[2] for task in sweeps.plan()} - {""}
+    assert ours == set(CHOSEN.values()), "the laptop asks whether the recipe holds with another student"
     assert {task.name for task in sweeps.plan(dataset="camvid")} == {"student", "consistent"}
 
 
@@ -112,7 +114,7 @@ def test_every_variation_is_compared_with_what_it_varies_trained_as_long():
     assert ("kd,steps=2x", "kd") in distillation
     for sweep in sweeps.ABLATION_SWEEPS:
         pairs = compared(sweep)
-        varied = {name for name, v in VARIATIONS.items() if v.sweep == sweep and v.base != "teacher"}
+        varied = {v.name for v in variations(sweep) if v.base != "teacher"}
         assert varied <= {name for pair in pairs.values() for name in pair}, sweep
         assert all(name != base and {name, base} <= varied | set(RECIPES) for name, base in pairs.values()), sweep
 
@@ -122,6 +124,9 @@ def test_labels_and_lengths_are_compared_at_the_same_share_and_length():
     assert {("kd", "student"), ("consistent,labelled_share=0.5", "student,labelled_share=0.5")} <= budget
     assert not any(("labelled_share" in name) != ("labelled_share" in base) for name, base in budget)
     assert ("consistent,labelled_share=0.125,temporal=0.75", "student,labelled_share=0.125") in budget
+    others = set(compared("other_students").values())
+    pairs = {(f"consistent,arch={arch}", f"student,arch={arch}") for arch in CHOSEN.values()}
+    assert others == pairs | {("consistent", "student")}, "a network is compared with itself"
     lengths = set(compared("schedule").values())
     assert {("student", "student,steps=0.5x"), ("student,steps=8x", "student,steps=4x")} <= lengths
     assert ("consistent,steps=4x", "student,steps=4x") in lengths
