@@ -11,6 +11,7 @@ import pandas as pd
 
 from tcseg import again, summary, timings, wording
 from tcseg.effects import BASELINES
+from tcseg.recipes import NETWORK_LENGTHS, PROFILES
 from tcseg.students import CHOSEN
 
 
@@ -83,11 +84,21 @@ def headline(folder: Path, profile: str = "laptop") -> str:
         own = summary.own_rows(effects, {"dataset": dataset, "profile": profile})
         names = dict.fromkeys(filter(None, (next(iter(BASELINES)), _longest(own))))
         lines += [line for name in names if (line := _claim(own, name, dataset))]
-    lines += [*_fastest(summary.read_table(folder, "speeds")), *_camera(summary.read_table(folder, "half_resolution"))]
+    lines += _carried(summary.read_table(folder, "sweep_effects"), profile)
+    lines += _fastest(summary.read_table(folder, "speeds"), summary.read_table(folder, "students"))
+    lines += _camera(summary.read_table(folder, "half_resolution"))
     return "\n".join(lines)
 
 
-def _claim(effects: pd.DataFrame, comparison: str, dataset: str) -> str:
+def _carried(changes: pd.DataFrame, profile: str, role: str = "student-cpu") -> list[str]:
+    """A line on the recipe with a chosen student, the primary comparison with another network."""
+    own = summary.own_rows(changes, {"dataset": "procity", "profile": profile})
+    arch = CHOSEN[role]
+    line = _claim(own, f"consistent,arch={arch}_vs_student,arch={arch}", "procity", f", with `{role}`")
+    return [line] if line else []
+
+
+def _claim(effects: pd.DataFrame, comparison: str, dataset: str, network: str = "") -> str:
     """A line on one comparison; empty where it was not made, or with one seed."""
     found = effects[effects["comparison"] == comparison].set_index("metric") if len(effects) else effects
     if not {"flicker_relative", "miou"} <= set(found.index) or found["seeds"].iloc[0] < 2:
@@ -96,10 +107,10 @@ def _claim(effects: pd.DataFrame, comparison: str, dataset: str) -> str:
         wording.interval(*found.loc[metric, ["difference", "ci_low", "ci_high"]])
         for metric in ("flicker_relative", "miou")
     )
-    against = f"against the same network trained for {wording.STEPS[comparison]}"
+    against = f"against the same network trained for {wording.STEPS.get(comparison, 'as many steps')}"
     sure = f"{int(found['seeds'].iloc[0])} paired seeds, 95 % over seeds and clips"
     place = summary.DATA_NAMES[dataset].split()[0]
-    return f"- On {place}: **flicker {flicker} %**, mIoU {miou} points, {against}; {sure}."
+    return f"- On {place}{network}: **flicker {flicker} %**, mIoU {miou} points, {against}; {sure}."
 
 
 def _longest(effects: pd.DataFrame) -> str:
@@ -108,25 +119,38 @@ def _longest(effects: pd.DataFrame) -> str:
     return next((name for name in reversed(BASELINES) if name in there), "")
 
 
-def _fastest(speeds: pd.DataFrame, role: str = "student-cpu") -> list[str]:
-    """A line on a chosen student beside its peers, each in its fastest runtime and precision."""
+COMPARED = {"lraspp-mv3-large": "LR-ASPP", "ddrnet-23-slim": "DDRNet-23-slim", "fast-scnn": "Fast-SCNN"}
+"""The peers that the headline names."""
+
+
+def _fastest(speeds: pd.DataFrame, students: pd.DataFrame, role: str = "student-cpu") -> list[str]:
+    """A line on a chosen student beside its peers, each in its fastest runtime and precision, and what they score."""
     best = speeds.set_index("arch") if len(speeds) else speeds
     if CHOSEN[role] not in best.index:
         return []
     own = best.loc[CHOSEN[role]]
     peers = [
         f"{best.loc[arch, 'best_ms'] / own['best_ms']:.1f} times the rate of {title}"
-        for arch, title in (
-            ("lraspp-mv3-large", "LR-ASPP"),
-            ("ddrnet-23-slim", "DDRNet-23-slim"),
-            ("fast-scnn", "Fast-SCNN"),
-        )
+        for arch, title in COMPARED.items()
         if arch in best.index
     ]
     speed = f"**{own['best_ms']:.1f} ms a frame** of {own['width']}x{own['height']}, uint8 in and label map out"
     where = f"on {own['threads']} cores of {own['machine']} (`{role}`, {own['best']})"
-    what = "It is trained on labels alone; chapter 6 has its scores, and those of the peers that are trained"
-    return [f"- {speed}, {where}: {', '.join(peers)}, each in its own fastest runtime and precision. {what}."]
+    rates = f"- {speed}, {where}: {', '.join(peers)}, each in its own fastest runtime and precision."
+    return [" ".join(filter(None, (rates, _scores(students, role))))]
+
+
+def _scores(students: pd.DataFrame, role: str) -> str:
+    """What a chosen student and its peers score after as many steps: the length that most of them have, of these the longest."""
+    names = {CHOSEN[role]: f"`{role}`"} | COMPARED
+    table = students.set_index("arch").reindex(names) if len(students) else students
+    lengths = [times for times in NETWORK_LENGTHS if f"miou_{times:g}x" in table]
+    if not lengths or table.loc[CHOSEN[role], "steps"] == 0:
+        return ""
+    times = max(lengths, key=lambda n: (table[f"miou_{n:g}x"].notna().sum(), n))
+    told = [f"{names[arch]} {100 * miou:.1f} %" for arch, miou in table[f"miou_{times:g}x"].dropna().items()]
+    steps = int(times * PROFILES["bench"].student_steps)
+    return f"From scratch, on labels alone, after {steps} steps each: mIoU {', '.join(told)} (chapter 6 has other lengths)."
 
 
 def _camera(half: pd.DataFrame) -> list[str]:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tcseg import readme, summary
+from tcseg.students import CHOSEN
 from tcseg.study import FIGURES
 
 
@@ -42,6 +43,19 @@ def test_the_readme_says_what_the_committed_tables_say():
     assert readme.fill_readme(text, readme.readme_sections(FIGURES)) == text
 
 
+def test_the_headline_compares_scores_after_as_many_steps(study):
+    archs = [CHOSEN["student-cpu"], "fast-scnn", "lraspp-mv3-large"]
+    speeds = pd.DataFrame({"arch": archs, "best_ms": [3.0, 12.0, 30.0], "best": "openvino int8"})
+    speeds.assign(width=1024, height=512, threads=2, machine="CPU").to_csv(study / "tables" / "speeds.csv", index=False)
+    line = readme.headline(study).splitlines()[-1]
+    assert "10.0 times the rate of LR-ASPP, 4.0 times the rate of Fast-SCNN" in line and "mIoU" not in line
+    scores = {"miou_1x": [0.3, 0.2, 0.1], "miou_2x": [0.4, 0.35, 0.25], "miou_4x": [0.5, 0.45, None]}
+    table = pd.DataFrame({"arch": archs, "steps": [4000, 4000, 2000], **scores})
+    table.to_csv(study / "tables" / "students.csv", index=False)
+    told = "after 2000 steps each: mIoU `student-cpu` 40.0 %, LR-ASPP 25.0 %, Fast-SCNN 35.0 % ("
+    assert told in readme.headline(study).splitlines()[-1], "the longest that all have"
+
+
 def test_the_headline_says_what_came_out_on_each_data_set_good_or_bad(study):
     row = {"dataset": "procity", "profile": "laptop", "comparison": "consistent_vs_student", "seeds": 5}
     row |= {"metric": "flicker_relative", "difference": -0.5, "ci_low": -0.6, "ci_high": -0.4}
@@ -54,6 +68,10 @@ def test_the_headline_says_what_came_out_on_each_data_set_good_or_bad(study):
         f"- On {place}: **flicker −50.0 (−60.0 to −40.0) %**, mIoU −2.6 (−4.6 to −0.5) points, {same}"
         for place in ("procity", "CamVid")
     ], "one seed is no headline"
+    cpu = CHOSEN["student-cpu"]
+    other = row | {"sweep": "other_students", "comparison": f"consistent,arch={cpu}_vs_student,arch={cpu}", "seeds": 3}
+    pd.DataFrame([other, other | loss]).to_csv(study / "tables" / "sweep_effects.csv", index=False)
+    assert readme.headline(study).splitlines()[-1].startswith("- On procity, with `student-cpu`: **flicker −50.0 (")
     half = {"seen": [2048, 1024, 1024], "width": 2048, "height": 1024, "p50_ms": [9.0, 8.0, 4.7], "p99_ms": 7.06}
     pd.DataFrame(half).to_csv(study / "tables" / "half_resolution.csv", index=False)
     line = readme.headline(study).splitlines()[-1]
