@@ -50,7 +50,11 @@ KEY = ["machine", "model", "runtime", "precision", "height", "width", "threads",
 """The columns that say which row it is."""
 MIN_FRAMES = 30
 ROUND = 10  # frames of one model before the next one's turn
+MIN_ROUNDS = 5  # that say anything about the noise meanwhile
 NOISY = 0.25  # spread of a fixed computation above which the machine is busy with something else
+PAUSE = (
+    0.02  # seconds until the runtimes' threads no longer wait by spinning: they would be the noise that is looked for
+)
 Key = tuple[str, str, str]
 """Model, runtime, precision."""
 
@@ -76,13 +80,17 @@ def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
             a @ a
         return 1e3 * (time.perf_counter() - began)
 
-    products = max(1, round(ms / np.median([timed(1) for _ in range(25)])))
+    products = max(1, round(ms / np.median([timed(1) for _ in range(25)]))) if ms else 1
     return np.array([timed(products) for _ in range(repeats)])
 
 
 def noise(repeats: int = 40) -> float:
     """How unsteady the machine is now: (p90 - p10) / p50 of the time of one fixed matrix product. Quiet: below 0.1."""
-    low, middle, high = np.percentile(metronome(ms=0, repeats=repeats), [10, 50, 90])
+    return _spread(metronome(ms=0, repeats=repeats))
+
+
+def _spread(milliseconds: Sequence[float]) -> float:
+    low, middle, high = np.percentile(milliseconds, [10, 50, 90])
     return float((high - low) / middle)
 
 
@@ -134,7 +142,12 @@ def _threads(count: int | None) -> Iterator[int]:
 
 
 def take_turns(
-    networks: dict[Key, Network], images: np.ndarray, frames: int, seconds: float, progress: bool
+    networks: dict[Key, Network],
+    images: np.ndarray,
+    frames: int,
+    seconds: float,
+    progress: bool,
+    meanwhile: list[float] | None = None,
 ) -> dict[Key, np.ndarray]:
     """Warm up, then take turns until each network has `frames` frames or `seconds`, but never under `MIN_FRAMES`.
 
@@ -143,6 +156,7 @@ def take_turns(
         images: uint8 (N,H,W,3), shown round and round.
         frames, seconds: of each network, at most.
         progress: show bars.
+        meanwhile: after each round, what a fixed computation takes is appended to it, in milliseconds.
 
     Returns:
         Key -> milliseconds (n,3) by `SCOPES`.
@@ -166,6 +180,9 @@ def take_turns(
                 if len(mine) >= frames or (spent >= seconds and len(mine) >= least):
                     waiting.discard(key)
                     bar.update(frames - len(mine))
+            if meanwhile is not None:
+                time.sleep(PAUSE)
+                meanwhile.append(float(np.median(metronome(ms=0, repeats=5))))
     return {key: np.array(mine) for key, mine in times.items()}
 
 
@@ -186,7 +203,14 @@ def _open(
             reasons = {runtime: unavailable(runtime, precision, _device(models[name])) for runtime in runtimes}
             absent |= {f"{runtime} {precision}": reason for runtime, reason in reasons.items() if reason}
             present = [runtime for runtime in runtimes if not reasons[runtime]]
-            networks = open_networks(models[name], present, size, threads, precision, calibration) if present else {}
+            try:
+                networks = (
+                    open_networks(models[name], present, size, threads, precision, calibration) if present else {}
+                )
+            except Exception as error:  # a converter's, of one network: the others are measured all the same
+                why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                absent |= {f"{name} in {runtime} {precision}": why for runtime in present}
+                continue
             opened |= {(name, runtime, precision): networks[runtime] for runtime in present}
     for what, reason in absent.items():
         log.warning("not measured: %s: %s", what, reason)
@@ -231,8 +255,9 @@ def bench(
     Returns:
         One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
         answer, peak_mb = memory of that process (10^6 bytes); params_m, gflop, mbytes as in `roofline`, roof_share = what share
-        of the network's p50 the machine's roof is (float32, CPU); noise (the function's value). In `attrs`: `missing` (runtime and
-        precision -> reason), `times` (key -> milliseconds (n,3) by scope), `roof`.
+        of the network's p50 the machine's roof is (fp32 on the CPU alone); noise (the spread of a fixed computation, the largest of
+        before, after and between the rounds). In `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3) by scope),
+        `roof`.
 
     Raises:
         ValueError: no model, an unknown runtime or precision, images of another size, more threads than cores.
@@ -255,8 +280,9 @@ def bench(
         calibration = images if calibration is None else calibration
         networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
         roof = roofline.measured()
-        times = take_turns(networks, images, frames, seconds, progress)
-        spread = max(before, steadiest_noise())
+        meanwhile: list[float] = []
+        times = take_turns(networks, images, frames, seconds, progress, meanwhile)
+        spread = max(before, steadiest_noise(), _spread(meanwhile) if len(meanwhile) >= MIN_ROUNDS else 0)
         started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
     refuse_noise(spread, anyway)
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
@@ -279,7 +305,7 @@ def _rows(same: dict, times: np.ndarray | None, least_ms: float) -> list[dict]:
     """A row a scope; without times where the network could not be run."""
     if times is None:
         return [same | {"scope": scope, "n": 0} for scope in SCOPES]
-    if same["machine"] == cpu_name():
+    if same["machine"] == cpu_name() and same["precision"] == "fp32":  # whose roof it is
         same = same | {"roof_share": least_ms / np.median(times[:, 0])}
     return [same | {"scope": scope} | summarize(times[:, i]) for i, scope in enumerate(SCOPES)]
 

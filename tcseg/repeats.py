@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of several processes as one: medians over processes, `processes`, and `spread`, (highest - lowest) / median of p50."""
+    """Tables of several processes as one: medians over processes, `processes`, and `spread`, (highest - lowest) / median of p50.
+
+    One process agrees with itself: its spread is nan.
+    """
     every = pd.concat(tables, ignore_index=True)
     numbers = [column for column in every.select_dtypes("number") if column not in KEY]
     groups = every.groupby(KEY, sort=False)
     table = groups[numbers].median().reset_index()
     p50 = groups["p50_ms"]
     table["processes"] = len(tables)
-    table["spread"] = ((p50.max() - p50.min()) / p50.median()).to_numpy()
+    table["spread"] = ((p50.max() - p50.min()) / p50.median()).to_numpy() if len(tables) > 1 else float("nan")
     return table[[*COLUMNS, "processes", "spread"]]
 
 
@@ -30,6 +33,12 @@ def _one(models: dict[str, SegmentationModel], size: tuple[int, int], options: d
     table = bench(models, size, **options)
     table.attrs = {"missing": table.attrs["missing"]}
     return table
+
+
+def apart(models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any) -> pd.DataFrame:
+    """`bench` in a process of its own, without bars; `missing` in attrs."""
+    with worker_pool(1) as pool:
+        return pool.submit(_one, models, size, options | {"progress": False}).result()
 
 
 def repeated(
@@ -40,14 +49,10 @@ def repeated(
     Returns:
         As `merged`; `missing` in attrs.
     """
-    options = {**options, "progress": processes == 1}
     if processes == 1:
         tables = [_one(models, size, options)]
     else:
-        tables = []
-        for _ in range(processes):
-            with worker_pool(1) as pool:
-                tables.append(pool.submit(_one, models, size, options).result())
+        tables = [apart(models, size, **options) for _ in range(processes)]
     table = merged(tables)
     table.attrs = {"missing": tables[0].attrs["missing"]}
     return table

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 SIDE = 1024  # of the matrices: their product runs at the peak, and fits into the cache
@@ -46,12 +47,15 @@ def _best(step: Callable[[], object], repeats: int) -> float:
 
 
 def measured(repeats: int = 20) -> Roof:
-    """The roof of the CPU with the libraries' threads as they are, in about a second."""
+    """The roof of the CPU with as many threads as torch has, in about a second."""
     a = torch.ones(SIDE, SIDE)
     out = torch.empty_like(a)
     # Two libraries: MKL, which is torch's, does not use all that other makers' processors have.
     b, held = a.numpy(), out.numpy()
-    product = min(_best(lambda: torch.mm(a, a, out=out), repeats), _best(lambda: np.matmul(b, b, out=held), repeats))
+    with threadpool_limits(torch.get_num_threads(), user_api="blas"):  # numpy's has as many threads as there are cores
+        product = min(
+            _best(lambda: torch.mm(a, a, out=out), repeats), _best(lambda: np.matmul(b, b, out=held), repeats)
+        )
     x, y, z = (torch.ones(STREAM // 4) for _ in range(3))
     triad = _best(lambda: torch.add(x, y, alpha=3.0, out=z), repeats)
     return Roof(2 * SIDE**3 / product / 1e9, 3 * STREAM / triad / 1e9)
@@ -59,16 +63,18 @@ def measured(repeats: int = 20) -> Roof:
 
 @torch.no_grad()
 def work(model: nn.Module, size: tuple[int, int]) -> Work:
-    """What one frame of size (W,H) is for a network: convolutions and linear layers, which everything else is fused into.
+    """What one frame of size (W,H) is for a network.
 
-    Traffic: each of these layers reads its input and its weights and writes its output once, in float32. A runtime that keeps maps
-    in the cache moves less; one that fuses nothing moves more.
+    Operations: by torch's counter: convolutions, linear layers and attention. Traffic: each convolution and linear layer, which
+    all else is fused into, reads its input and its weights and writes its output once, in float32. A runtime that keeps maps in the
+    cache moves less; one that fuses nothing moves more.
     """
-    flop, moved, hooks = 0.0, 0, []
+    from torch.utils.flop_counter import FlopCounterMode  # a second to import
+
+    moved, hooks = 0, []
 
     def count(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
-        nonlocal flop, moved
-        flop += 2.0 * layer.weight.numel() * made.numel() / layer.weight.shape[0]
+        nonlocal moved
         moved += given[0].numel() + made.numel() + layer.weight.numel()
 
     for layer in model.modules():
@@ -76,11 +82,12 @@ def work(model: nn.Module, size: tuple[int, int]) -> Work:
             hooks.append(layer.register_forward_hook(count))
     device = next(model.parameters()).device
     try:
-        model.eval()(torch.zeros(1, 3, size[1], size[0], dtype=torch.uint8, device=device))
+        with FlopCounterMode(display=False) as counter:
+            model.eval()(torch.zeros(1, 3, size[1], size[0], dtype=torch.uint8, device=device))
     finally:
         for hook in hooks:
             hook.remove()
-    return Work(sum(p.numel() for p in model.parameters()) / 1e6, flop / 1e9, 4 * moved / 1e6)
+    return Work(sum(p.numel() for p in model.parameters()) / 1e6, counter.get_total_flops() / 1e9, 4 * moved / 1e6)
 
 
 def roof_ms(roof: Roof, task: Work) -> float:

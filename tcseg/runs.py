@@ -32,6 +32,8 @@ EVALUATION_CODE = tuple(
     "labels flow snippets data networks postprocess metrics temporal trajectories evaluation".split()
 )
 PACKAGES = ("tcseg", "torch", "torchvision", "timm", "numpy", "opencv-python", "accelerate", "numba")
+RUNTIMES = ("onnx", "onnxruntime", "openvino")
+"""Packages that can move a time."""
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
@@ -61,8 +63,11 @@ def digest(value: object) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can move a number."""
-    return {"python": platform.python_version(), **{name: package_version(name) or "missing" for name in PACKAGES}}
+    """Versions of Python and of the packages that can move a number or a time."""
+    return {
+        "python": platform.python_version(),
+        **{name: package_version(name) or "missing" for name in (*PACKAGES, *RUNTIMES)},
+    }
 
 
 @cache

@@ -272,7 +272,9 @@ def _open_torch(model: SegmentationModel, runtime: str, precision: str) -> Netwo
 def _compiled(network: SegmentationModel, runtime: str) -> Callable[[Tensor], Tensor]:
     """The network's forward pass as a runtime does it."""
     if runtime == "compile":
-        return torch.compile(network, dynamic=False)
+        # Dynamo compiles one function eight times, then runs it in eager mode without a word; models of a class share theirs.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+        return torch.compile(network, dynamic=False, fullgraph=True)
     if runtime == "cudagraph":
         return _Graphed(network)
     if runtime == "tensorrt":

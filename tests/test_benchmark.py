@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import time
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -110,6 +111,33 @@ def test_a_busy_machine_is_refused_unless_asked(
     assert "varies by 80 %" in caplog.text and (table["noise"] == 0.8).all()
 
 
+def test_noise_is_looked_for_between_the_rounds_too(model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "noise", lambda: 0.01)
+    beats = cycle([1.0, 9.0])
+    monkeypatch.setattr(benchmark, "metronome", lambda ms, repeats: np.full(repeats, next(beats)))
+    options = {"frames": 500, "seconds": 0.5, "runtimes": ("pytorch",), "progress": False}
+    with pytest.raises(benchmark.NoisyMachineError, match="varies by"):
+        bench({"a": model}, (64, 32), **options)
+    table = bench({"a": model}, (64, 32), **options, anyway=True)
+    assert table["noise"].min() > 0.25
+
+
+def test_a_network_that_a_converter_refuses_is_missing_and_the_others_are_there(
+    model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, bad = benchmark.open_networks, build("student", 19).eval()
+
+    def open_networks(one: SegmentationModel, *args: object) -> dict[str, Network]:
+        if one is bad:
+            raise RuntimeError("no kernel for that\nand more")
+        return right(one, *args)
+
+    monkeypatch.setattr(benchmark, "open_networks", open_networks)
+    table = bench({"a": model, "b": bad}, (64, 32), frames=2, runtimes=("pytorch",), anyway=True, progress=False)
+    assert table.groupby("model")["n"].max().to_dict() == {"a": 2, "b": 0}
+    assert table.attrs["missing"] == {"b in pytorch fp32": "no kernel for that"}
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -155,6 +183,8 @@ def test_what_a_cpu_cannot_do_is_missing_and_said(model: SegmentationModel) -> N
     assert len(table) == 27 and set(zip(measured["runtime"], measured["precision"], strict=True)) >= {
         ("pytorch", "fp32")
     }
+    shares = table[table["n"] > 0].groupby("precision")["roof_share"].min()
+    assert shares["fp32"] > 0 and np.isnan(shares.get("int8", np.nan)), "the roof is float32's"
     assert "needs an NVIDIA GPU" in missing["cudagraph fp32"] and "store a file" in missing["onnxruntime fp16"]
 
 
@@ -178,6 +208,7 @@ def test_processes_are_merged_into_medians_and_a_spread() -> None:
     assert table["spread"].tolist() == pytest.approx([0.3] * 3) and table["scope"].tolist() == list(SCOPES)
     table.attrs["missing"] = {"openvino fp32": "why"}
     text = repeats.as_text(table.fillna({"noise": 0.05}))
+    assert repeats.merged([rows[0].reindex(columns=list(COLUMNS))])["spread"].isna().all(), "one says nothing of it"
     assert "differ by at most 30%" in text and "missing: openvino fp32: why" in text
 
 

@@ -182,6 +182,34 @@ def test_bench_writes_the_table(tmp_path: Path, weights: Path) -> None:
     assert len(rows) == 7 and ",mine,pytorch,fp32,32,64," in rows[1]
 
 
+def test_bench_keeps_what_is_measured_when_a_later_size_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path
+) -> None:
+    from tcseg import benchmark, repeats
+
+    right = repeats.repeated
+
+    def refused(processes: int, networks: dict, size: tuple[int, int], **options: object) -> object:
+        if size == (96, 64):
+            raise benchmark.NoisyMachineError("busy")
+        return right(processes, networks, size, **options)
+
+    monkeypatch.setattr(repeats, "repeated", refused)
+    out, given = tmp_path / "l.csv", ["bench", "--weights", weights, "--frames", 3, "--runtime", "pytorch", "--anyway"]
+    run(*given, "--size", "64x32", "--size", "96x64", "--out", out, code=2)
+    assert len(out.read_text().splitlines()) == 4
+    assert "size is 'big'" in run(*given, "--size", "64x32", "--size", "big", code=2).stderr
+    assert (
+        "--all measures everything and takes no --processes" in run("bench", "--all", "--processes", 3, code=2).stderr
+    )
+
+
+def test_a_device_that_is_not_there_is_said(weights: Path) -> None:
+    for name in ("nonsense", "meta", "cuda:99"):
+        told = run("bench", "--weights", weights, "--device", name, code=2).stderr
+        assert f"device is '{name}'; it must be cpu, or cuda where there is a GPU" in told
+
+
 def test_study_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     from tcseg import runner
 

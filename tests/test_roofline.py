@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 from torch import nn
 
 from tcseg import models, roofline
+from tcseg.runtimes import torch_threads
 
 
 class Plain(nn.Module):
@@ -35,6 +37,34 @@ def test_work_agrees_with_torchs_flop_counter():
     model = models.build("student", 19).eval()
     assert np.isclose(roofline.work(model, (128, 64)).gflop, 2 * models.count_gmacs(model, (128, 64)), rtol=0.01)
     assert not any(layer._forward_hooks for layer in model.modules())
+
+
+class Attention(nn.Module):
+    """Scores of 8 places with 8 others, and their sums: two products of 8x8x3 multiply-adds."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def forward(self, frames):
+        places = frames.float()[:, :, 0, :8].transpose(1, 2)
+        return places @ places.transpose(1, 2) @ places
+
+
+def test_attention_is_work():
+    assert np.isclose(roofline.work(Attention(), (32, 32)).gflop, 2e-9 * 2 * 8 * 8 * 3)
+
+
+def test_a_roof_has_as_many_threads_as_the_networks(monkeypatch):
+    seen = []
+    monkeypatch.setattr(roofline, "_best", lambda step, repeats: seen.append(blas_threads()) or 1.0)
+
+    def blas_threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with torch_threads(1):
+        roofline.measured(1)
+    assert seen[1] == {1} or not seen[1], "numpy's product ran on all cores"
 
 
 def test_a_roof_is_positive_and_a_frame_is_bound_by_the_slower_of_both():

@@ -13,6 +13,7 @@ from tcseg import __version__
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from tcseg.networks import SegmentationModel
 
@@ -88,6 +89,29 @@ def load_model(name: str | None, weights: Path | None, default: str = "student-c
     if name and weights:
         raise ValueError(f"give --model {name} or --weights {weights}, not both")
     return models.load_weights(weights) if weights else models.shipped(name or default)
+
+
+Device = Annotated[str | None, typer.Option(help="Of PyTorch's networks: cpu, cuda, cuda:1. Default a GPU if any.")]
+
+
+def device_of(name: str | None) -> torch.device:
+    """The device that `--device` names; without it a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: torch knows no such device, or it is not there.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):  # unknown, not compiled in, not there
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {name!r}; it must be cpu, or cuda where there is a GPU (tcseg doctor)")
+    return device
 
 
 def real_frames(size: tuple[int, int], count: int, source: Path | None) -> tuple[np.ndarray | None, str]:

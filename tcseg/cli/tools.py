@@ -9,10 +9,12 @@ import typer
 
 from tcseg.sizes import parse_size
 
-from .app import app, load_model, real_frames
+from .app import Device, app, device_of, load_model, real_frames
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
+
+FRAMES, SECONDS = 500, 10.0  # of a row of the benchmark, whichever is shorter
 
 
 @app.command()
@@ -35,6 +37,7 @@ def segment(
         str | None, typer.Option(help='A filter on top of the network, as "median of three" or "mean along flow 0.5".')
     ] = None,
     compare: Annotated[bool, typer.Option(help="Frame, student and student-consistent side by side.")] = False,
+    device: Device = None,
 ) -> None:
     """Segment a video: paint the classes over it, write the answers, or show it while it runs.
 
@@ -48,10 +51,11 @@ def segment(
     if compare:
         if not (out or show) or model or weights or labels or probs:
             raise ValueError("--compare needs --out or --show, and takes no --model, --weights, --labels or --probs")
-        both = {name: models.shipped(name) for name in models.SHIPPED}
+        both = {name: models.shipped(name).to(device_of(device)) for name in models.SHIPPED}
         result = video.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime, **more)
     else:
-        network, more = load_model(model, weights), more | {"labels": labels, "probs": probs}
+        network = load_model(model, weights).to(device_of(device))
+        more |= {"labels": labels, "probs": probs}
         result = video.segment(source, out, network, wanted, overlay, fps, runtime=runtime, **more)
     if result["message"]:
         typer.echo(result["message"], err=True)
@@ -112,8 +116,8 @@ def bench(
         list[str] | None, typer.Option(help="pytorch, compile, onnxruntime, openvino ...; repeatable. Default three.")
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32, int8, fp16, bf16; repeatable.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Per row, at most.")] = 500,
-    seconds: Annotated[float, typer.Option(min=0, help="Per row, at most; never under 30 frames.")] = 10,
+    frames: Annotated[int, typer.Option(min=1, help="Per row, at most.")] = FRAMES,
+    seconds: Annotated[float, typer.Option(min=0, help="Per row, at most; never under 30 frames.")] = SECONDS,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
     processes: Annotated[
         int, typer.Option(min=1, help="Repeat in so many processes, and tell how far they agree.")
@@ -123,6 +127,7 @@ def bench(
     everything: Annotated[
         bool, typer.Option("--all", help="The committed table: all networks, sizes, precisions.")
     ] = False,
+    device: Device = None,
     out: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
 ) -> None:
     """Measure what a frame costs, batch 1.
@@ -139,14 +144,17 @@ def bench(
 
     if everything:
         unused = {"model": model, "weights": weights, "size": size, "runtime": runtime, "precision": precision}
-        unused |= {"threads": threads, "cold": cold, "out": out}
+        unused |= {"threads": threads, "cold": cold, "out": out, "device": device}
+        unused |= {"frames": frames != FRAMES, "seconds": seconds != SECONDS, "processes": processes != 1}
         if given := [f"--{name}" for name, value in unused.items() if value]:
             raise ValueError(f"--all measures everything and takes no {', '.join(given)}")
         typer.echo(make("latency", MEASURED, anyway=anyway)[0])
         return
+    sizes = [parse_size(one) for one in size or ["1024x512"]]
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
+    networks = {name: network.to(device_of(device)) for name, network in networks.items()}
     tables = []
-    for wanted in map(parse_size, size or ["1024x512"]):
+    for wanted in sizes:
         images, where = real_frames(wanted, 16, None)
         options = {
             "frames": frames,
@@ -161,8 +169,8 @@ def bench(
         tables.append(table)
         typer.echo(f"\n{wanted[0]}x{wanted[1]}, frames of {where}")
         typer.echo(repeats.as_text(table))
-    if out:
-        artefacts.write_table(out, pd.concat(tables))
+        if out:  # after each size: a later one may be refused
+            artefacts.write_table(out, pd.concat(tables))
 
 
 def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
