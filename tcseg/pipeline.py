@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, upsample_argmax
 from tcseg.runtimes import Network, open_streams, torch_threads
+from tcseg.stability import forget
 from tcseg.steady import FILTERS
 from tcseg.videofiles import Source
 from tcseg.window import Window
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 OnFrame = Callable[[int, np.ndarray, list[np.ndarray]], None]
 QUEUE = 6  # frames in flight at either end
+RECENT = 36_000  # frames of a live source that are remembered at least: twenty minutes at 30 a second
 STREAMS = 4  # frames answered at once, at most: encoding keeps up with no more
 _END = object()
 
@@ -154,7 +156,7 @@ class _Reader(threading.Thread):
             for frame in self.stream:
                 if not self._put(frame):
                     break
-        except Exception as error:  # handed to the main thread, which raises it
+        except Exception as error:  # handed to the main thread, which tells it, or raises it if there was no frame
             self.error = error
         finally:
             self.stream.close()
@@ -236,19 +238,21 @@ def answers(frames: Iterable[np.ndarray], streams: list[list[Eye]]) -> Iterator[
 def _loop(
     reader: _Reader, writer: _Writer, streams: list[list[Eye]], on_frame: OnFrame | None, bar: tqdm
 ) -> tuple[list[float], bool]:
-    """The main thread's part; returns milliseconds a frame, and whether Ctrl-C ended it."""
+    """The main thread's part; returns milliseconds a frame (the last `RECENT` of a camera), and whether Ctrl-C ended it."""
     milliseconds: list[float] = []
+    keep = RECENT if reader.live else None
 
     def frames() -> Iterator[np.ndarray]:
         while (frame := _next(reader, writer.outputs.window)) is not _END and writer.error is None:
             yield frame
 
     try:
-        for frame, seen, took in answers(frames(), streams):
+        for index, (frame, seen, took) in enumerate(answers(frames(), streams)):
             milliseconds.append(took)
+            forget(milliseconds, keep)
             maps = [labels for labels, _ in seen]
             if on_frame is not None:
-                on_frame(len(milliseconds) - 1, frame, maps)
+                on_frame(index, frame, maps)
             writer.queue.put(Answer(frame, maps, seen[0][1]))
             bar.update()
     except KeyboardInterrupt:
@@ -304,7 +308,7 @@ def run(
             writer.join()
             reader.join(2 if source.live else None)  # a camera that has died may never give its last frame
         seconds = time.perf_counter() - began
-        for error in (writer.error, reader.error):
+        for error in (writer.error, None if writer.written else reader.error):
             if error is not None:
                 raise error
         done = True
@@ -321,6 +325,8 @@ def _ending(source: Source, outputs: Outputs, reader: _Reader, writer: _Writer, 
     paths = outputs.paths() if frames else []
     if interrupted:
         message = f"interrupted: the first {frames} frames are kept" if paths else f"interrupted after {frames} frames"
+    elif reader.error is not None:
+        message = f"{reader.error}; the {frames} frames before it are good"
     elif source.count is not None and frames < source.count:
         message = f"{source.name} gave {frames} of {source.count} frames: damaged or truncated; these are good"
     elif source.live:

@@ -55,15 +55,25 @@ def _trace(now: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return flow, alike & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
+def forget(series: list, keep: int | None) -> None:
+    """Shorten a list to its last `keep` values once it has twice as many; None leaves it alone."""
+    if keep is not None and len(series) >= 2 * keep:
+        del series[:-keep]
+
+
 class Meter:
     """Flicker of one or more networks' answers to one video, frame by frame.
+
+    Args:
+        keep: so many frames of the series at least, and at most twice as many; None = all.
 
     Attributes:
         series: a list a frame, with one share (0..1) a network; nan for the first frame, and where less than `LEAST` of the
             picture could be compared.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int | None = None) -> None:
+        self._keep = keep
         self.series: list[list[float]] = []
         self._before: np.ndarray | None = None
         self._maps: list[np.ndarray] = []
@@ -90,6 +100,7 @@ class Meter:
                 shares = [float(_changed(before, after, flow)[counted].mean()) for before, after in pairs]
         self._before, self._maps = now, list(maps)
         self.series.append(shares)
+        forget(self.series, self._keep)
         if not np.isnan(shares).any():
             self._sum, self._known = self._sum + shares, self._known + 1
         return shares

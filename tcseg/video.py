@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from tcseg.labels import LabelSet, colorize
-from tcseg.pipeline import Answer, Eye, OnFrame, open_eyes, run
+from tcseg.pipeline import RECENT, Answer, Eye, OnFrame, open_eyes, run
 from tcseg.postprocess import padded_size
 from tcseg.stability import Meter, draw_strip
 from tcseg.steady import FILTERS
@@ -105,13 +105,19 @@ class _Outputs:
         return {"flicker": means, "flicker_series": series}
 
 
-def painting(model: SegmentationModel, overlay: float, strip: bool, sink: Sink | None = None) -> _Outputs:
+def painting(
+    model: SegmentationModel, overlay: float, strip: bool, sink: Sink | None = None, live: bool = False
+) -> _Outputs:
     """Outputs that paint a network's classes over the frame, with the stability strip under it if wanted."""
 
     def paint(frame: np.ndarray, maps: list[np.ndarray]) -> np.ndarray:
         return blend(frame, maps[0], model.label_set, overlay)
 
-    return _Outputs(paint, sink=sink, meter=Meter() if strip else None)
+    return _Outputs(paint, sink=sink, meter=_meter(strip, live))
+
+
+def _meter(strip: bool, live: bool) -> Meter | None:
+    return Meter(RECENT if live else None) if strip else None
 
 
 def _open_outputs(
@@ -221,7 +227,10 @@ def segment(
         frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, at_once (frames that
         were answered at the same time, each by its share of the cores: p50_ms is of these, not of a frame alone), expected
         (frames that the file announced, or None), dropped (live only), interrupted, message (None if all went well), written
-        (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where there is none), both None without `strip`.
+        (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where there is none; of a live source the last
+        `pipeline.RECENT`), both None without `strip`.
+
+    A source that cannot be read to its end gives the frames before that, and a message.
 
     Raises:
         FileNotFoundError, ValueError: the source does not exist, cannot be read, has no frames; a wrong size, overlay or filter; a
@@ -234,7 +243,7 @@ def segment(
     if labels is not None and folders["labels"] == folders["probs"]:
         raise ValueError(f"labels and probs are both {labels}; give two folders")
     opened = open_source(source)
-    outputs = painting(model, overlay, strip)
+    outputs = painting(model, overlay, strip, live=opened.live)
     _open_outputs(outputs, opened, out, fps, show, folders)
 
     def eyes(first: np.ndarray) -> list[list[Eye]]:
@@ -292,7 +301,7 @@ def side_by_side(
             panels.append(panel(blend(frame, labels, model.label_set, overlay), name))
         return np.hstack(panels)
 
-    outputs = _Outputs(render, tuple(models), meter=Meter() if strip else None)
+    outputs = _Outputs(render, tuple(models), meter=_meter(strip, opened.live))
     _open_outputs(outputs, opened, out, fps, show, {})
 
     def eyes(first: np.ndarray) -> list[list[Eye]]:

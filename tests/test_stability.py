@@ -133,3 +133,9 @@ def test_flow_is_estimated_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stability, "estimate", lambda method, a, b: seen.append(a.shape) or real(method, a, b))
     flicker([texture(200, 1000)] * 2, doses(0, 2, (200, 1000)))
     assert seen == [(51, 256, 3)]
+
+
+def test_a_camera_that_runs_for_days_does_not_fill_the_memory():
+    meter, still = stability.Meter(keep=3), np.zeros((64, 64, 3), np.uint8)
+    lengths = [len(meter.series) for _ in range(12) if meter.step(still, [still[..., 0]])]
+    assert max(lengths) == 5 and lengths[-1] >= 3 and len(meter.means()) == 1
