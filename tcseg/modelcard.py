@@ -17,7 +17,8 @@ from tcseg.study import FIGURES, PROFILES
 
 USES = """\
 Trying things: overlays of your own video, a baseline that answers fast on a laptop's processor, a small network to export, quantise
-or distil further, and the examples of the course. Both have the same shape and the same speed; only their training differs.
+or distil further, and the examples of the course. `student` and `student-consistent` have the same shape and the same speed, and
+only their training differs; `student-cpu` is another network, for speed, with a section of its own.
 
 **Not for driving**, nor for any decision about people. They were trained on drawn streets only, nobody has tested them on a
 road, and they are small networks that are wrong somewhere in every frame. They do not say when they are lost."""
@@ -65,7 +66,7 @@ def card(folder: Path = FIGURES) -> str:
     Raises:
         FileNotFoundError: the record of a student that ships is not committed.
     """
-    parts = ["# Model card: the two students", "<!-- made by `make reference` from tcseg/modelcard.py, do not edit -->"]
+    parts = ["# Model card: the students", "<!-- made by `make reference` from tcseg/modelcard.py, do not edit -->"]
     for title, text in sections(folder).items():
         parts += [f"## {title}", text]
     return "\n\n".join(parts) + "\n"
@@ -81,6 +82,7 @@ def sections(folder: Path = FIGURES) -> dict[str, str]:
         "What they were trained on": _training(records),
         "How good they are on drawn streets": _scores(notes),
         "Class by class": _classes(records),
+        "The fast one": _fast(folder),
         "On a real street": _transfer(_table(folder, "transfer")),
         "How fast": _speed(_table(folder, "latency"), _table(folder, "precision")),
         "Where they fail": FAILURES,
@@ -195,6 +197,30 @@ def _classes(records: Mapping[str, dict]) -> str:
     ordered = iou.sort_values(models.SHIPPED[-1], ascending=False)
     rows = [[name, *map(_percent, values)] for name, *values in ordered.itertuples()]
     return _markdown(["IoU, %", *(f"`{name}`" for name in records)], rows)
+
+
+def _fast(folder: Path) -> str:
+    """The student that is made for a camera's size: what it is, and what it scores."""
+    note = models.shipped_notes(models.FAST)
+    record = _record(folder, note["run_id"])
+    metrics, recipe = note["metrics"], record["recipe"]
+    size = "x".join(map(str, note["size"]))
+    tile = "x".join(map(str, PROFILES[note["profile"]].tile))
+    file = (models.WEIGHTS / f"{models.FAST}.safetensors").stat().st_size
+    scores = (metrics["miou"], metrics["tc"]["exact"], metrics["tc_ceiling"]["exact"], metrics["flicker"])
+    told = "mIoU {} %, TC {} % (the true labels: {}), flicker {} %".format(*map(_percent, scores))
+    shape, cost = record["model"], record["cost"]
+    what = (
+        f"`{models.FAST}`: {models.spec_of(note['arch']).description}; {shape['parameters']:,} parameters, "
+        f"{1000 * shape['gmacs']:.0f} million multiply-adds at {size}, {file / 1000:.0f} kB in half precision."
+    )
+    how = (
+        f"Trained on labels alone, on stills of procity at {size} in tiles of {tile}, for {recipe['steps']} steps "
+        f"({cost['train_seconds'] / 60:.0f} minutes on {cost['threads']} thread; run `{note['run_id']}`). On val at that size, one "
+        f"seed: {told}. Chapter 6 compares it with others after as many steps, chapter 5 trains its shape with the whole recipe."
+    )
+    command = f"tcseg segment VIDEO --model {models.FAST} --size {size} --runtime openvino --precision int8"
+    return f"{what} {how}\n\n```bash\n{command}\n```"
 
 
 def _transfer(table: pd.DataFrame) -> str:

@@ -154,10 +154,13 @@ def load_weights(path: Path | str) -> SegmentationModel:
 
 
 SHIPPED = ("student", "student-consistent")
+"""The two of the primary comparison, trained on procity at 256x128."""
+FAST = "student-cpu"
+"""Ships as well: chapter 6's, trained at 1024x512 on labels alone."""
 
 
 def shipped(name: str) -> SegmentationModel:
-    """A trained student that comes with the package: "student" or "student-consistent" (trained on procity at 256x128)."""
+    """A trained student that comes with the package: of `SHIPPED`, or `FAST`."""
     return load_weights(_shipped_file(name, ".safetensors"))
 
 
@@ -174,8 +177,8 @@ def shipped_notes(name: str) -> dict:
 
 
 def _shipped_file(name: str, suffix: str) -> Path:
-    if name not in SHIPPED:
-        raise ValueError(f"shipped model is {name!r}; it must be one of {', '.join(SHIPPED)}")
+    if name not in (*SHIPPED, FAST):
+        raise ValueError(f"shipped model is {name!r}; it must be one of {', '.join((*SHIPPED, FAST))}")
     return WEIGHTS / f"{name}{suffix}"
 
 

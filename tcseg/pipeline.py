@@ -25,7 +25,7 @@ import torch
 from tqdm.auto import tqdm
 
 from tcseg.machine import usable_cores
-from tcseg.postprocess import pad_to_multiple, upsample_argmax
+from tcseg.postprocess import pad_to_multiple, padded_size, upsample_argmax
 from tcseg.runtimes import Network, open_streams, torch_threads
 from tcseg.stability import forget
 from tcseg.steady import FILTERS
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
 
 OnFrame = Callable[[int, np.ndarray, list[np.ndarray]], None]
+Calibrate = Callable[[tuple[int, int]], np.ndarray]
+"""(W,H) -> frames for int8, uint8 (N,H,W,3) RGB."""
 QUEUE = 6  # frames in flight at either end
 RECENT = 36_000  # frames of a live source that are remembered at least: twenty minutes at 30 a second
 STREAMS = 4  # frames answered at once, at most: encoding keeps up with no more
@@ -117,13 +119,19 @@ def open_eyes(
     size: tuple[int, int] | None,
     steady: str | None = None,
     wants_probs: bool = False,
+    precision: str = "fp32",
+    calibrate: Calibrate | None = None,
 ) -> list[list[Eye]]:
-    """Eyes [stream][model]: one stream for a live source, a filter (whose frames come in order) or a GPU, else several."""
+    """Eyes [stream][model]: one stream for a live source, a filter (whose frames come in order) or a GPU, else several.
+
+    For int8, `calibrate` gives frames of the size that the network sees.
+    """
     models = list(models)
     on_cpu = all(next(model.parameters()).device.type == "cpu" for model in models)
     streams = min(STREAMS, usable_cores()) if on_cpu and not live and steady is None else 1
     shown = size or (first.shape[1], first.shape[0])
-    networks = [open_streams(model, runtime, shown, streams) for model in models]
+    calibration = calibrate(padded_size(shown)) if precision == "int8" and calibrate else None
+    networks = [open_streams(model, runtime, shown, streams, precision, calibration) for model in models]
     return [
         [
             Eye(opened[i], model.stride, first, size, steady, wants_probs)

@@ -243,19 +243,24 @@ def ship_students(study: Path, weights: Path = models.WEIGHTS) -> list[Path]:
     Raises:
         PublishError: The study has no such run, or several.
     """
-    written = []
-    for recipe, name in SHIPPED_AS.items():
-        run = _first_seed(study, recipe)
-        path, aside = weights / f"{name}.safetensors", weights / f".{name}.safetensors"
-        meta = {key: run.record[key] for key in ("run_id", "dataset", "profile", "size", "metrics")}
-        models.save_weights(run.model(), aside, half=True, recipe=recipe, **meta)
-        if aside.stat().st_size > MAX_BYTES:
-            raise PublishError(f"{name} has {aside.stat().st_size / 1e6:.1f} MB in half precision; at most 1 MB ships")
-        aside.chmod(0o644)  # safetensors writes for the owner alone
-        for suffix in (".json", ".safetensors"):
-            os.replace(aside.with_suffix(suffix), path.with_suffix(suffix))
-        written.append(path)
-    return written
+    return [ship(_first_seed(study, recipe), name, weights) for recipe, name in SHIPPED_AS.items()]
+
+
+def ship(run: Run, name: str, weights: Path = models.WEIGHTS) -> Path:
+    """Write a run's network to tcseg/weights, in half precision.
+
+    Raises:
+        PublishError: It is too large.
+    """
+    path, aside = weights / f"{name}.safetensors", weights / f".{name}.safetensors"
+    meta = {key: run.record[key] for key in ("run_id", "dataset", "profile", "size", "metrics")}
+    models.save_weights(run.model(), aside, half=True, recipe=run.name, **meta)
+    if aside.stat().st_size > MAX_BYTES:
+        raise PublishError(f"{name} has {aside.stat().st_size / 1e6:.1f} MB in half precision; at most 1 MB ships")
+    aside.chmod(0o644)  # safetensors writes for the owner alone
+    for suffix in (".json", ".safetensors"):
+        os.replace(aside.with_suffix(suffix), path.with_suffix(suffix))
+    return path
 
 
 def _first_seed(study: Path, recipe: str) -> Run:

@@ -23,13 +23,23 @@ from tcseg.datacard import card_sections
 from tcseg.execution import NotebookError
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
-from tcseg.models import WEIGHTS
-from tcseg.publish import PublishError, left_out, publish, publish_measurements, publish_parts, publish_rows, stale
+from tcseg.models import FAST, WEIGHTS
+from tcseg.publish import (
+    PublishError,
+    left_out,
+    publish,
+    publish_measurements,
+    publish_parts,
+    publish_rows,
+    ship,
+    stale,
+)
 from tcseg.readme import fill_readme, readme_sections
 from tcseg.report import ReportError, build_report
 from tcseg.runs import find_reference
+from tcseg.students import CHOSEN
 from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, RECIPES, measured_table, open_study, size_of, study_folder
-from tcseg.sweeps import tables
+from tcseg.sweeps import tables, with_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ("procity", "camvid", "cityscapes")
@@ -253,6 +263,8 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
         return 1
     print(f"{len(made)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
+        for run in with_weights(open_study(dataset, profile), CHOSEN[FAST])[:1]:
+            print(ship(run, FAST).relative_to(ROOT))
         return 0
     if dataset == "procity":
         if code := run_study(dataset, profile, "reference", [CHAPTER_OF_ROWS], with_report=False):

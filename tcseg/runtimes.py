@@ -208,7 +208,14 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def open_streams(model: SegmentationModel, runtime: str, size: tuple[int, int], streams: int) -> list[Network]:
+def open_streams(
+    model: SegmentationModel,
+    runtime: str,
+    size: tuple[int, int],
+    streams: int,
+    precision: str = "fp32",
+    calibration: np.ndarray | None = None,
+) -> list[Network]:
     """Open a model so that several frames can be answered at once, by a thread each, beside others that want the cores as well.
 
     Args:
@@ -216,6 +223,7 @@ def open_streams(model: SegmentationModel, runtime: str, size: tuple[int, int], 
         runtime: "pytorch" or of `FILE_RUNTIMES`. PyTorch's threads are the process' own.
         size: (W,H) of the frames.
         streams: how many; each has its share of the cores, and its threads do not wait by spinning.
+        precision, calibration: as `open_networks`.
 
     Returns:
         A network a stream.
@@ -223,12 +231,15 @@ def open_streams(model: SegmentationModel, runtime: str, size: tuple[int, int], 
     Raises:
         ValueError, RuntimeError: as `open_networks`.
     """
-    _require_available(model, (runtime,), "fp32")
+    _require_available(model, (runtime,), precision)
     if runtime not in FILE_RUNTIMES:
-        return [_open_torch(model, runtime, "fp32")] * streams
+        return [_open_torch(model, runtime, precision)] * streams
+    check_calibration(precision, calibration)
+    require("onnxruntime" if precision != "fp32" else runtime)  # whose converters make int8
     threads = max(1, usable_cores() // streams)
     with _exported(model, size) as path:
-        return [_open_exported(path, runtime, "fp32", threads, model.stride, False) for _ in range(streams)]
+        convert(path, path, precision, calibration)
+        return [_open_exported(path, runtime, precision, threads, model.stride, False) for _ in range(streams)]
 
 
 def _finish(stride: int, logits: Any, size: tuple[int, int]) -> np.ndarray:

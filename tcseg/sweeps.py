@@ -174,6 +174,11 @@ def best(by_length: dict[float, list[Run]]) -> list[Run]:
     return max(by_length.values(), key=lambda runs: _means(runs)["miou"], default=[])
 
 
+def with_weights(study: Study, arch: str) -> list[Run]:
+    """The runs of a network's best length whose weights are on this machine."""
+    return [run for run in best(trained(study, arch)) if run.folder is not None]
+
+
 def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
     """A network in evaluation mode, and whether its weights are of a training.
 
@@ -187,7 +192,7 @@ def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
     Raises:
         RuntimeError: an optional package that it needs is missing.
     """
-    here = [run for run in best(trained(study, arch)) if run.folder is not None]
+    here = with_weights(study, arch)
     return (here[0].model() if here else models.build(arch, 19)).eval(), bool(here)
 
 

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from tcseg.labels import LabelSet, colorize
-from tcseg.pipeline import RECENT, Answer, Eye, OnFrame, open_eyes, run
+from tcseg.pipeline import RECENT, Answer, Calibrate, Eye, OnFrame, open_eyes, run
 from tcseg.postprocess import padded_size
+from tcseg.runtimes import unavailable
 from tcseg.stability import Meter, draw_strip
 from tcseg.steady import FILTERS
 from tcseg.videofiles import FrameFiles, Sink, Source, open_source
@@ -198,6 +199,8 @@ def segment(
     strip: bool = False,
     show: bool = False,
     steady: str | None = None,
+    precision: str = "fp32",
+    calibrate: Calibrate | None = None,
 ) -> dict:
     """Segment a video: write it with the classes painted over it, write the answers themselves, or show it.
 
@@ -222,6 +225,8 @@ def segment(
         strip: measure flicker (see `stability`) and plot it under the picture.
         show: a window with the picture; q, Esc or closing it ends as Ctrl-C does.
         steady: the name of a filter at inference, of `steady.FILTERS`, between the network and the label map; None = none.
+        precision: "fp32"; "int8" in ONNX Runtime and OpenVINO; "fp16" or "bf16" of a network on a GPU.
+        calibrate: for int8: (W,H) -> frames of that size, uint8 (N,H,W,3) RGB, as those that the network will see.
 
     Returns:
         frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, at_once (frames that
@@ -239,6 +244,10 @@ def segment(
         RuntimeError: the runtime is not installed; no window can be opened; the disk is full.
     """
     out = _checked(source, out, overlay, size, steady, show)
+    if (reason := unavailable(runtime, precision, next(model.parameters()).device.type)) is not None:
+        raise (RuntimeError if "install" in reason else ValueError)(reason)
+    if precision == "int8" and calibrate is None:
+        raise ValueError("precision is 'int8', calibrate is None: int8 takes its ranges from frames; say where from")
     folders = {"labels": None if labels is None else Path(labels), "probs": None if probs is None else Path(probs)}
     if labels is not None and folders["labels"] == folders["probs"]:
         raise ValueError(f"labels and probs are both {labels}; give two folders")
@@ -247,7 +256,8 @@ def segment(
     _open_outputs(outputs, opened, out, fps, show, folders)
 
     def eyes(first: np.ndarray) -> list[list[Eye]]:
-        return open_eyes([model], runtime, first, opened.live, size, steady, probs is not None)
+        more = {"precision": precision, "calibrate": calibrate}
+        return open_eyes([model], runtime, first, opened.live, size, steady, probs is not None, **more)
 
     return run(opened, outputs, eyes, on_frame, progress) | outputs.flicker()
 

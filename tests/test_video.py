@@ -518,7 +518,7 @@ def test_frames_come_out_in_order_however_late_an_answer_is(
 ) -> None:
     asked = []
 
-    def opened(model: object, runtime: str, size: tuple[int, int], wanted: int) -> list[Network]:
+    def opened(model: object, runtime: str, size: tuple[int, int], wanted: int, *_: object) -> list[Network]:
         asked.append(wanted)
         return [counted({0: 0.05, 3: 0.08, 4: 0.03}) for _ in range(wanted)]
 
@@ -570,7 +570,7 @@ def test_several_streams_answer_as_one_does(
 
 def test_a_filter_and_a_live_source_have_one_stream(model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "usable_cores", lambda: 8)
-    monkeypatch.setattr(pipeline, "open_streams", lambda _m, _r, _s, streams: [counted({})] * streams)
+    monkeypatch.setattr(pipeline, "open_streams", lambda _m, _r, _s, streams, *_: [counted({})] * streams)
     first = pictures(1)[0]
     count = lambda live, steady=None: len(pipeline.open_eyes([model], "pytorch", first, live, None, steady))  # noqa: E731
     assert (count(False), count(True), count(False, "running mean 0.5")) == (pipeline.STREAMS, 1, 1)
@@ -675,3 +675,26 @@ def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no frames for clip.avi"):
         videofiles.record([], tmp_path / "clip.avi", 10)
     assert os.listdir(tmp_path) == []
+
+
+def test_int8_is_calibrated_on_frames_of_the_size_that_the_network_sees(
+    tmp_path: Path, model: SegmentationModel
+) -> None:
+    pytest.importorskip("onnxruntime")
+    source, asked = folder_of(tmp_path / "in", pictures(3)), []
+
+    def calibrate(size: tuple[int, int]) -> np.ndarray:
+        asked.append(size)
+        return read_frames(source, 3)
+
+    given = {"runtime": "onnxruntime", "precision": "int8", "progress": False}
+    result = segment(source, None, model, labels=tmp_path / "labels", calibrate=calibrate, **given)
+    assert result["frames"] == 3 and asked == [(96, 64)] and len(list((tmp_path / "labels").iterdir())) == 3
+    for more, text in (
+        ({}, "int8 takes its ranges from frames"),
+        ({"runtime": "pytorch", "calibrate": calibrate}, "int8 networks are for onnxruntime and openvino"),
+        ({"precision": "fp16"}, "a way to store a file"),
+        ({"precision": "int4"}, "precision is 'int4'"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            segment(source, None, model, **(given | more))

@@ -12,8 +12,13 @@ from tcseg.sizes import parse_size
 from .app import Device, app, device_of, load_model, real_frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
     from tcseg.networks import SegmentationModel
 
+SHIPPED = "student, student-consistent (default), or student-cpu, which is made for 1024x512."
 FRAMES, SECONDS = 500, 10.0  # of a row of the benchmark, whichever is shorter
 
 
@@ -21,12 +26,15 @@ FRAMES, SECONDS = 500, 10.0  # of a row of the benchmark, whichever is shorter
 def segment(
     source: Annotated[str, typer.Argument(help="Video file, folder of images, camera number, or stream URL.")],
     out: Annotated[Path | None, typer.Option(help="X.mp4, X.avi or X.gif; without it only the speed is told.")] = None,
-    model: Annotated[str | None, typer.Option(help="student or student-consistent (default).")] = None,
+    model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
     size: Annotated[str | None, typer.Option(help="The network sees frames resized to this, as 1024x512.")] = None,
     overlay: Annotated[float, typer.Option(help="0 = the frame .. 1 = the colours.")] = 0.6,
     fps: Annotated[float | None, typer.Option(min=0.1, help="Of the output; default the source's.")] = None,
     runtime: Annotated[str, typer.Option(help="pytorch, onnxruntime or openvino.")] = "pytorch",
+    precision: Annotated[
+        str, typer.Option(help="fp32; int8 in the file runtimes, calibrated on the source; fp16, bf16 on a GPU.")
+    ] = "fp32",
     labels: Annotated[Path | None, typer.Option(help="New folder for label maps: a PNG of trainIds a frame.")] = None,
     probs: Annotated[
         Path | None, typer.Option(help="New folder for probabilities at stride 4: an .npz a frame.")
@@ -49,13 +57,15 @@ def segment(
 
     wanted, more = parse_size(size) if size else None, {"strip": strip, "show": show, "steady": steady}
     if compare:
-        if not (out or show) or model or weights or labels or probs:
-            raise ValueError("--compare needs --out or --show, and takes no --model, --weights, --labels or --probs")
+        if not (out or show) or model or weights or labels or probs or precision != "fp32":
+            raise ValueError(
+                "--compare needs --out or --show, and takes no --model, --weights, --labels, --probs or --precision"
+            )
         both = {name: models.shipped(name).to(device_of(device)) for name in models.SHIPPED}
         result = video.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime, **more)
     else:
         network = load_model(model, weights).to(device_of(device))
-        more |= {"labels": labels, "probs": probs}
+        more |= {"labels": labels, "probs": probs, "precision": precision, "calibrate": _calibrate(source)}
         result = video.segment(source, out, network, wanted, overlay, fps, runtime=runtime, **more)
     if result["message"]:
         typer.echo(result["message"], err=True)
@@ -64,10 +74,17 @@ def segment(
         raise typer.Exit(130)
 
 
+def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
+    """Frames for int8: of a file or folder its own, else of procity's training streets."""
+    from tcseg.measurements.precision import calibration_frames
+
+    return lambda size: calibration_frames(size, Path(source) if Path(source).exists() else None)[0]
+
+
 @app.command()
 def export(
     out: Annotated[Path, typer.Argument(help="X.onnx, X.xml (OpenVINO) or X.pt2 (torch.export).")],
-    model: Annotated[str | None, typer.Option(help="student or student-consistent (default).")] = None,
+    model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
     size: Annotated[str, typer.Option(help="Of the frames, multiples of 32.")] = "1024x512",
     scope: Annotated[str, typer.Option(help="network (logits out) or labels (label map out).")] = "network",
@@ -178,7 +195,8 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
     from tcseg import models
 
     networks = {
-        name: models.shipped(name) if name in models.SHIPPED else models.build(name, 19, False) for name in names
+        name: models.shipped(name) if name in (*models.SHIPPED, models.FAST) else models.build(name, 19, False)
+        for name in names
     }
     for path in weights:
         of_a_run = path.stem == "weights"  # as the file of every run is called

@@ -31,7 +31,7 @@ from tcseg.runs import Run, run_or_load
 from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, seeing
 from tcseg.students import CHOSEN
 from tcseg.study import open_study
-from tcseg.sweeps import best, trained
+from tcseg.sweeps import with_weights
 from tcseg.trajectories import chained
 
 ROLE = "student-cpu"
@@ -102,7 +102,7 @@ def _built() -> list[SegmentationModel]:
 def _networks(store: Path, frame: Size) -> dict[Size, list[SegmentationModel]]:
     """What the network sees -> one network a seed, the same seeds."""
     study = open_study("procity", "bench")
-    runs = [run for run in best(trained(study, CHOSEN[ROLE])) if run.folder is not None]
+    runs = with_weights(study, CHOSEN[ROLE])
     if not runs:
         raise FileNotFoundError(
             f"{ROLE} is not trained on this machine; train it: tcseg sweep --profile bench --only students"

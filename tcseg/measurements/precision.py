@@ -26,7 +26,7 @@ from tcseg.procity import writer
 from tcseg.quantize import CALIBRATION_FRAMES, PRECISIONS, convert
 from tcseg.students import CHOSEN
 from tcseg.study import open_study
-from tcseg.sweeps import best, trained
+from tcseg.sweeps import with_weights
 from tcseg.videofiles import open_source
 
 COLUMNS = [
@@ -70,7 +70,7 @@ def _chosen() -> list[dict]:
     study = open_study("procity", "bench")
     rows = []
     for role, arch in CHOSEN.items():
-        runs = [run for run in best(trained(study, arch)) if run.folder is not None]
+        runs = with_weights(study, arch)
         if runs:
             calibration = training_frames(study.size)
             rows += precision_rows(role, runs[0].model(), study.clips("val"), calibration)
