@@ -327,7 +327,7 @@ def test_filters_and_students_are_scored_and_timed(tmp_path, monkeypatch):
     monkeypatch.setenv("TCSEG_STUDY_FOLDER", str(tmp_path / "study"))
     table = steadiness.measure(tmp_path, quick=True)
     plain = table[table["recipe"] == "student"]
-    assert plain["filter"].tolist() == ["", *list(steady.FILTERS)[::4]] and (table["network_ms"] > 0).all()
+    assert plain["filter"].tolist() == ["", *list(steady.FILTERS)[::4]] and (table["frame_ms"] > 0).all()
     assert table["added_ms"].notna().all() and "every 4 frames" in set(table["filter"])
     compared = pd.read_csv(tmp_path / "tables" / "steadiness_effects.csv")["comparison"].unique()
     assert set(compared) == {f"consistent_vs_student, {name}" for name in plain["filter"][1:]}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,21 +15,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tcseg import steady
+from tcseg import benchmark, steady
 from tcseg.data import Clips
 from tcseg.effects import effects
 from tcseg.evaluation import evaluate_predictor
 from tcseg.machine import cpu_name
 from tcseg.measurements import write_table
-from tcseg.networks import SegmentationModel
+from tcseg.pipeline import Eye
 from tcseg.recipes import PRIMARY
 from tcseg.runs import Run
+from tcseg.runtimes import Network, open_network
 from tcseg.study import Study, open_study
-from tcseg.targets import plain_probs
 
 SIZE = (1024, 512)  # of the frames on which milliseconds are taken
 FRAMES = 60
 SEEDS = 3  # of each student, at most
+ROUNDS = 3  # of the video with and without a filter
 NewFilter = Callable[[], steady.Filter]
 ON_TOP = ("running mean 0.3", "mean along flow 0.3")  # filters that are tried on the consistent student, too
 
@@ -43,21 +44,24 @@ class _Scored:
     record: dict
 
 
-def measure(out: Path, quick: bool = False) -> pd.DataFrame:
+def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFrame:
     """Score every filter on the first seeds of the plain student, and time it.
 
     Args:
         out: folder; gets `tables/steadiness_effects.csv`, too.
         quick: at profile smoke.
+        anyway: report although the machine is busy.
 
     Returns:
         recipe, filter ("" = none), seeds, miou, tc, flicker, harmful_flicker (means over seeds, 0..1), lag (mean age of the
-        evidence, frames), network_ms and added_ms (medians a frame at 1024x512, PyTorch; keyframes save network time, so theirs
-        can be negative), threads, cpu.
+        evidence, frames), frame_ms (without the filter, frame to label map) and added_ms (medians at 1024x512, PyTorch, see
+        `milliseconds`; keyframes save network time, so theirs can be negative), threads, cpu.
 
     Raises:
         FileNotFoundError: the students of the study are not trained on this machine.
+        NoisyMachineError: something else keeps the machine busy.
     """
+    benchmark.refuse_noise(benchmark.steadiest_noise(), anyway or quick)
     study = open_study("procity", "smoke" if quick else "laptop")
     runs = {name: _trained(study, name, quick) for name in PRIMARY}
     clips, few = study.clips("val"), 12 if quick else FRAMES
@@ -68,10 +72,11 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         found = [_scored(label, run, clips, make) for run in runs[recipe]]
         scored += found
         means = pd.DataFrame([_scores(one.record["metrics"]) for one in found]).mean()
-        network, added = milliseconds(runs[recipe][0].model(), frames, make)
+        model = runs[recipe][0].model().eval()
+        alone, added = milliseconds(open_network(model, size=SIZE), model.stride, frames, name)
         rows.append({
             "recipe": recipe, "filter": name, "seeds": len(found), **means.round(5), "lag": round(make().lag, 2),
-            "network_ms": round(network, 2), "added_ms": round(added, 2), "threads": threads, "cpu": cpu_name(),
+            "frame_ms": round(alone, 2), "added_ms": round(added, 2), "threads": threads, "cpu": cpu_name(),
         })  # fmt: skip
     others = dict.fromkeys(one.name for one in scored if one.name.startswith(f"{PRIMARY[0]}, "))
     pairs = {f"{PRIMARY[1]}_vs_{name}": (PRIMARY[1], name) for name in others}
@@ -113,30 +118,35 @@ def _frames(clips: Clips, count: int) -> np.ndarray:
     return np.stack([cv2.resize(image, SIZE, interpolation=cv2.INTER_LINEAR) for image in images])
 
 
-def milliseconds(model: SegmentationModel, frames: np.ndarray, make: NewFilter) -> tuple[float, float]:
-    """What the network takes of a frame, and what a filter adds to it (mean of a period, medians over the video).
+def milliseconds(network: Network, stride: int, frames: np.ndarray, name: str) -> tuple[float, float]:
+    """What a frame takes without a filter, and what one adds: from the frame to its label map, as `tcseg segment` does it.
+
+    With and without take turns, so that a slow moment of the machine hits both. A filter has probabilities made of the logits, and
+    logits of its answer: that is a part of its price.
 
     Args:
-        model: the network.
+        network: opened for frames of that size.
+        stride: of its logits.
         frames: uint8 (N,H,W,3), one video.
-        make: the filter.
+        name: of the filter, of `steady.FILTERS`; "" = none.
+
+    Returns:
+        Medians over the video, milliseconds; of keyframes over whole periods, of which a frame has the mean.
     """
-    steady_filter, network, total = make(), [], []
-    planes = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    for _ in range(3):
-        plain_probs(model, planes[:1])
+    looks = []
+    counted = replace(network, run=lambda prepared: looks.append(0) or network.run(prepared))
+    plain, filtered = Eye(network, stride, frames[0], None), Eye(counted, stride, frames[0], None, name or None)
+    looks.clear()
+    without, with_filter = [], []
+    for _ in range(ROUNDS):
+        without += [_timed(plain, frame) for frame in frames]
+        with_filter += [_timed(filtered, frame) for frame in frames]
+    period = max(1, round(ROUNDS * len(frames) / len(looks)))  # 1, or the distance of keyframes
+    whole = np.array(with_filter[: len(with_filter) // period * period]).reshape(-1, period).mean(1)
+    return float(np.median(without)), float(np.median(whole) - np.median(without))
 
-    def answer(now: int) -> torch.Tensor:
-        began = time.perf_counter()
-        probs = plain_probs(model, planes[now : now + 1])[0]
-        network.append(1e3 * (time.perf_counter() - began))
-        return probs
 
-    for now, frame in enumerate(frames):
-        began = time.perf_counter()
-        steady_filter.step(frame, lambda now=now: answer(now))
-        total.append(1e3 * (time.perf_counter() - began))
-    alone = float(np.median(network))
-    period = len(frames) // len(network)  # 1, or the distance of keyframes
-    whole = np.array(total[: len(total) // period * period]).reshape(-1, period).mean(1)
-    return alone, float(np.median(whole)) - alone
+def _timed(eye: Eye, frame: np.ndarray) -> float:
+    began = time.perf_counter()
+    eye(frame)
+    return 1e3 * (time.perf_counter() - began)
