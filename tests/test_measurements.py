@@ -31,6 +31,7 @@ from tcseg.measurements import (
 )
 from tcseg.metrics import Overlap
 from tcseg.readme import fill_readme
+from tcseg.students import CHOSEN
 from tcseg.sweeps import scored
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -381,3 +382,17 @@ def test_halves_want_the_student_that_was_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(half_resolution, "trained", lambda *_: [])
     with pytest.raises(FileNotFoundError, match="train it: tcseg sweep --profile bench --only students"):
         half_resolution.measure(tmp_path)
+
+
+def test_the_best_way_is_one_that_is_offered(monkeypatch):
+    timed = pd.DataFrame({"runtime": ["openvino"] * 2, "precision": ["fp32", "int8"], "p50_ms": [9.0, 3.0]})
+    facts = {"params_m": 1, "gflop": 1, "width": 2, "height": 1, "machine": "m", "threads": 1, "scope": "end_to_end"}
+    loss = {"model": "student-cpu", "runtime": "openvino", "precision": "int8", "miou_lost": 0.1, "flicker_more": 0.0}
+    arch = CHOSEN["student-cpu"]
+    for offered, name, best, said in (
+        (False, arch, "openvino fp32", "not offered"),
+        (True, arch, "openvino int8", "offered"),
+        (False, "fast-scnn", "openvino int8", "not scored"),
+    ):
+        row = speeds._row(name, True, timed.assign(**facts), pd.DataFrame([loss | {"offered": offered}]))
+        assert (row["best"], row["int8"]) == (best, said)

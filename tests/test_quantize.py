@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -15,6 +16,7 @@ from tcseg.measurements import precision as measurement
 from tcseg.measurements.precision import calibration_frames, training_frames
 from tcseg.postprocess import to_planes
 from tcseg.quantize import check_calibration, convert, kept_in_float
+from tcseg.students import CHOSEN
 
 SIZE = (128, 64)
 RUNTIMES = {"onnxruntime": ".onnx", "openvino": ".xml"}
@@ -245,3 +247,14 @@ def test_int8_is_opened_for_the_benchmark() -> None:
     for runtime, network in networks.items():
         found = np.stack([network(frame) for frame in streets[4:]])
         assert 0.9 < (found == expected).mean() < 1, runtime
+
+
+def test_what_loses_too_much_is_named_and_why():
+    row = {"runtime": "openvino", "precision": "int8", "miou_lost": 0.001, "flicker_more": 0.0711}
+    table = pd.DataFrame([
+        row | {"model": "student-cpu", "offered": False},
+        row | {"model": "fast-scnn", "offered": True},
+    ])  # fmt: skip
+    told = "int8 in openvino loses 0.1 points of mIoU and has +7.1 % flicker on procity's val"
+    assert measurement.refused(table) == {(CHOSEN["student-cpu"], "openvino", "int8"): told}
+    assert measurement.refused(table[1:]) == {} == measurement.refused(table[:0])

@@ -77,7 +77,10 @@ def main(
     """
 
 
-def load_model(name: str | None, weights: Path | None, default: str = "student-consistent") -> SegmentationModel:
+DEFAULT = "student-consistent"  # of the students that ship
+
+
+def load_model(name: str | None, weights: Path | None, default: str = DEFAULT) -> SegmentationModel:
     """The network that a command's --model and --weights name.
 
     Raises:

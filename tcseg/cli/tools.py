@@ -9,7 +9,7 @@ import typer
 
 from tcseg.sizes import parse_size
 
-from .app import Device, app, device_of, load_model, real_frames
+from .app import DEFAULT, Device, app, device_of, load_model, real_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,10 +116,29 @@ def export(
         calibration, source = calibration_frames(wanted, calibrate)
         calibrated = f"; calibrated on {source}"
     result = write(network, out, shown, wanted, scope, dynamic, precision, calibration)
+    if precision != "fp32" and not weights and (told := _not_offered(model or DEFAULT, out, precision)):
+        typer.echo(told, err=True)
     typer.echo(
         f"{result.path}: {result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
         f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}"
     )
+
+
+def _not_offered(name: str, path: Path, precision: str) -> str:
+    """What the committed measurement says against a shipped student in a precision; empty if nothing."""
+    import pandas as pd
+
+    from tcseg.measurements.precision import SUFFIXES, refused
+    from tcseg.students import CHOSEN
+    from tcseg.study import measured_table
+
+    try:
+        against = refused(pd.read_csv(measured_table("precision")))
+    except FileNotFoundError:
+        return ""
+    runtime = next((one for one, suffix in SUFFIXES.items() if suffix == path.suffix), "")
+    why = against.get((CHOSEN.get(name, name), runtime, precision))
+    return f"not recommended for {name}: {why}" if why else ""
 
 
 @app.command()

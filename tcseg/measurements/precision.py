@@ -21,6 +21,7 @@ from tcseg.evaluation import evaluate_predictor, predict
 from tcseg.export import open_file, require, write_onnx
 from tcseg.models import SHIPPED, shipped
 from tcseg.networks import SegmentationModel
+from tcseg.peers import PEERS
 from tcseg.postprocess import upsample_argmax
 from tcseg.procity import writer
 from tcseg.quantize import CALIBRATION_FRAMES, PRECISIONS, convert
@@ -38,9 +39,9 @@ MOST_MIOU_LOST, MOST_FLICKER_MORE = 0.005, 0.05  # half a point; a twentieth of 
 
 
 def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationModel] | None = None) -> pd.DataFrame:
-    """Score students in every runtime and precision on procity's val: those that ship, and those chosen that `bench` has trained.
+    """Score students and peers in every runtime and precision on procity's val, each at the size that it was trained for.
 
-    Each at the size that it was trained for.
+    The two students of the primary comparison, and those of `CHOSEN` and the peers that `bench` has trained on this machine.
 
     Args:
         out: not used: there is one table only.
@@ -66,15 +67,28 @@ def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationMod
 
 
 def _chosen() -> list[dict]:
-    """The rows of the roles of `students.CHOSEN` whose weights are here."""
+    """The rows of the roles of `students.CHOSEN` and of the peers whose weights are here."""
     study = open_study("procity", "bench")
+    found = {
+        name: with_weights(study, arch)[:1] for name, arch in (CHOSEN | dict(zip(PEERS, PEERS, strict=True))).items()
+    }
+    calibration = training_frames(study.size) if any(found.values()) else None
     rows = []
-    for role, arch in CHOSEN.items():
-        runs = with_weights(study, arch)
-        if runs:
-            calibration = training_frames(study.size)
-            rows += precision_rows(role, runs[0].model(), study.clips("val"), calibration)
+    for name, runs in found.items():
+        for run in runs:
+            rows += precision_rows(name, run.model(), study.clips("val"), calibration)
     return rows
+
+
+def refused(table: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """(Architecture, runtime, precision) -> why it is not offered, in words, of a table of `measure`."""
+
+    def why(row: tuple) -> str:
+        lost, more = 100 * row.miou_lost, 100 * row.flicker_more
+        return f"{row.precision} in {row.runtime} loses {lost:.1f} points of mIoU and has {more:+.1f} % flicker on procity's val"
+
+    unfit = table[~table["offered"].astype(bool)].itertuples()
+    return {(CHOSEN.get(row.model, row.model), row.runtime, row.precision): why(row) for row in unfit}
 
 
 def precision_rows(name: str, model: SegmentationModel, clips: Clips, calibration: np.ndarray) -> Iterator[dict]:

@@ -12,10 +12,11 @@ import pandas as pd
 
 from tcseg.benchmark import bench
 from tcseg.measurements.latency import CALIBRATION, frames_at
+from tcseg.measurements.precision import COLUMNS, refused
 from tcseg.peers import PEERS
 from tcseg.recipes import SAME_AS_STUDENT
-from tcseg.students import CANDIDATES
-from tcseg.study import open_study
+from tcseg.students import CANDIDATES, CHOSEN
+from tcseg.study import measured_table, open_study
 from tcseg.sweeps import network_of
 
 SIZE = (1024, 512)
@@ -33,8 +34,9 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
 
     Returns:
         arch, peer, trained (whether its weights are of a training; without one, a label map has other borders), params_m, gflop (at
-        the timed size), <runtime>_<precision>_ms (end to end, p50), best_ms and best (its runtime and precision), width, height,
-        machine, threads.
+        the timed size), <runtime>_<precision>_ms (end to end, p50), best_ms and best (its runtime and precision, of those that
+        `precision` offers; what it has not scored counts), int8 ("offered", "not offered" or "not scored", of the fastest int8),
+        width, height, machine, threads.
 
     Raises:
         NoisyMachineError: something else keeps the machine busy.
@@ -53,18 +55,28 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     options |= {"images": images, "calibration": calibration, "anyway": anyway or quick}
     networks = {name: network for name, (network, _) in found.items()}
     timed = bench(networks, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options)
+    scored = _precision()
     return pd.DataFrame(
-        [_row(name, of_training, timed[timed["model"] == name]) for name, (_, of_training) in found.items()]
+        [_row(name, of_training, timed[timed["model"] == name], scored) for name, (_, of_training) in found.items()]
     )
 
 
-def _row(name: str, of_training: bool, timed: pd.DataFrame) -> dict:
+def _precision() -> pd.DataFrame:
+    """What is known of precisions, of here or committed."""
+    try:
+        return pd.read_csv(measured_table("precision"))
+    except FileNotFoundError:
+        return pd.DataFrame(columns=COLUMNS)
+
+
+def _row(name: str, of_training: bool, timed: pd.DataFrame, scored: pd.DataFrame) -> dict:
     whole = timed[timed["scope"] == "end_to_end"].dropna(subset=["p50_ms"])
     labels = whole["runtime"] + "_" + whole["precision"] + "_ms"
     times = dict(zip(labels, whole["p50_ms"].round(2), strict=True))
     if not times:
         raise RuntimeError(f"{name} runs in none of {', '.join(RUNTIMES)} here: pip install -e '.[deploy]'")
-    fastest = min(times, key=times.get)
+    no = {f"{runtime}_{precision}_ms" for arch, runtime, precision in refused(scored) if arch == name}
+    fastest = min({way: ms for way, ms in times.items() if way not in no} or times, key=times.get)
     first = timed.iloc[0]
     return {
         "arch": name,
@@ -75,5 +87,17 @@ def _row(name: str, of_training: bool, timed: pd.DataFrame) -> dict:
         **times,
         "best_ms": times[fastest],
         "best": fastest.removesuffix("_ms").replace("_", " "),
+        "int8": _int8(name, times, scored, no),
         **{key: first[key] for key in ("width", "height", "machine", "threads")},
     }
+
+
+def _int8(name: str, times: dict[str, float], scored: pd.DataFrame, no: set[str]) -> str:
+    """Whether the fastest int8 keeps what it may not lose."""
+    ways = [way for way in times if way.endswith("_int8_ms")]
+    if not ways:
+        return ""
+    roles = [role for role, arch in CHOSEN.items() if arch == name]
+    if not scored["model"].isin([name, *roles]).any():
+        return "not scored"
+    return "not offered" if min(ways, key=times.get) in no else "offered"
