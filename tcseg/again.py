@@ -199,13 +199,15 @@ def _tell_half_resolution(table: pd.DataFrame) -> str:
     row = table[table["seen"] < table["width"]].sort_values("p50_ms").iloc[0]
     time = f"{row['width']}x{row['height']} seen at half of it: {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f}"
     changed = wording.interval(*(row[f"thin_{end}"] for end in ("changed", "low", "high")))
-    return f"{time}; IoU of thin things {changed} points against the whole ({wording.seed_count(row['seeds'])})"
+    seeds = wording.seed_count(row["seeds"])
+    return f"{time}; IoU of thin things {changed} points against the whole ({seeds}), which learns from tiles with less context"
 
 
 def _tell_pipeline(table: pd.DataFrame) -> str:
     row = table[table["width"] == table["width"].max()].sort_values("pipeline").iloc[-1]
     rate = f"`{row['model']}`, {row['width']}x{row['height']}: {row['pipeline']:.0f} frames a second from file to file"
-    return f"{rate}, {100 * row['share_of_possible']:.0f} % of what {row['threads']} cores allow"
+    slower = f"{100 * row['share']:.0f} % of the slower of decoding and network"
+    return f"{rate} ({row['runtime']}), {slower}, {100 * row['share_of_possible']:.0f} % of what {row['threads']} cores allow"
 
 
 def _tell_steadiness(table: pd.DataFrame) -> str:

@@ -204,10 +204,11 @@ def kept_in_float(graph: onnx.GraphProto) -> list[str]:
     first = next(index for index, node in enumerate(graph.node) if node.op_type == "Conv")
     kept = [node.name for node in graph.node[: first if folding.takes_bytes(graph) else first + 1]]
     made_by = {name: node for node in graph.node for name in node.output}
-    node = made_by.get(graph.output[0].name)
-    while node is not None:  # up from the output: argmax, upsampling, the last convolution
-        kept.append(node.name)
-        node = None if node.op_type == "Conv" else made_by.get(node.input[0])
+    above = [graph.output[0].name]
+    while above:  # up from the output: argmax, upsampling, the last convolution, or those whose answers are added
+        if (node := made_by.get(above.pop())) is not None:
+            kept.append(node.name)
+            above += [] if node.op_type == "Conv" else node.input if node.op_type == "Add" else node.input[:1]
     shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in graph.value_info}
     pooled = (node for node in graph.node if node.op_type == "Conv" and shapes.get(node.output[0], ())[2:] == [1, 1])
     return [*kept, *(node.name for node in pooled)]
