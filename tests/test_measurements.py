@@ -16,11 +16,13 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from tcseg import datacard, figures, measurements, procity, publish, recipes, runner, steady, study
+from tcseg import datacard, figures, measurements, models, procity, publish, recipes, runner, steady, study
+from tcseg.benchmark import NoisyMachineError
 from tcseg.cli import app
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
 from tcseg.measurements import (
     half_resolution,
+    latency,
     pipeline,
     procity_gap,
     procity_speed,
@@ -396,3 +398,34 @@ def test_the_best_way_is_one_that_is_offered(monkeypatch):
     ):
         row = speeds._row(name, True, timed.assign(**facts), pd.DataFrame([loss | {"offered": offered}]))
         assert (row["best"], row["int8"]) == (best, said)
+
+
+def test_a_busy_moment_costs_a_size_another_try():
+    tries = iter([NoisyMachineError("busy"), NoisyMachineError("busy"), "a table"])
+
+    def step(size, **options):
+        found = next(tries)
+        if isinstance(found, Exception):
+            raise found
+        return found, size, options
+
+    assert latency._patiently(step, 3, cold=True) == ("a table", 3, {"cold": True})
+    with pytest.raises(NoisyMachineError):
+        latency._patiently(lambda: (_ for _ in ()).throw(NoisyMachineError("always")))
+
+
+def test_what_is_left_out_at_a_size_has_rows_that_say_so():
+    same = {"machine": "m", "cores": 2, "runtime": "r", "precision": "fp32", "threads": 2, "scope": "network", "n": 30}
+    table = pd.DataFrame([same | {"model": name, "width": 1024, "height": 512, "p50_ms": 9.0} for name in "ab"])
+    left = latency._left_out(table, {"b"}, (2048, 1024))
+    assert left["model"].tolist() == ["b"] and (left["n"] == 0).all() and left["p50_ms"].isna().all()
+    assert left[["width", "height"]].to_numpy().tolist() == [[2048, 1024]] and list(left) == list(table)
+
+
+@pytest.mark.slow
+def test_the_latency_table_says_whose_weights_are_trained(tmp_path, monkeypatch):
+    student, built = models.shipped("student"), models.build("student-cpu", 19).eval()
+    monkeypatch.setattr(latency, "trained_or_built", lambda study: {"student": (student, True), "x": (built, False)})
+    table = latency.measure(tmp_path, quick=True)
+    assert table.groupby("model")["trained"].unique().str[0].to_dict() == {"student": True, "x": False}
+    assert (table["processes"] == 1).all() and table["spread"].isna().all() and table["p50_ms"].notna().any()
