@@ -415,7 +415,16 @@ def test_a_busy_moment_costs_a_size_another_try():
 
 
 def test_what_is_left_out_at_a_size_has_rows_that_say_so():
-    same = {"machine": "m", "cores": 2, "runtime": "r", "precision": "fp32", "threads": 2, "scope": "network", "n": 30}
+    same = {
+        "machine": "m",
+        "cores": 2,
+        "runtime": "r",
+        "precision": "fp32",
+        "threads": 2,
+        "scope": "network",
+        "n": 30,
+        "params_m": 1.0,
+    }
     table = pd.DataFrame([same | {"model": name, "width": 1024, "height": 512, "p50_ms": 9.0} for name in "ab"])
     left = latency._left_out(table, {"b"}, (2048, 1024))
     assert left["model"].tolist() == ["b"] and (left["n"] == 0).all() and left["p50_ms"].isna().all()
