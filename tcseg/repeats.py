@@ -24,8 +24,9 @@ def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     groups = every.groupby(KEY, sort=False)
     table = groups[numbers].median().reset_index()
     p50 = groups["p50_ms"]
-    table["processes"] = len(tables)
-    table["spread"] = ((p50.max() - p50.min()) / p50.median()).to_numpy() if len(tables) > 1 else float("nan")
+    table["processes"] = groups.size().to_numpy()
+    spread = ((p50.max() - p50.min()) / p50.median()).where(groups.size() > 1)
+    table["spread"] = spread.to_numpy()
     return table[[*COLUMNS, "processes", "spread"]]
 
 

@@ -29,6 +29,7 @@ SIZES = ((512, 256), (1024, 512), (2048, 1024))
 MAIN_SIZE = (1024, 512)
 """Where cold starts are measured, and how far processes agree: minutes."""
 PROCESSES = 3
+CLOSE_MS = 50  # what takes longer at its best is measured in one process: nobody argues about its last percent
 SLOW_MS = (
     100  # what takes longer at its best at MAIN_SIZE needs most of a second at the largest size, which is left out
 )
@@ -47,7 +48,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
 
     Returns:
         The rows of `benchmark.bench`, `trained` (whether the weights are of a training), and `processes` and `spread` of
-        `repeats.merged`: several processes at `MAIN_SIZE`, one elsewhere. What was left out at a size has rows with n = 0.
+        `repeats.merged`: several processes at `MAIN_SIZE` for what is fast, one elsewhere. What was left out at a size has n = 0.
 
     Raises:
         NoisyMachineError: something else keeps the machine busy, again and again.
@@ -70,10 +71,10 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         }
         slow = {name for name in networks if size == SIZES[-1] and _fastest(tables[-1], name) > SLOW_MS}
         timed = {name: network for name, network in networks.items() if name not in slow}
-        several = PROCESSES if size == MAIN_SIZE else 1
-        parts = [_patiently(bench, timed, size, cold=size == MAIN_SIZE, **options)]
-        parts += [_patiently(apart, timed, size, **options) for _ in range(several - 1)]
-        tables.append(merged(parts))
+        first = _patiently(bench, timed, size, cold=size == MAIN_SIZE, **options)
+        close = {name: one for name, one in timed.items() if size == MAIN_SIZE and _fastest(first, name) <= CLOSE_MS}
+        others = [_patiently(apart, close, size, **options) for _ in range(PROCESSES - 1 if close else 0)]
+        tables.append(merged([first, *others]))
         if slow:
             print(f"left out at {size[0]}x{size[1]}, above {SLOW_MS} ms at half the width: {', '.join(sorted(slow))}")
             tables.append(_left_out(tables[1], slow, size))
