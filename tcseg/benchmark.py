@@ -53,7 +53,7 @@ ROUND = 10  # frames of one model before the next one's turn
 MIN_ROUNDS = 5  # that say anything about the noise meanwhile
 NOISY = 0.25  # spread of a fixed computation above which the machine is busy with something else
 PAUSE = (
-    0.02  # seconds until the runtimes' threads no longer wait by spinning: they would be the noise that is looked for
+    0.1  # seconds until the runtimes' threads no longer wait by spinning: they would be the noise that is looked for
 )
 Key = tuple[str, str, str]
 """Model, runtime, precision."""
@@ -89,8 +89,8 @@ def noise(repeats: int = 40) -> float:
     return _spread(metronome(ms=0, repeats=repeats))
 
 
-def _spread(milliseconds: Sequence[float]) -> float:
-    low, middle, high = np.percentile(milliseconds, [10, 50, 90])
+def _spread(milliseconds: Sequence[float], tail: float = 10) -> float:
+    low, middle, high = np.percentile(milliseconds, [tail, 50, 100 - tail])
     return float((high - low) / middle)
 
 
@@ -182,7 +182,7 @@ def take_turns(
                     bar.update(frames - len(mine))
             if meanwhile is not None:
                 time.sleep(PAUSE)
-                meanwhile.append(float(np.median(metronome(ms=0, repeats=5))))
+                meanwhile.append(float(metronome(ms=0, repeats=9).min()))  # a job shows in all of them, a hiccup in one
     return {key: np.array(mine) for key, mine in times.items()}
 
 
@@ -282,7 +282,9 @@ def bench(
         roof = roofline.measured()
         meanwhile: list[float] = []
         times = take_turns(networks, images, frames, seconds, progress, meanwhile)
-        spread = max(before, steadiest_noise(), _spread(meanwhile) if len(meanwhile) >= MIN_ROUNDS else 0)
+        # What slows less than a quarter of the rounds does not move a median.
+        during = _spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0
+        spread = max(before, steadiest_noise(), during)
         started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
     refuse_noise(spread, anyway)
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}

@@ -388,7 +388,16 @@ def test_halves_want_the_student_that_was_trained(tmp_path, monkeypatch):
 
 def test_the_best_way_is_one_that_is_offered(monkeypatch):
     timed = pd.DataFrame({"runtime": ["openvino"] * 2, "precision": ["fp32", "int8"], "p50_ms": [9.0, 3.0]})
-    facts = {"params_m": 1, "gflop": 1, "width": 2, "height": 1, "machine": "m", "threads": 1, "scope": "end_to_end"}
+    facts = {
+        "params_m": 1,
+        "gflop": 1,
+        "width": 2,
+        "height": 1,
+        "machine": "m",
+        "threads": 1,
+        "scope": "end_to_end",
+        "noise": 0.1,
+    }
     loss = {"model": "student-cpu", "runtime": "openvino", "precision": "int8", "miou_lost": 0.1, "flicker_more": 0.0}
     arch = CHOSEN["student-cpu"]
     for offered, name, best, said in (

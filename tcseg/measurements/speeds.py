@@ -36,7 +36,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         arch, peer, trained (whether its weights are of a training; without one, a label map has other borders), params_m, gflop (at
         the timed size), <runtime>_<precision>_ms (end to end, p50), best_ms and best (its runtime and precision, of those that
         `precision` offers; what it has not scored counts), int8 ("offered", "not offered" or "not scored", of the fastest int8),
-        width, height, machine, threads.
+        width, height, machine, threads, noise (of `benchmark.bench`: how unsteady the machine was).
 
     Raises:
         NoisyMachineError: something else keeps the machine busy.
@@ -89,6 +89,7 @@ def _row(name: str, of_training: bool, timed: pd.DataFrame, scored: pd.DataFrame
         "best": fastest.removesuffix("_ms").replace("_", " "),
         "int8": _int8(name, times, scored, no),
         **{key: first[key] for key in ("width", "height", "machine", "threads")},
+        "noise": round(first["noise"], 3),
     }
 
 
