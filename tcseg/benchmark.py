@@ -50,6 +50,9 @@ KEY = ["machine", "model", "runtime", "precision", "height", "width", "threads",
 """The columns that say which row it is."""
 MIN_FRAMES = 30
 ROUND = 10  # frames of one model before the next one's turn
+A_JOB = (
+    0.5  # spread between the rounds: a job on one of two cores doubles the time, a host with neighbours adds a quarter
+)
 MIN_ROUNDS = 5  # that say anything about the noise meanwhile
 NOISY = 0.25  # spread of a fixed computation above which the machine is busy with something else
 PAUSE = (
@@ -283,10 +286,11 @@ def bench(
         meanwhile: list[float] = []
         times = take_turns(networks, images, frames, seconds, progress, meanwhile)
         # What slows less than a quarter of the rounds does not move a median.
-        during = _spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0
-        spread = max(before, steadiest_noise(), during)
+        during, after = _spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, steadiest_noise()
+        spread = max(before, during, after)
         started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
-    refuse_noise(spread, anyway)
+    refuse_noise(after, anyway)
+    refuse_noise(during, anyway, A_JOB)
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
     rows = []
     for name, model in models.items():
@@ -312,9 +316,9 @@ def _rows(same: dict, times: np.ndarray | None, least_ms: float) -> list[dict]:
     return [same | {"scope": scope} | summarize(times[:, i]) for i, scope in enumerate(SCOPES)]
 
 
-def refuse_noise(spread: float, anyway: bool) -> None:
+def refuse_noise(spread: float, anyway: bool, most: float = NOISY) -> None:
     """Raise `NoisyMachineError` where `noise` found the machine too busy; only warn with `anyway`."""
-    if spread <= NOISY:
+    if spread <= most:
         return
     busy = f"this machine is busy: a fixed computation varies by {100 * spread:.0f} % (quiet: below 10 %)"
     if not anyway:

@@ -131,12 +131,15 @@ def _fastest(speeds: pd.DataFrame, students: pd.DataFrame, role: str = "student-
     own = best.loc[CHOSEN[role]]
     peers = [
         f"{best.loc[arch, 'best_ms'] / own['best_ms']:.1f} times the rate of {title}"
+        + ("" if best.loc[arch].get("trained", True) else " (untrained)")
         for arch, title in COMPARED.items()
         if arch in best.index
     ]
     speed = f"**{own['best_ms']:.1f} ms a frame** of {own['width']}x{own['height']}, uint8 in and label map out"
     where = f"on {own['threads']} cores of {own['machine']} (`{role}`, {own['best']})"
-    rates = f"- {speed}, {where}: {', '.join(peers)}, each in its own fastest runtime and precision."
+    rates = (
+        f"- {speed}, {where}: {', '.join(peers)}, each in its fastest runtime, in int8 unless that costs it accuracy."
+    )
     return [" ".join(filter(None, (rates, _scores(students, role))))]
 
 

@@ -381,7 +381,7 @@ def test_the_network_that_sees_all_is_trained_once_by_the_same_recipe(tmp_path, 
 
 
 def test_halves_want_the_student_that_was_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(half_resolution, "trained", lambda *_: [])
+    monkeypatch.setattr(half_resolution, "with_weights", lambda *_: [])
     with pytest.raises(FileNotFoundError, match="train it: tcseg sweep --profile bench --only students"):
         half_resolution.measure(tmp_path)
 
