@@ -167,21 +167,22 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
 
 @styled
 def speed_and_quality(table: pd.DataFrame, times: int = 2) -> Figure:
-    """Accuracy and steadiness against the time of a frame, a mark a network: round for ours, square for peers.
+    """Accuracy and steadiness against the time of a frame, a mark a network.
 
-    Full: all after as many steps; a line along those that nothing beats. Hollow: a network's best, where it was trained for longer.
+    Round, or a triangle: ours; square, or a cross: peers. Full: all after as many steps; a line along those that nothing beats. Hollow: a network's best, where it was trained for longer.
 
     Args:
         table: of `students.csv`: model, peer, best_ms, miou, tc, flicker and the same with `_<times>x` (0..1).
         times: the profile's steps that networks are compared after.
     """
     figure, axes = canvas(8.4, 3.8, 1, 3)
-    shown = table.dropna(subset=["best_ms"]).sort_values("best_ms").reset_index(drop=True)
+    shown = table.dropna(subset=["best_ms", f"miou_{times}x"]).sort_values("best_ms").reset_index(drop=True)
     panels = (("miou", "mIoU (%)", 1), ("tc", "TC (%)", 1), ("flicker", "flicker (%)", -1))
     for ax, (score, label, sign) in zip(axes[0], panels, strict=True):
         equal = shown.assign(score=100 * shown[f"{score}_{times}x"]).dropna(subset=["score"])
         for index, row in equal.iterrows():
-            look = {"marker": "s" if row["peer"] else "o", "color": CYCLE[index % len(CYCLE)], "linestyle": ""}
+            marker = ("sP" if row["peer"] else "o^")[index // len(CYCLE) % 2]
+            look = {"marker": marker, "color": CYCLE[index % len(CYCLE)], "linestyle": ""}
             ax.plot(row["best_ms"], row["score"], label=row["model"], **look)
             if row["miou"] > row[f"miou_{times}x"]:
                 ends = [row["score"], 100 * row[score]]
