@@ -152,8 +152,9 @@ def _scores(students: pd.DataFrame, role: str) -> str:
         return ""
     times = max(lengths, key=lambda n: (table[f"miou_{n:g}x"].notna().sum(), n))
     told = [f"{names[arch]} {100 * miou:.1f} %" for arch, miou in table[f"miou_{times:g}x"].dropna().items()]
-    steps = int(times * PROFILES["bench"].student_steps)
-    return f"From scratch, on labels alone, after {steps} steps each: mIoU {', '.join(told)} (chapter 6 has other lengths)."
+    steps, seeds = int(times * PROFILES["bench"].student_steps), wording.seed_count(table["seeds"].max())
+    how = f"From scratch, on labels alone, after {steps} steps each ({seeds})"
+    return f"{how}: mIoU {', '.join(told)}; chapter 6 has other lengths, and who is not at its end."
 
 
 def _camera(half: pd.DataFrame) -> list[str]:

@@ -76,7 +76,7 @@ def unavailable(runtime: str, precision: str, device: str = "cpu") -> str | None
             return f"{runtime} on a CPU computes in fp32 and int8; {precision} is a way to store a file"
         return missing(runtime)
     if precision == "int8":
-        return f"int8 networks are for {' and '.join(FILE_RUNTIMES)}"
+        return f"{runtime} does not run int8 networks; {' and '.join(FILE_RUNTIMES)} do"
     if device == "cpu" and (runtime in ("cudagraph", "tensorrt") or precision != "fp32"):
         return f"{runtime} {precision} needs an NVIDIA GPU with the network on it"
     if runtime == "compile" and device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):

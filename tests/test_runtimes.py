@@ -23,7 +23,7 @@ def test_label_map_on_the_device_equals_the_fused_one() -> None:
     [
         (("openvino",), "int4", "precision is 'int4'"),
         (("openvino",), "int8", "int8 needs real frames"),
-        (("pytorch", "openvino"), "int8", "int8 networks are for onnxruntime and openvino"),
+        (("pytorch", "openvino"), "int8", "pytorch does not run int8 networks; onnxruntime and openvino do"),
     ],
 )
 def test_precisions_that_cannot_be_opened(runtimes: tuple[str, ...], precision: str, text: str) -> None:
