@@ -17,6 +17,7 @@ import pandas as pd
 from tcseg import timings
 from tcseg.again import compare, verdict
 from tcseg.artefacts import write_table
+from tcseg.contest import with_weights
 from tcseg.course import Course, run_course
 from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
@@ -39,7 +40,7 @@ from tcseg.report import ReportError, build_report
 from tcseg.runs import find_reference
 from tcseg.students import CHOSEN
 from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, RECIPES, measured_table, open_study, size_of, study_folder
-from tcseg.sweeps import tables, with_weights
+from tcseg.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ("procity", "camvid", "cityscapes")

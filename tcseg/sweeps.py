@@ -15,14 +15,11 @@ import pandas as pd
 import psutil
 import torch
 
-from tcseg import models
 from tcseg.effects import PAIRS, ablation, effects
 from tcseg.machine import usable_cores, worker_pool
-from tcseg.networks import SegmentationModel
 from tcseg.recipes import (
     ABLATION_SWEEPS,
     ALL_SWEEPS,
-    NETWORK_LENGTHS,
     NETWORK_SWEEPS,
     PRIMARY,
     RECIPES,
@@ -32,7 +29,6 @@ from tcseg.recipes import (
     variations,
 )
 from tcseg.runs import Run
-from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
 
 SWEEPS = ("primary", *ALL_SWEEPS)
@@ -160,90 +156,6 @@ def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
         "threads": cost.get("threads"),
         "run_id": run.id,
     }
-
-
-def trained(study: Study, arch: str) -> dict[float, list[Run]]:
-    """The runs of a network at profile `bench` by how many times the profile's steps; lengths without runs are left out."""
-    base = "student" if arch == "student" else f"student,arch={arch}"
-    names = {times: base + (f",steps={times:g}x" if times != 1 else "") for times in NETWORK_LENGTHS}
-    return {times: runs for times, name in names.items() if (runs := study.found(name))}
-
-
-def best(by_length: dict[float, list[Run]]) -> list[Run]:
-    """The runs of the length that gives the highest mIoU."""
-    return max(by_length.values(), key=lambda runs: _means(runs)["miou"], default=[])
-
-
-def with_weights(study: Study, arch: str) -> list[Run]:
-    """The runs of a network's best length whose weights are on this machine."""
-    return [run for run in best(trained(study, arch)) if run.folder is not None]
-
-
-def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
-    """A network in evaluation mode, and whether its weights are of a training.
-
-    The first seed of the length that gives the highest mIoU, where its weights are on this machine; else as it is built: its label
-    maps have other borders, and with them another time.
-
-    Args:
-        study: at profile `bench`.
-        arch: a network's name.
-
-    Raises:
-        RuntimeError: an optional package that it needs is missing.
-    """
-    here = with_weights(study, arch)
-    return (here[0].model() if here else models.build(arch, 19)).eval(), bool(here)
-
-
-def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
-    """What each network takes (`tcseg measure speeds`), and what it scores after the best of its lengths of training.
-
-    Args:
-        study: at profile `bench`; its rows, made here or committed.
-        speeds: of that measurement: `arch`, and times.
-
-    Returns:
-        model (the role of those that were chosen, else arch), arch, peer, seeds, steps, miou, tc, flicker, harmful_flicker (means
-        over seeds, 0..1), doubling (what the last doubling of steps gained in mIoU, same seeds), train_minutes; the first three
-        scores after one, two, ... times the steps of the profile (miou_1x, miou_2x, ..., flicker_4x), for networks at equal steps;
-        then the columns of `speeds`.
-    """
-    roles = {arch: role for role, arch in CHOSEN.items()}
-    rows = []
-    for speed in speeds.to_dict("records"):
-        by_length = trained(study, speed["arch"])
-        who = {"model": roles.get(speed["arch"], speed["arch"]), "arch": speed["arch"], "peer": speed["peer"]}
-        rows.append(who | _scores(by_length) | {key: value for key, value in speed.items() if key not in who})
-    return pd.DataFrame(rows)
-
-
-def _scores(by_length: dict[float, list[Run]]) -> dict[str, float]:
-    runs = best(by_length)
-    means = {n: _means(by_length.get(n, [])) for n in NETWORK_LENGTHS}
-    minutes = [run.record["cost"]["train_seconds"] / 60 for run in runs]
-    return {
-        "seeds": len(runs),
-        "steps": runs[0].record["recipe"]["steps"] if runs else 0,
-        **_means(runs),
-        "doubling": _doubling(by_length),
-        "train_minutes": round(sum(minutes) / len(minutes), 2) if minutes else float("nan"),
-        **{f"{score}_{n:g}x": means[n][score] for score in ("miou", "tc", "flicker") for n in NETWORK_LENGTHS},
-    }
-
-
-def _means(runs: list[Run]) -> dict[str, float]:
-    each = [{**run.metrics, "tc": run.metrics["tc"]["exact"]} for run in runs]
-    columns = ["miou", "tc", "flicker", "harmful_flicker"]
-    return pd.DataFrame(each, columns=columns).astype(float).mean().round(5).to_dict()
-
-
-def _doubling(by_length: dict[float, list[Run]]) -> float:
-    """What the longest training gained against half of it, over the seeds that have both; nan where nobody knows."""
-    longest = max(by_length, default=1)
-    short, long = ({run.seed: run.metrics["miou"] for run in by_length.get(n, [])} for n in (longest / 2, longest))
-    gains = [long[seed] - short[seed] for seed in short.keys() & long.keys()]
-    return round(sum(gains) / len(gains), 5) if gains else float("nan")
 
 
 def prepare(study: Study, tasks: Sequence[Task]) -> None:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from tcseg import datacard, figures, measurements, models, procity, publish, recipes, runner, steady, study
 from tcseg.benchmark import NoisyMachineError
 from tcseg.cli import app
+from tcseg.contest import scored
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
 from tcseg.measurements import (
     half_resolution,
@@ -34,7 +35,6 @@ from tcseg.measurements import (
 from tcseg.metrics import Overlap
 from tcseg.readme import fill_readme
 from tcseg.students import CHOSEN
-from tcseg.sweeps import scored
 
 ROOT = Path(__file__).resolve().parents[1]
 # What issue 3 asks figures/tables/procity.csv to hold.

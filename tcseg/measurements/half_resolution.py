@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from tcseg import benchmark, crossed, evaluation, models, procity, tiles, training
+from tcseg.contest import with_weights
 from tcseg.data import Clips
 from tcseg.labels import CITYSCAPES, ids_to_train_ids
 from tcseg.machine import cpu_name, usable_cores, worker_pool
@@ -31,7 +32,6 @@ from tcseg.runs import Run, run_or_load
 from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, seeing
 from tcseg.students import CHOSEN
 from tcseg.study import open_study
-from tcseg.sweeps import with_weights
 from tcseg.trajectories import chained
 
 ROLE = "student-cpu"

@@ -17,13 +17,13 @@ import torch
 
 from tcseg import models, runtimes
 from tcseg.benchmark import NoisyMachineError, bench
+from tcseg.contest import network_of
 from tcseg.export import RUNTIMES
 from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS
 from tcseg.repeats import apart, merged
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
-from tcseg.sweeps import network_of
 
 SIZES = ((512, 256), (1024, 512), (2048, 1024))
 MAIN_SIZE = (1024, 512)

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from tcseg import models
+from tcseg.contest import network_of
 from tcseg.export import RUNTIMES, missing
 from tcseg.machine import machine_facts
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
-from tcseg.sweeps import network_of
 from tcseg.throughput import pipeline_rates
 from tcseg.videofiles import record
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tcseg import procity
+from tcseg.contest import with_weights
 from tcseg.data import Clips
 from tcseg.evaluation import evaluate_predictor, predict
 from tcseg.export import open_file, require, write_onnx
@@ -27,7 +28,6 @@ from tcseg.procity import writer
 from tcseg.quantize import CALIBRATION_FRAMES, PRECISIONS, convert
 from tcseg.students import CHOSEN
 from tcseg.study import open_study
-from tcseg.sweeps import with_weights
 from tcseg.videofiles import open_source
 
 COLUMNS = [

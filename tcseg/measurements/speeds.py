@@ -1,7 +1,7 @@
 """What a frame takes: every candidate for the student, and every peer, in the runtimes and precisions of a processor, at 1024x512.
 
 Trained networks (`tcseg sweep --profile bench`) where their weights are here, else as they are built. What they score is joined
-to it by `sweeps.scored`, so that a row that is trained later needs no clock.
+to it by `contest.scored`, so that a row that is trained later needs no clock.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg.benchmark import bench
+from tcseg.contest import network_of
 from tcseg.measurements.latency import CALIBRATION, frames_at
 from tcseg.measurements.precision import COLUMNS, refused
 from tcseg.peers import PEERS
 from tcseg.recipes import SAME_AS_STUDENT
 from tcseg.students import CANDIDATES, CHOSEN
 from tcseg.study import measured_table, open_study
-from tcseg.sweeps import network_of
 
 SIZE = (1024, 512)
 RUNTIMES = ("onnxruntime", "openvino")

@@ -1,0 +1,33 @@
+"""Which network: scores after each length beside the clock."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+
+from tcseg import contest
+
+
+def test_a_network_is_shown_after_its_best_length_with_what_the_last_doubling_gained():
+    def found(times, *mious):
+        cost, scores = {"train_seconds": 60 * times}, {"tc": {"exact": 0.6}, "flicker": 0.1, "harmful_flicker": 0.05}
+        record = {"recipe": {"steps": 10 * times}, "cost": cost}
+        return [SimpleNamespace(seed=s, metrics=scores | {"miou": m}, record=record) for s, m in enumerate(mious)]
+
+    runs = {
+        "student": found(1, 0.1),
+        "student,arch=x": found(1, 0.3, 0.5),
+        "student,arch=x,steps=2x": found(2, 0.45),
+        "student,arch=x,steps=4x": found(4, 0.44),
+        "student,arch=gap": found(1, 0.2),
+        "student,arch=gap,steps=4x": found(4, 0.3),
+    }
+    store = SimpleNamespace(found=lambda name: runs.get(name, []))
+    assert list(contest.trained(store, "x")) == [1, 2, 4] and list(contest.trained(store, "student")) == [1]
+    assert contest.best(contest.trained(store, "none")) == []
+    speeds = pd.DataFrame({"arch": ["student", "x", "gap", "none"], "peer": False, "best_ms": 1.0})
+    table = contest.scored(store, speeds).set_index("arch")
+    assert table.loc["x", ["seeds", "steps", "miou", "doubling"]].tolist() == [1, 20, 0.45, -0.01]
+    assert table.loc["x", ["miou_1x", "miou_2x", "miou_4x"]].tolist() == [0.4, 0.45, 0.44]
+    assert table["doubling"].isna().tolist() == [True, False, True, True], "four times against two, or nothing"
+    assert table["steps"].tolist() == [10, 20, 40, 0] and np.isnan(table.loc["none", "miou_1x"])
