@@ -181,15 +181,15 @@ def networks(table: pd.DataFrame) -> str:
             f"`{row['model']}`" + (" (peer)" if row["peer"] else ""),
             row["best"],
             f"{row['best_ms']:.1f}",
-            f"{row['gflop']:.2f}",
-            f"{row['params_m']:.2f}",
             *(_percent(row[f"miou_{length}"]) for length in lengths),
             *(_percent(row[score]) for score in ("tc_2x", "flicker_2x")),
+            f"{row['gflop']:.2f}",
+            f"{row['params_m']:.2f}",
         ]
         for _, row in table.sort_values("best_ms").iterrows()
     ]
     scores = [*(f"mIoU % {length}" for length in lengths), "TC % 2x", "flicker % 2x"]
-    return markdown(["network", "fastest in", "ms", "GFLOP", "10⁶ parameters", *scores], rows, words=2)
+    return markdown(["network", "fastest in", "ms", *scores, "GFLOP", "10⁶ parameters"], rows, words=2)
 
 
 def precision(table: pd.DataFrame) -> str:

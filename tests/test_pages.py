@@ -63,7 +63,7 @@ def test_networks_stand_beside_each_other_after_as_many_steps():
         2:
     ]
     assert first.startswith("| `x` | a int8 | 3.0 ")
-    assert last == "| `fast-scnn` (peer) | a int8 | 9.0 | 3.00 | 1.10 | 20.0 | 30.0 | – | 60.0 | 10.0 |"
+    assert last == "| `fast-scnn` (peer) | a int8 | 9.0 | 20.0 | 30.0 | – | 60.0 | 10.0 | 3.00 | 1.10 |"
 
 
 def test_each_file_is_ascribed_to_the_command_that_makes_it():
