@@ -33,6 +33,7 @@ from tcseg.export import RUNTIMES, sample_frames
 from tcseg.machine import cpu_name, gpu_name, machine_facts, usable_cores
 from tcseg.postprocess import padded_size
 from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, torch_threads, unavailable
+from tcseg.torch_runtimes import DTYPES
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
@@ -144,6 +145,32 @@ def _threads(count: int | None) -> Iterator[int]:
         yield count
 
 
+def warm_up(
+    networks: dict[Key, Network], images: np.ndarray, progress: bool
+) -> tuple[dict[Key, float], dict[str, str]]:
+    """Five frames of each network. What a compiler or a GPU refuses, it refuses at the first: the others are measured all the same.
+
+    Returns:
+        Key -> milliseconds of the first answer; those that gave none, by name -> why.
+    """
+    first, refused = {}, {}
+    for key, network in tqdm(networks.items(), "warm-up", disable=not progress, leave=False):
+        began = time.perf_counter()
+        try:
+            network(images[0])
+        except Exception as error:
+            refused["{} in {} {}".format(*key)] = _in_a_line(error)
+            continue
+        first[key] = 1e3 * (time.perf_counter() - began)
+        for i in range(1, 5):
+            network(images[i % len(images)])
+    return first, refused
+
+
+def _in_a_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def take_turns(
     networks: dict[Key, Network],
     images: np.ndarray,
@@ -152,7 +179,7 @@ def take_turns(
     progress: bool,
     meanwhile: list[float] | None = None,
 ) -> dict[Key, np.ndarray]:
-    """Warm up, then take turns until each network has `frames` frames or `seconds`, but never under `MIN_FRAMES`.
+    """Take turns until each network, warm, has `frames` frames or `seconds`, but never under `MIN_FRAMES`.
 
     Args:
         networks: who takes turns.
@@ -166,9 +193,6 @@ def take_turns(
     """
     times: dict[Key, list[tuple[float, float, float]]] = {key: [] for key in networks}
     stream = cycle(images)
-    for network in tqdm(networks.values(), "warm-up", disable=not progress, leave=False):
-        for _ in range(5):
-            network(next(stream))
     least = min(MIN_FRAMES, frames)
     waiting = set(networks)
     with tqdm(total=frames * len(networks), desc="bench", unit="frame", disable=not progress, leave=False) as bar:
@@ -211,12 +235,9 @@ def _open(
                     open_networks(models[name], present, size, threads, precision, calibration) if present else {}
                 )
             except Exception as error:  # a converter's, of one network: the others are measured all the same
-                why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                absent |= {f"{name} in {runtime} {precision}": why for runtime in present}
+                absent |= {f"{name} in {runtime} {precision}": _in_a_line(error) for runtime in present}
                 continue
             opened |= {(name, runtime, precision): networks[runtime] for runtime in present}
-    for what, reason in absent.items():
-        log.warning("not measured: %s: %s", what, reason)
     return opened, absent
 
 
@@ -257,8 +278,9 @@ def bench(
 
     Returns:
         One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
-        answer, peak_mb = memory of that process (10^6 bytes); params_m, gflop, mbytes as in `roofline`, roof_share = what share
-        of the network's p50 the machine's roof is (fp32 on the CPU alone); noise (the spread of a fixed computation, the largest of
+        answer (of PyTorch's ways, which are opened here: compile and first answer), peak_mb = memory of that process (10^6 bytes);
+        params_m, gflop, mbytes as in `roofline`, roof_share = what share of the network's p50 the roof is (of a CPU in fp32, of a
+        GPU in each precision); noise (the spread of a fixed computation, the largest of
         before, after and between the rounds). In `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3) by scope),
         `roof`.
 
@@ -282,13 +304,18 @@ def bench(
         refuse_noise(before, anyway)
         calibration = images if calibration is None else calibration
         networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
+        first, refused = warm_up(networks, images, progress)
+        networks, absent = {key: networks[key] for key in first}, absent | refused
+        for what, reason in absent.items():
+            log.warning("not measured: %s: %s", what, reason)
         roof = roofline.measured()
+        roofs = {(cpu_name(), "fp32"): roof} | _gpu_roofs(networks)
         meanwhile: list[float] = []
         times = take_turns(networks, images, frames, seconds, progress, meanwhile)
         # What slows less than a quarter of the rounds does not move a median.
         during, after = _spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, steadiest_noise()
         spread = max(before, during, after)
-        started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
+        started = {name: _cold(models[name], size, count, networks, name, first) for name in models} if cold else {}
     refuse_noise(after, anyway)
     refuse_noise(during, anyway, A_JOB)
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
@@ -299,7 +326,7 @@ def bench(
             who = {"machine": _machine(model, runtime), "model": name, "runtime": runtime, "precision": precision}
             who |= started.get(name, {}).get((runtime, precision), {})
             rows += _rows(
-                same | who | task._asdict(), times.get((name, runtime, precision)), roofline.roof_ms(roof, task)
+                same | who | task._asdict(), times.get((name, runtime, precision)), _least_ms(roofs, who, task)
             )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     lists = {key: mine.tolist() for key, mine in times.items()}  # pandas compares attrs, and arrays have no one truth
@@ -307,11 +334,24 @@ def bench(
     return table
 
 
-def _rows(same: dict, times: np.ndarray | None, least_ms: float) -> list[dict]:
+def _gpu_roofs(networks: dict[Key, Network]) -> dict[tuple[str, str], roofline.Roof]:
+    """(GPU, precision) -> its roof, of the precisions that some network runs in on a GPU."""
+    found = {precision for _, runtime, precision in networks if runtime not in FILE_RUNTIMES} & DTYPES.keys()
+    on_gpu = torch.cuda.is_available()
+    return {(gpu_name(), precision): roofline.measured_on_gpu(DTYPES[precision]) for precision in found if on_gpu}
+
+
+def _least_ms(roofs: dict[tuple[str, str], roofline.Roof], who: dict, task: roofline.Work) -> float | None:
+    """The least milliseconds of a row's network on its machine; None where that has no roof."""
+    roof = roofs.get((who["machine"], who["precision"]))
+    return roofline.roof_ms(roof, task, DTYPES[who["precision"]].itemsize) if roof else None
+
+
+def _rows(same: dict, times: np.ndarray | None, least_ms: float | None) -> list[dict]:
     """A row a scope; without times where the network could not be run."""
     if times is None:
         return [same | {"scope": scope, "n": 0} for scope in SCOPES]
-    if same["machine"] == cpu_name() and same["precision"] == "fp32":  # whose roof it is
+    if least_ms:
         same = same | {"roof_share": least_ms / np.median(times[:, 0])}
     return [same | {"scope": scope} | summarize(times[:, i]) for i, scope in enumerate(SCOPES)]
 
@@ -334,11 +374,20 @@ def _machine(model: SegmentationModel, runtime: str) -> str:
 
 
 def _cold(
-    model: SegmentationModel, size: tuple[int, int], threads: int, networks: dict[Key, Network], name: str
+    model: SegmentationModel,
+    size: tuple[int, int],
+    threads: int,
+    networks: dict[Key, Network],
+    name: str,
+    first: dict[Key, float],
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Time to the first answer and peak memory of each of a model's networks that a process can be given as a file."""
+    """Time to the first answer, and peak memory, of a model's networks: in a process of its own each, or what `first` says."""
     found = {}
     for (owner, runtime, precision), network in networks.items():
-        if owner == name and network.content is not None:
+        if owner != name:
+            continue
+        if network.content is None:
+            found[runtime, precision] = {"first_ms": first[owner, runtime, precision]}
+        else:
             found[runtime, precision] = cold_start(network.content, runtime, padded_size(size), threads)
     return found

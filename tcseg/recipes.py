@@ -87,10 +87,15 @@ LONGER = {"": "", "_2x": ",steps=2x", "_4x": ",steps=4x"}
 """How the plain student is shown: at equal steps, at twice the steps (more minutes than `consistent` takes), at four times."""
 
 
-NETWORK_LENGTHS = (1.0, 2.0, 4.0)
-"""Times the profile's steps that the networks of chapter 6 are trained for, the last for `TO_THE_END` alone."""
-TO_THE_END = ("patch16-32-o8", "patch16s-32-o8", "fast-scnn", "lraspp-mv3-large")
-"""`student-cpu`, the shorter one of its kind and the peers that its accuracy is held against."""
+NETWORK_LENGTHS = (1.0, 2.0, 4.0, 8.0)
+"""Times the profile's steps that the networks of chapter 6 are trained for: twice, but for `TO_THE_END`."""
+TO_THE_END = {
+    **dict.fromkeys(
+        ["patch16-32-o8", "patch16s-32-o8", "plain32-64-o8", "fast-scnn", "ddrnet-23-slim", "pidnet-s"], 4.0
+    ),
+    "lraspp-mv3-large": 8.0,
+}
+"""Times the profile's steps at most: the two chosen students, the shorter one of a kind, and peers that they are held against."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ def _sweeps() -> list[Variation]:
         for sweep, names in (("students", CANDIDATES), ("peers", PEERS))
         for name in names
         if name not in (SAME_AS_STUDENT, "segformer-b0")  # the student itself; half a second a frame
-        and (longer <= 2 or name in TO_THE_END)
+        and longer <= TO_THE_END.get(name, 2.0)
     ]
     others = [
         Variation("other_students", base, {"arch": arch})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 
 from tcseg.benchmark import COLUMNS, KEY, bench
 from tcseg.machine import worker_pool
@@ -30,16 +32,20 @@ def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table[[*COLUMNS, "processes", "spread"]]
 
 
-def _one(models: dict[str, SegmentationModel], size: tuple[int, int], options: dict) -> pd.DataFrame:
-    table = bench(models, size, **options)
+def _one(
+    models: dict[str, SegmentationModel], size: tuple[int, int], options: dict, device: torch.device | None = None
+) -> pd.DataFrame:
+    table = bench({name: model.to(device) for name, model in models.items()} if device else models, size, **options)
     table.attrs = {"missing": table.attrs["missing"]}
     return table
 
 
 def apart(models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any) -> pd.DataFrame:
     """`bench` in a process of its own, without bars; `missing` in attrs."""
+    device = next(next(iter(models.values())).parameters()).device
+    by_host = {name: copy.deepcopy(model).cpu() for name, model in models.items()}  # a GPU's memory is not for sharing
     with worker_pool(1) as pool:
-        return pool.submit(_one, models, size, options | {"progress": False}).result()
+        return pool.submit(_one, by_host, size, options | {"progress": False}, device).result()
 
 
 def repeated(

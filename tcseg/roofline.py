@@ -17,11 +17,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 SIDE = 1024  # of the matrices: their product runs at the peak, and fits into the cache
+GPU_SIDE = 8192
 STREAM = 64 << 20  # bytes of each array of the triad: beyond any cache
+GPU_STREAM = 1 << 30
 
 
 class Roof(NamedTuple):
-    """What the machine does at best, float32: 10^9 floating point operations and 10^9 bytes a second."""
+    """What the machine does at best in a precision: 10^9 floating point operations and 10^9 bytes a second."""
 
     gflops: float
     gbytes: float
@@ -61,6 +63,16 @@ def measured(repeats: int = 20) -> Roof:
     return Roof(2 * SIDE**3 / product / 1e9, 3 * STREAM / triad / 1e9)
 
 
+def measured_on_gpu(dtype: torch.dtype, repeats: int = 10) -> Roof:
+    """The roof of the CUDA GPU for numbers of a type, of random ones: products of zeros take less power, and run faster."""
+    a = torch.randn(GPU_SIDE, GPU_SIDE, device="cuda").to(dtype)
+    out = torch.empty_like(a)
+    product = _best(lambda: (torch.mm(a, a, out=out), torch.cuda.synchronize()), repeats)
+    x, y, z = (torch.ones(GPU_STREAM // dtype.itemsize, device="cuda", dtype=dtype) for _ in range(3))
+    triad = _best(lambda: (torch.add(x, y, alpha=3.0, out=z), torch.cuda.synchronize()), repeats)
+    return Roof(2 * GPU_SIDE**3 / product / 1e9, 3 * GPU_STREAM / triad / 1e9)
+
+
 @torch.no_grad()
 def work(model: nn.Module, size: tuple[int, int]) -> Work:
     """What one frame of size (W,H) is for a network.
@@ -90,6 +102,6 @@ def work(model: nn.Module, size: tuple[int, int]) -> Work:
     return Work(sum(p.numel() for p in model.parameters()) / 1e6, counter.get_total_flops() / 1e9, 4 * moved / 1e6)
 
 
-def roof_ms(roof: Roof, task: Work) -> float:
-    """The least milliseconds that a frame can take in float32 on this machine."""
-    return max(task.gflop / roof.gflops, task.mbytes / 1e3 / roof.gbytes) * 1e3
+def roof_ms(roof: Roof, task: Work, bytes_each: int = 4) -> float:
+    """The least milliseconds that a frame can take below a roof, in numbers of so many bytes."""
+    return max(task.gflop / roof.gflops, task.mbytes * bytes_each / 4 / 1e3 / roof.gbytes) * 1e3

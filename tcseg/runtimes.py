@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import importlib.util
 import shutil
 import tempfile
@@ -17,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from tcseg import torch_runtimes
 from tcseg.export import missing, open_file, require, write_onnx
 from tcseg.folding import take_channels_last
 from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, padded_size, to_planes, upsample_argmax
 from tcseg.quantize import check_calibration, convert
+from tcseg.torch_runtimes import TORCH_RUNTIMES
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
 FILE_RUNTIMES = ("onnxruntime", "openvino")
 """They read a file, and run it on the CPU."""
-ENGINES = ("pytorch", "compile", "cudagraph", "tensorrt", *FILE_RUNTIMES)
-"""All that the benchmark knows: PyTorch (eager, channels_last), `torch.compile`, CUDA graphs, TensorRT, and the file runtimes."""
+ENGINES = (*TORCH_RUNTIMES, *FILE_RUNTIMES)
+"""All that the benchmark knows: PyTorch's ways, and the file runtimes."""
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -77,9 +76,9 @@ def unavailable(runtime: str, precision: str, device: str = "cpu") -> str | None
         return missing(runtime)
     if precision == "int8":
         return f"{runtime} does not run int8 networks; {' and '.join(FILE_RUNTIMES)} do"
-    if device == "cpu" and (runtime in ("cudagraph", "tensorrt") or precision != "fp32"):
+    if device == "cpu" and (runtime.endswith(("cudagraph", "tensorrt")) or precision != "fp32"):
         return f"{runtime} {precision} needs an NVIDIA GPU with the network on it"
-    if runtime == "compile" and device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+    if runtime.startswith("compile") and device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
         return "torch.compile on a CPU needs a C++ compiler (g++ or clang++) on the PATH"
     if runtime == "tensorrt" and importlib.util.find_spec("torch_tensorrt") is None:
         return "tensorrt needs torch_tensorrt, not installed: pip install torch-tensorrt"
@@ -115,7 +114,10 @@ def open_networks(
     """
     _require_available(model, runtimes, precision)
     exported = [runtime for runtime in runtimes if runtime in FILE_RUNTIMES]
-    networks = {runtime: _open_torch(model, runtime, precision) for runtime in runtimes if runtime not in FILE_RUNTIMES}
+    networks = {}
+    if in_torch := [runtime for runtime in runtimes if runtime not in FILE_RUNTIMES]:
+        network = torch_runtimes.ready(model, precision)
+        networks = {runtime: _open_torch(network, runtime) for runtime in in_torch}
     if exported:
         check_calibration(precision, calibration)
         require("onnxruntime" if precision != "fp32" else exported[0])  # whose converters make int8
@@ -233,7 +235,7 @@ def open_streams(
     """
     _require_available(model, (runtime,), precision)
     if runtime not in FILE_RUNTIMES:
-        return [_open_torch(model, runtime, precision)] * streams
+        return [_open_torch(torch_runtimes.ready(model, precision), runtime)] * streams
     check_calibration(precision, calibration)
     require("onnxruntime" if precision != "fp32" else runtime)  # whose converters make int8
     threads = max(1, usable_cores() // streams)
@@ -248,75 +250,7 @@ def _finish(stride: int, logits: Any, size: tuple[int, int]) -> np.ndarray:
     return labels[0, : size[1], : size[0]]
 
 
-@torch.inference_mode()
-def _finish_on_device(stride: int, logits: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """As `_finish` where a GPU has the logits: it upsamples faster than it sends them to the host."""
-    full = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
-    return full.argmax(1).to(torch.uint8)[0, : size[1], : size[0]].cpu().numpy()
-
-
-def _open_torch(model: SegmentationModel, runtime: str, precision: str) -> Network:
-    """A network where it is, in eager mode, compiled, or as a graph of the GPU."""
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    device = next(model.parameters()).device
-    network = model.eval() if precision == "fp32" else copy.deepcopy(model).eval().to(dtype)
-    if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; torch's default would round convolutions to 10 bits
-    answer = _compiled(network, runtime)
-
-    def prepare(frame: np.ndarray) -> Tensor:
-        padded, _ = pad_to_multiple(frame)
-        # (H,W,3) in memory is channels_last already: no copy, no transposing
-        return torch.from_numpy(np.ascontiguousarray(padded)).permute(2, 0, 1)[None].to(device)
-
-    @torch.inference_mode()
-    def run(frames: Tensor) -> Tensor:
-        logits = answer(frames)
-        if device.type != "cpu":
-            getattr(torch, device.type).synchronize()
-        return logits
-
-    finish = _finish if device.type == "cpu" else _finish_on_device
-    return Network(runtime, prepare, run, partial(finish, model.stride))
-
-
-def _compiled(network: SegmentationModel, runtime: str) -> Callable[[Tensor], Tensor]:
-    """The network's forward pass as a runtime does it."""
-    if runtime == "compile":
-        # Dynamo compiles one function eight times, then runs it in eager mode without a word; models of a class share theirs.
-        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-        return torch.compile(network, dynamic=False, fullgraph=True)
-    if runtime == "cudagraph":
-        return _Graphed(network)
-    if runtime == "tensorrt":
-        importlib.import_module("torch_tensorrt")  # registers the backend
-
-        return torch.compile(network, backend="torch_tensorrt", dynamic=False)
-    return network
-
-
-class _Graphed:
-    """A network recorded once as a CUDA graph and replayed: no kernel is launched by Python."""
-
-    def __init__(self, network: SegmentationModel) -> None:
-        self.network = network
-        self.graph: torch.cuda.CUDAGraph | None = None
-
-    def __call__(self, frames: Tensor) -> Tensor:
-        if self.graph is None:
-            self._record(frames)
-        self.frames.copy_(frames)
-        self.graph.replay()
-        return self.logits
-
-    def _record(self, frames: Tensor) -> None:
-        self.frames = frames.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # capture wants warm kernels, run on another stream
-            for _ in range(3):
-                self.network(self.frames)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.logits = self.network(self.frames)
+def _open_torch(network: SegmentationModel, runtime: str) -> Network:
+    prepare, run, finish = torch_runtimes.steps(network, runtime)
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    return Network(runtime, prepare, run, partial(_finish, network.stride) if on_cpu else finish)

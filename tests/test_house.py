@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = """
     labels machine roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity
     snippets data drives tiles motion augment networks students peers models postprocess targets objective training evaluation
-    steady controls folding quantize export runtimes coldstart benchmark repeats stability videofiles window pipeline video
-    throughput artefacts timings runs mapfiles labelmaps recipes figures explore study contest effects sweeps summary wording again
+    steady controls folding quantize export torch_runtimes runtimes coldstart benchmark repeats stability videofiles window
+    pipeline video throughput artefacts timings runs mapfiles labelmaps recipes figures explore study contest effects sweeps
+    summary wording again
     readme pages measurements datacard modelcard publish report execution course workbook runner doctor cli __main__
 """.split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")

@@ -1,4 +1,4 @@
-"""The steps that a GPU does in another way than the CPU must give the same labels."""
+"""A network's steps in every runtime: the ones that a GPU does in another way must give the same labels, here and on one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,72 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from tcseg.models import build
+from tcseg.models import build, shipped
+from tcseg.peers import PEERS
 from tcseg.postprocess import upsample_argmax
-from tcseg.runtimes import _finish, _finish_on_device, open_network, open_networks, seeing
+from tcseg.runtimes import open_network, open_networks, seeing
+from tcseg.students import CANDIDATES
+from tcseg.torch_runtimes import TORCH_RUNTIMES, fold_batch_norms, ready, steps
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+
+def _frames(count: int, size: tuple[int, int]) -> np.ndarray:
+    """Smooth pictures, uint8 (N,H,W,3): noise has borders everywhere, where the smallest rounding decides."""
+    noise = np.random.default_rng(0).integers(0, 256, (count, 6, 8, 3), np.uint8)
+    return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_CUBIC) for one in noise])
 
 
 def test_label_map_on_the_device_equals_the_fused_one() -> None:
-    logits = torch.randn(1, 19, 16, 24, generator=torch.Generator().manual_seed(0))
-    ours, theirs = _finish(4, logits, (93, 61)), _finish_on_device(4, logits, (93, 61))
-    assert ours.shape == theirs.shape == (61, 93) and (ours == theirs).mean() > 0.999
+    model, frame = shipped("student"), _frames(1, (93, 61))[0]
+    prepare, run, finish = steps(ready(model, "fp32"), "pytorch")
+    ours, theirs = open_network(model, size=(93, 61))(frame), finish(run(prepare(frame)), (93, 61))
+    assert ours.shape == theirs.shape == (61, 93) and len(np.unique(ours)) > 2
+    assert (ours == theirs).mean() > 0.999
+
+
+@pytest.mark.parametrize("name", [*CANDIDATES, *PEERS])
+def test_a_network_with_its_batch_norms_folded_answers_the_same(name: str) -> None:
+    if name == "segformer-b0":
+        pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    model = build(name, 19, False).eval()
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:  # as a training would leave them: fresh ones change nothing
+        norm.running_mean.normal_(0, 0.3)
+        norm.running_var.uniform_(0.5, 2)
+    frames = torch.from_numpy(_frames(1, (96, 64))).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        before, folded = model(frames), ready(model, "fp32")
+        after, still = folded(frames), model(frames)
+    left = sum(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    assert torch.equal(before, still) and (before - after).abs().max() < 1e-4 * before.abs().max()
+    assert left == {"ddrnet-23-slim": 12, "pidnet-s": 9}.get(name, 0)  # theirs stand before a convolution, too
+
+
+def test_a_convolution_that_is_used_twice_is_not_folded() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.first, self.second = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.conv(self.first(self.conv(x.float()))))
+
+    assert fold_batch_norms(Twice().eval()) == 0
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("runtime", [runtime for runtime in TORCH_RUNTIMES if runtime != "tensorrt"])
+def test_on_a_gpu_every_way_gives_the_labels_of_the_cpu(runtime: str, precision: str) -> None:
+    model, frames = shipped("student"), _frames(3, (190, 120))
+    ours = open_network(model, size=(190, 120))
+    theirs = open_networks(model.cuda(), (runtime,), (190, 120), precision=precision)[runtime]
+    for frame in (*frames, frames[0]):  # a graph that is replayed must see the new frame
+        assert (ours(frame) == theirs(frame)).mean() > (0.999 if precision == "fp32" else 0.97)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def measure(
     name: Annotated[
         str,
         typer.Argument(
-            help="procity, transfer, metrics, coverage, cost, latency, speeds, half_resolution, pipeline, steadiness, "
+            help="procity, transfer, metrics, coverage, cost, latency, gpu, speeds, half_resolution, pipeline, steadiness, "
             "precision or flow."
         ),
     ],

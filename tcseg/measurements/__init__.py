@@ -30,6 +30,7 @@ MEASUREMENTS: dict[str, str] = {
     "coverage": "whether the intervals of the study cover the truth as often as they say",
     "cost": "what a training step costs, part by part",
     "latency": "what a frame costs: every network, runtime, precision and size",
+    "gpu": "the same on an NVIDIA GPU",
     "speeds": "what a frame of every candidate for the student takes, and of every peer",
     "half_resolution": "frames of a camera's size, seen whole or at half of it",
     "pipeline": "from video file to video file: the whole against its stages",

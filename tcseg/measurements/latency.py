@@ -1,4 +1,4 @@
-"""The committed latency table: every network, runtime, precision and size, with what each needs before its first answer.
+"""The committed latency table of a CPU: every network, runtime, precision and size, and what each needs before its first answer.
 
 The student that ships and the networks that `tcseg sweep --profile bench` has trained on this machine come with their weights; the
 others are as they are built (`trained` says which): with random weights the label map has more borders than any street, so that
@@ -13,9 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 
-from tcseg import models, runtimes
+from tcseg import models
 from tcseg.benchmark import NoisyMachineError, bench
 from tcseg.contest import network_of
 from tcseg.export import RUNTIMES
@@ -39,7 +38,7 @@ ATTEMPTS = 3  # at a size, where the machine is busy: what is measured at other 
 
 
 def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFrame:
-    """Time everything on this machine: its GPU where there is one, and its CPU.
+    """Time everything on this machine's CPU; its GPU is what `measurements.gpu` measures.
 
     Args:
         out: folder; unused, nothing else is written.
@@ -56,14 +55,11 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     study = open_study("procity", "smoke" if quick else "bench")
     found = trained_or_built(study)
     networks = {name: network for name, (network, _) in found.items()}
-    on_gpu = torch.cuda.is_available()
-    engines = {
-        "runtimes": runtimes.ENGINES if on_gpu else RUNTIMES,
-        "precisions": runtimes.PRECISIONS if on_gpu else PRECISIONS,
-    }
     tables: list[pd.DataFrame] = []
     for size in SIZES[:1] if quick else SIZES:
-        options = engines | {
+        options = {
+            "runtimes": RUNTIMES,
+            "precisions": PRECISIONS,
             "images": frames_at(study, "val", size, 16),
             "calibration": frames_at(study, "train", size, CALIBRATION),
             "anyway": anyway or quick,
@@ -105,19 +101,16 @@ def _fastest(table: pd.DataFrame, name: str) -> float:
 
 
 def trained_or_built(study: Study) -> dict[str, tuple[SegmentationModel, bool]]:
-    """The student that ships, the chosen students and the peers, on the GPU if there is one, and whether they are trained.
+    """The student that ships, the chosen students and the peers, and whether they are trained.
 
     Chosen students and peers as they were trained at this size on this machine, else as they are built.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = {"student": (models.shipped("student").to(device), True)}
+    found = {"student": (models.shipped("student"), True)}
     for name in (*CHOSEN, *PEERS):
         try:
-            network, trained = network_of(study, CHOSEN.get(name, name))
+            found[name] = network_of(study, CHOSEN.get(name, name))
         except RuntimeError as error:  # an optional package is missing: say so and go on
             print(f"not measured: {error}")
-        else:
-            found[name] = network.to(device), trained
     return found
 
 

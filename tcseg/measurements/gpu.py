@@ -1,0 +1,83 @@
+"""What a frame costs on an NVIDIA GPU: every network, PyTorch's ways, precisions and sizes, frame in and label map out.
+
+End to end has the way there and back: the frame is the host's, and so is the label map. The students in three precisions also say
+how far a precision's label maps agree with fp32's on the same frames.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tcseg.benchmark import bench
+from tcseg.measurements.latency import PROCESSES, frames_at, trained_or_built
+from tcseg.networks import SegmentationModel
+from tcseg.repeats import apart, merged
+from tcseg.runtimes import open_networks
+from tcseg.study import open_study
+from tcseg.torch_runtimes import DTYPES, TORCH_RUNTIMES
+
+SIZES = ((1024, 512), (2048, 1024))
+EVERY_SIZE = ("pytorch", "cudagraph")
+"""What is opened in a second; compiling takes half a minute a network, and is measured in fp16 at the largest size alone."""
+FRAMES = 8
+WHO = ["model", "runtime", "precision", "width"]
+
+
+def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFrame:
+    """Time everything on the GPU.
+
+    Args:
+        out: folder; unused, nothing else is written.
+        quick: one small network and size, few frames, and whatever else the machine does.
+        anyway: report although the machine is busy.
+
+    Returns:
+        The rows of `benchmark.bench`; `processes` and `spread` as of `repeats.merged` (three processes for CUDA graphs in fp16 at
+        the largest size, else one); trained (whether the weights are of a training); agreement (share of labels equal to those of
+        fp32 in eager mode, of trained networks, on val).
+
+    Raises:
+        RuntimeError: there is no CUDA GPU.
+        NoisyMachineError: something else keeps the machine busy.
+    """
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            "measurement gpu needs an NVIDIA GPU and PyTorch's CUDA build, and finds none (tcseg doctor); "
+            "a CPU's table: tcseg measure latency"
+        )
+    study = open_study("procity", "smoke" if quick else "bench")
+    found = trained_or_built(study)
+    networks = {name: network.cuda() for name, (network, _) in found.items() if not quick or name == "student"}
+    tables, equal = [], []
+    for size in ((256, 128),) if quick else SIZES:
+        images = frames_at(study, "val", size, FRAMES)
+        options = {"images": images, "anyway": anyway or quick}
+        options |= {"frames": 3, "seconds": 0} if quick else {"frames": 300, "seconds": 1.5}
+        largest = quick or size == SIZES[-1]
+        precisions = [precision for precision in DTYPES if not (largest and precision == "fp16")]
+        tables.append(bench(networks, size, runtimes=EVERY_SIZE, precisions=precisions, **options))
+        if largest:
+            tables.append(bench(networks, size, runtimes=TORCH_RUNTIMES, precisions=("fp16",), **options))
+        trained = {name: network for name, network in networks.items() if found[name][1]}
+        equal += [row | {"width": size[0]} for row in _agreement(trained, images)]
+    graphs = {"runtimes": ("cudagraph",), "precisions": ("fp16",), "images": images, "frames": options["frames"]}
+    tables += [apart(networks, size, anyway=True, **graphs) for _ in range(1 if quick else PROCESSES - 1)]
+    table = merged(tables).merge(pd.DataFrame(equal, columns=[*WHO, "agreement"]), "left", WHO)
+    return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in found.items()}))
+
+
+def _agreement(networks: dict[str, SegmentationModel], images: np.ndarray) -> list[dict]:
+    """Of each network and precision, the share of labels that equal those of fp32."""
+    size, rows = (images.shape[2], images.shape[1]), []
+    for name, model in networks.items():
+        maps = {}
+        for precision in DTYPES:
+            network = open_networks(model, ("pytorch",), size, precision=precision)["pytorch"]
+            maps[precision] = np.stack([network(image) for image in images])
+            same = float((maps[precision] == maps["fp32"]).mean())
+            rows.append({"model": name, "runtime": "pytorch", "precision": precision, "agreement": same})
+    return rows

@@ -1,0 +1,190 @@
+"""A network in PyTorch as it is deployed: batch norms folded, in one precision, eager or compiled, on a GPU as a graph.
+
+What the other runtimes do when they read a file is done here, too: a batch norm after a convolution becomes a part of it. On a GPU
+a frame goes through page-locked memory, which the host fills with several threads and the device reads by itself; the label map
+is made where the logits are, and comes back as bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from tcseg.postprocess import pad_to_multiple
+
+if TYPE_CHECKING:
+    from tcseg.networks import SegmentationModel
+
+TORCH_RUNTIMES = ("pytorch", "compile", "cudagraph", "compile+cudagraph", "tensorrt")
+"""Eager and channels_last; `torch.compile`; either recorded as a CUDA graph; TensorRT. The last three need an NVIDIA GPU."""
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+MOST_COMPILED = 1024  # Dynamo compiles one function eight times, then runs it in eager mode without a word
+
+
+def ready(model: SegmentationModel, precision: str) -> SegmentationModel:
+    """A copy of a network for inference where it is: in eval mode, batch norms folded, in a precision of `DTYPES`."""
+    if next(model.parameters()).device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; torch's default would round convolutions to 10 bits
+        torch.backends.cudnn.benchmark = True  # one size, again and again: the fastest kernel is looked for once
+    network = copy.deepcopy(model).eval()
+    fold_batch_norms(network)
+    return network.to(DTYPES[precision])
+
+
+@torch.no_grad()
+def fold_batch_norms(network: nn.Module) -> int:
+    """Move each batch norm that is given a convolution's output into that convolution; returns how many were.
+
+    Which is given what is seen on one small frame. What is called more than once in it stays as it is.
+
+    Args:
+        network: in eval mode; takes uint8 (1,3,64,64). Changed in place.
+    """
+    made_by: dict[int, nn.Conv2d] = {}
+    kept, pairs, calls = [], [], Counter()
+
+    def after_convolution(layer: nn.Conv2d, given: tuple[Tensor, ...], made: Tensor) -> None:
+        made_by[id(made)] = layer
+        kept.append(made)  # alive, so that no other tensor has its id
+        calls[layer] += 1
+
+    def before_norm(layer: nn.BatchNorm2d, given: tuple[Tensor, ...]) -> None:
+        pairs.append((made_by.get(id(given[0])), layer))
+        calls[layer] += 1
+
+    hooks = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            hooks.append(layer.register_forward_hook(after_convolution))
+        if isinstance(layer, nn.BatchNorm2d):
+            hooks.append(layer.register_forward_pre_hook(before_norm))
+    try:
+        network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=next(network.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    paths = {layer: path for path, layer in network.named_modules()}
+    folded = [(conv, norm) for conv, norm in pairs if conv is not None and calls[conv] == calls[norm] == 1]
+    for conv, norm in folded:
+        statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
+        network.set_submodule(
+            paths[norm], getattr(norm, "act", nn.Identity())
+        )  # timm's norms have the activation inside
+    return len(folded)
+
+
+def steps(
+    network: SegmentationModel, runtime: str
+) -> tuple[Callable[[np.ndarray], Tensor], Callable[[Tensor], Tensor], Callable[[Tensor, tuple[int, int]], np.ndarray]]:
+    """A frame's three steps, each of which returns when it is done: prepare, run, finish, as of `runtimes.Network`.
+
+    Args:
+        network: of `ready`.
+        runtime: of `TORCH_RUNTIMES`.
+    """
+    device = next(network.parameters()).device
+    answer = _as_runtime_does(network, runtime)
+    label = _as_runtime_does(_Labels(network.stride), "pytorch" if runtime == "tensorrt" else runtime)
+
+    def prepare(frame: np.ndarray) -> Tensor:
+        padded, _ = pad_to_multiple(frame)
+        sent = _send(torch.from_numpy(np.ascontiguousarray(padded)), device)
+        return sent.permute(2, 0, 1)[None]  # (H,W,3) in memory is channels_last already: no copy, no transposing
+
+    @torch.inference_mode()
+    def run(frames: Tensor) -> Tensor:
+        logits = answer(frames)
+        _wait(device)
+        return logits
+
+    @torch.inference_mode()
+    def finish(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
+        return _fetch(label(logits)[0, : size[1], : size[0]])
+
+    return prepare, run, finish
+
+
+class _Labels(nn.Module):
+    """Logits (1,K,h,w) -> labels uint8 (1,H,W) where they are: a GPU upsamples faster than it sends planes to the host."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Bilinear upsampling by the stride, then the best class."""
+        full = F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
+        return full.argmax(1).to(torch.uint8)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def _send(here: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device."""
+    if device.type != "cuda":
+        return here.to(device)
+    locked = torch.empty(here.shape, dtype=here.dtype, pin_memory=True)  # of torch's own store: allocated once
+    sent = locked.copy_(here).to(device, non_blocking=True)
+    _wait(device)
+    return sent
+
+
+def _fetch(there: Tensor) -> np.ndarray:
+    """A tensor as an array of the host."""
+    if there.device.type != "cuda":
+        return there.cpu().numpy()
+    locked = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+    locked.copy_(there.contiguous(), non_blocking=True)
+    _wait(there.device)
+    return locked.numpy()
+
+
+def _as_runtime_does(module: nn.Module, runtime: str) -> Callable[[Tensor], Tensor]:
+    """A module's forward pass as a runtime does it."""
+    if runtime == "tensorrt":
+        importlib.import_module("torch_tensorrt")  # registers the backend
+        return torch.compile(module, backend="torch_tensorrt", dynamic=False)
+    if runtime.startswith("compile"):
+        torch._dynamo.config.recompile_limit = max(MOST_COMPILED, torch._dynamo.config.recompile_limit)
+        module = torch.compile(module, dynamic=False, fullgraph=True)
+    return _Graphed(module) if runtime.endswith("cudagraph") else module
+
+
+class _Graphed:
+    """A forward pass recorded once as a CUDA graph, then replayed: Python launches no kernel. The answer is the graph's memory."""
+
+    def __init__(self, module: Callable[[Tensor], Tensor]) -> None:
+        self.module = module
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, given: Tensor) -> Tensor:
+        if self.graph is None:
+            self._record(given)
+        self.given.copy_(given)
+        self.graph.replay()
+        return self.made
+
+    def _record(self, given: Tensor) -> None:
+        self.given = given.clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # capture wants warm kernels, run on another stream
+            for _ in range(3):
+                self.module(self.given)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # others may ask for memory meanwhile
+            self.made = self.module(self.given)
