@@ -64,7 +64,11 @@ Key = tuple[str, str, str]
 
 
 class NoisyMachineError(RuntimeError):
-    """The machine is too busy for its times to mean anything."""
+    """The machine is too busy for its times to mean anything. `table`: what was measured nevertheless, if it was."""
+
+    def __init__(self, message: str, table: pd.DataFrame | None = None) -> None:
+        super().__init__(message)
+        self.table = table
 
 
 def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
@@ -280,13 +284,12 @@ def bench(
         One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
         answer (of PyTorch's ways, which are opened here: compile and first answer), peak_mb = memory of that process (10^6 bytes);
         params_m, gflop, mbytes as in `roofline`, roof_share = what share of the network's p50 the roof is (of a CPU in fp32, of a
-        GPU in each precision); noise (the spread of a fixed computation, the largest of
-        before, after and between the rounds). In `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3) by scope),
-        `roof`.
+        GPU in each precision); noise (the spread of a fixed computation, the largest of before, after and between the rounds). In
+        `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3) by scope), `roof`.
 
     Raises:
         ValueError: no model, an unknown runtime or precision, images of another size, more threads than cores.
-        NoisyMachineError: something else keeps the machine busy.
+        NoisyMachineError: something else keeps the machine busy; after the measurement, its `table` is what was measured.
     """
     if not models:
         raise ValueError("models is empty; pass at least one, as {'student': shipped('student')}")
@@ -316,8 +319,6 @@ def bench(
         during, after = _spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, steadiest_noise()
         spread = max(before, during, after)
         started = {name: _cold(models[name], size, count, networks, name, first) for name in models} if cold else {}
-    refuse_noise(after, anyway)
-    refuse_noise(during, anyway, A_JOB)
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
     rows = []
     for name, model in models.items():
@@ -331,6 +332,8 @@ def bench(
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     lists = {key: mine.tolist() for key, mine in times.items()}  # pandas compares attrs, and arrays have no one truth
     table.attrs |= {"noise": spread, "missing": absent, "times": lists, "roof": roof}
+    refuse_noise(after, anyway, table=table)
+    refuse_noise(during, anyway, A_JOB, table)
     return table
 
 
@@ -356,14 +359,14 @@ def _rows(same: dict, times: np.ndarray | None, least_ms: float | None) -> list[
     return [same | {"scope": scope} | summarize(times[:, i]) for i, scope in enumerate(SCOPES)]
 
 
-def refuse_noise(spread: float, anyway: bool, most: float = NOISY) -> None:
-    """Raise `NoisyMachineError` where `noise` found the machine too busy; only warn with `anyway`."""
+def refuse_noise(spread: float, anyway: bool, most: float = NOISY, table: pd.DataFrame | None = None) -> None:
+    """Raise `NoisyMachineError`, with what was measured, where `noise` found the machine too busy; only warn with `anyway`."""
     if spread <= most:
         return
     busy = f"this machine is busy: a fixed computation varies by {100 * spread:.0f} % (quiet: below 10 %)"
     if not anyway:
         raise NoisyMachineError(
-            f"{busy}; stop what else is running, or report all the same: --anyway (in Python: anyway=True)"
+            f"{busy}; stop what else is running, or report all the same: --anyway (in Python: anyway=True)", table
         )
     log.warning("%s: measure again when it is quiet", busy)
 

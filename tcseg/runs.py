@@ -12,6 +12,7 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
@@ -41,6 +42,8 @@ class _WithoutDocstrings(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
+        if getattr(node, "type_params", None) == []:  # which Python 3.12 gives every function and class
+            del node.type_params
         body = getattr(node, "body", None)
         if isinstance(body, list):
             kept = [n for n in body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
@@ -50,9 +53,11 @@ class _WithoutDocstrings(ast.NodeTransformer):
 
 @cache
 def code_key(modules: tuple[str, ...]) -> str:
-    """Hash of modules' syntax trees: formatting, comments and docstrings do not count."""
+    """Hash of modules' syntax trees: formatting, comments and docstrings do not count, nor which Python reads them."""
     folder = Path(__file__).parent
-    trees = [ast.dump(_WithoutDocstrings().visit(ast.parse((folder / f"{name}.py").read_text()))) for name in modules]
+    options = {"show_empty": True} if sys.version_info >= (3, 13) else {}  # as every Python before wrote them
+    sources = [ast.parse((folder / f"{name}.py").read_text()) for name in modules]
+    trees = [ast.dump(_WithoutDocstrings().visit(source), **options) for source in sources]
     return hashlib.sha256("\n".join(trees).encode()).hexdigest()[:12]
 
 

@@ -13,17 +13,20 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from tcseg import datacard, figures, measurements, models, procity, publish, recipes, runner, steady, study
+from tcseg import benchmark, datacard, figures, measurements, models, procity, publish, recipes, runner, steady, study
 from tcseg.benchmark import NoisyMachineError
 from tcseg.cli import app
 from tcseg.contest import scored
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
 from tcseg.measurements import (
+    gpu,
     half_resolution,
     latency,
+    parts,
     pipeline,
     procity_gap,
     procity_speed,
@@ -421,6 +424,67 @@ def test_a_busy_moment_costs_a_size_another_try():
     assert latency._patiently(step, 3, cold=True) == ("a table", 3, {"cold": True})
     with pytest.raises(NoisyMachineError):
         latency._patiently(lambda: (_ for _ in ()).throw(NoisyMachineError("always")))
+
+
+def test_a_stopped_measurement_goes_on_with_its_next_part(tmp_path, capsys):
+    made = []
+
+    def step(name, error=None):
+        made.append(name)
+        if error:
+            raise error
+        return pd.DataFrame({"model": [name], "p50_ms": [1.5]})
+
+    measuring = parts.Parts(tmp_path, "latency", False)
+    measuring.part("small", lambda: step("small"))
+    with pytest.raises(KeyboardInterrupt):
+        measuring.part("large", lambda: step("large", KeyboardInterrupt()))
+    again = parts.Parts(tmp_path, "latency", False)
+    assert again.part("small", lambda: step("small"))["model"].tolist() == ["small"]
+    assert again.part("large", lambda: step("large"))["p50_ms"].tolist() == [1.5]
+    assert made == ["small", "large", "large"] and "small: as measured before" in capsys.readouterr().out
+    again.forget()
+    assert not list((tmp_path / "parts").glob("*"))
+
+
+def test_what_a_busy_machine_measured_is_kept_for_who_wants_it(tmp_path):
+    def busy():
+        raise NoisyMachineError("busy", pd.DataFrame({"p50_ms": [9.0]}))
+
+    with pytest.raises(NoisyMachineError, match=r"busy\. What was measured is in .*all\.busy\.csv; with --anyway"):
+        parts.Parts(tmp_path, "speeds", False).part("all", busy)
+    taken = parts.Parts(tmp_path, "speeds", True).part("all", lambda: pytest.fail("it is measured already"))
+    assert taken["p50_ms"].tolist() == [9.0]
+    quiet = parts.Parts(tmp_path, "speeds", False).part("all", lambda: pd.DataFrame({"p50_ms": [1.0]}))
+    assert quiet["p50_ms"].tolist() == [1.0]
+
+
+def test_the_measurement_of_a_gpu(tmp_path, monkeypatch):
+    """Its order, and its table, with a benchmark that measures nothing: there is no GPU here."""
+    with pytest.raises(RuntimeError, match="measurement gpu needs an NVIDIA GPU"):
+        gpu.measure(tmp_path)
+    asked = []
+
+    def bench(networks, size, runtimes, precisions, **options):
+        asked.append((size, runtimes, precisions))
+        who = [(name, r, p) for name in networks for r in runtimes for p in precisions]
+        rows = pd.DataFrame(who, columns=["model", "runtime", "precision"])
+        facts = {"machine": "H", "width": size[0], "height": size[1], "threads": 1, "scope": "network", "n": 30}
+        return rows.assign(**facts, p50_ms=float(len(asked))).reindex(columns=list(benchmark.COLUMNS))
+
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.nn.Module, "cuda", lambda self: self)
+    monkeypatch.setattr(gpu, "bench", bench)
+    monkeypatch.setattr(gpu, "apart", bench)
+    monkeypatch.setattr(gpu, "DTYPES", {"fp32": torch.float32})
+    monkeypatch.setattr(gpu, "SIZES", ((256, 128), (128, 64)))
+    table = gpu.measure(tmp_path, quick=True)
+    assert [one[0] for one in asked] == [(256, 128)] * 4, "one size where it is quick"
+    assert asked[0] == ((256, 128), gpu.TORCH_RUNTIMES, ("fp16",)) and asked[1][2] == ("fp32", "bf16")
+    graph = table[(table["runtime"] == "cudagraph") & (table["precision"] == "fp16")].iloc[0]
+    assert graph["processes"] == 3 and graph["p50_ms"] == 3 and graph["spread"] == pytest.approx(1) and graph["trained"]
+    eager = table[(table["runtime"] == "pytorch") & (table["precision"] == "fp32")].iloc[0]
+    assert eager["agreement"] == 1 and eager["processes"] == 1 and np.isnan(eager["spread"])
 
 
 def test_what_is_left_out_at_a_size_has_rows_that_say_so():

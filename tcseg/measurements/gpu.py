@@ -6,6 +6,8 @@ how far a precision's label maps agree with fp32's on the same frames.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,14 @@ import torch
 
 from tcseg.benchmark import bench
 from tcseg.measurements.latency import PROCESSES, frames_at, trained_or_built
+from tcseg.measurements.parts import Parts
 from tcseg.networks import SegmentationModel
 from tcseg.repeats import apart, merged
 from tcseg.runtimes import open_networks
 from tcseg.study import open_study
 from tcseg.torch_runtimes import DTYPES, TORCH_RUNTIMES
 
-SIZES = ((1024, 512), (2048, 1024))
+SIZES = ((2048, 1024), (1024, 512))
 EVERY_SIZE = ("pytorch", "cudagraph")
 """What is opened in a second; compiling takes half a minute a network, and is measured in fp16 at the largest size alone."""
 FRAMES = 8
@@ -31,7 +34,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     """Time everything on the GPU.
 
     Args:
-        out: folder; unused, nothing else is written.
+        out: folder; parts are kept there until the whole is made.
         quick: one small network and size, few frames, and whatever else the machine does.
         anyway: report although the machine is busy.
 
@@ -52,22 +55,33 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     study = open_study("procity", "smoke" if quick else "bench")
     found = trained_or_built(study)
     networks = {name: network.cuda() for name, (network, _) in found.items() if not quick or name == "student"}
+    parts = Parts(None if quick else out, "gpu", anyway)
     tables, equal = [], []
     for size in ((256, 128),) if quick else SIZES:
         images = frames_at(study, "val", size, FRAMES)
         options = {"images": images, "anyway": anyway or quick}
         options |= {"frames": 3, "seconds": 0} if quick else {"frames": 300, "seconds": 1.5}
-        largest = quick or size == SIZES[-1]
-        precisions = [precision for precision in DTYPES if not (largest and precision == "fp16")]
-        tables.append(bench(networks, size, runtimes=EVERY_SIZE, precisions=precisions, **options))
-        if largest:
-            tables.append(bench(networks, size, runtimes=TORCH_RUNTIMES, precisions=("fp16",), **options))
+        for name, step in _steps(networks, size, size == SIZES[0], options).items():
+            tables.append(parts.part(f"{size[0]}x{size[1]}-{name}", step))
         trained = {name: network for name, network in networks.items() if found[name][1]}
         equal += [row | {"width": size[0]} for row in _agreement(trained, images)]
-    graphs = {"runtimes": ("cudagraph",), "precisions": ("fp16",), "images": images, "frames": options["frames"]}
-    tables += [apart(networks, size, anyway=True, **graphs) for _ in range(1 if quick else PROCESSES - 1)]
+    parts.forget()
     table = merged(tables).merge(pd.DataFrame(equal, columns=[*WHO, "agreement"]), "left", WHO)
     return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in found.items()}))
+
+
+def _steps(
+    networks: dict[str, SegmentationModel], size: tuple[int, int], largest: bool, options: dict
+) -> dict[str, Callable[[], pd.DataFrame]]:
+    """The parts of the measurement at a size, what is asked most first: a machine is lent for minutes."""
+    if not largest:
+        return {"every": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=tuple(DTYPES), **options)}
+    again = partial(apart, networks, size, runtimes=("cudagraph",), precisions=("fp16",), **options)
+    return {
+        "fp16": partial(bench, networks, size, runtimes=TORCH_RUNTIMES, precisions=("fp16",), **options),
+        "others": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp32", "bf16"), **options),
+        **{f"again{i}": again for i in range(1, PROCESSES)},
+    }
 
 
 def _agreement(networks: dict[str, SegmentationModel], images: np.ndarray) -> list[dict]:

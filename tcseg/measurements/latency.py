@@ -8,6 +8,7 @@ their end-to-end times are an upper bound.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from tcseg import models
 from tcseg.benchmark import NoisyMachineError, bench
 from tcseg.contest import network_of
 from tcseg.export import RUNTIMES
+from tcseg.measurements.parts import Parts
 from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS
 from tcseg.repeats import apart, merged
@@ -41,7 +43,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     """Time everything on this machine's CPU; its GPU is what `measurements.gpu` measures.
 
     Args:
-        out: folder; unused, nothing else is written.
+        out: folder; parts are kept there until the whole is made.
         quick: the smallest size, few frames, and whatever else the machine does.
         anyway: report although the machine is busy.
 
@@ -53,6 +55,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         NoisyMachineError: something else keeps the machine busy, again and again.
     """
     study = open_study("procity", "smoke" if quick else "bench")
+    parts = Parts(None if quick else out, "latency", anyway)
     found = trained_or_built(study)
     networks = {name: network for name, (network, _) in found.items()}
     tables: list[pd.DataFrame] = []
@@ -67,14 +70,19 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         }
         slow = {name for name in networks if size == SIZES[-1] and _fastest(tables[-1], name) > SLOW_MS}
         timed = {name: network for name, network in networks.items() if name not in slow}
-        first = _patiently(bench, timed, size, cold=size == MAIN_SIZE, **options)
+        name_of = f"{size[0]}x{size[1]}"
+        first = parts.part(name_of, partial(_patiently, bench, timed, size, cold=size == MAIN_SIZE, **options))
         close = {name: one for name, one in timed.items() if size == MAIN_SIZE and _fastest(first, name) <= CLOSE_MS}
-        others = [_patiently(apart, close, size, **options) for _ in range(PROCESSES - 1 if close else 0)]
+        others = [
+            parts.part(f"{name_of}-again{i}", partial(_patiently, apart, close, size, **options))
+            for i in range(PROCESSES - 1 if close else 0)
+        ]
         tables.append(merged([first, *others]))
         if slow:
             print(f"left out at {size[0]}x{size[1]}, above {SLOW_MS} ms at half the width: {', '.join(sorted(slow))}")
             tables.append(_left_out(tables[1], slow, size))
     every = pd.concat(tables, ignore_index=True)
+    parts.forget()
     return every.assign(trained=every["model"].map({name: of_training for name, (_, of_training) in found.items()}))
 
 

@@ -6,6 +6,7 @@ to it by `contest.scored`, so that a row that is trained later needs no clock.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ import pandas as pd
 from tcseg.benchmark import bench
 from tcseg.contest import network_of
 from tcseg.measurements.latency import CALIBRATION, frames_at
+from tcseg.measurements.parts import Parts
 from tcseg.measurements.precision import COLUMNS, refused
 from tcseg.peers import PEERS
 from tcseg.recipes import SAME_AS_STUDENT
@@ -28,7 +30,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     """Time every candidate and peer together.
 
     Args:
-        out: folder; unused, nothing else is written.
+        out: folder; what a busy machine measured is kept there.
         quick: at profile smoke and 256x128, few frames.
         anyway: report although the machine is busy.
 
@@ -54,7 +56,9 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     options = {"frames": 3, "seconds": 0} if quick else {"frames": 100, "seconds": 4}
     options |= {"images": images, "calibration": calibration, "anyway": anyway or quick}
     networks = {name: network for name, (network, _) in found.items()}
-    timed = bench(networks, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options)
+    parts = Parts(None if quick else out, "speeds", anyway)
+    timed = parts.part("all", partial(bench, networks, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options))
+    parts.forget()
     scored = _precision()
     return pd.DataFrame(
         [_row(name, of_training, timed[timed["model"] == name], scored) for name, (_, of_training) in found.items()]
