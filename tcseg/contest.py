@@ -8,7 +8,9 @@ from __future__ import annotations
 import pandas as pd
 
 from tcseg import models
+from tcseg.effects import effects
 from tcseg.networks import SegmentationModel
+from tcseg.peers import PEERS
 from tcseg.recipes import NETWORK_LENGTHS
 from tcseg.runs import Run
 from tcseg.students import CHOSEN
@@ -69,6 +71,32 @@ def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
         who = {"model": roles.get(speed["arch"], speed["arch"]), "arch": speed["arch"], "peer": speed["peer"]}
         rows.append(who | _scores(by_length) | {key: value for key, value in speed.items() if key not in who})
     return pd.DataFrame(rows)
+
+
+def against_peers(study: Study) -> pd.DataFrame:
+    """The chosen students against each peer: after as many steps, and each after the best of its lengths; on common seeds.
+
+    Args:
+        study: as in `scored`.
+
+    Returns:
+        The columns of `effects.effects`, one family; comparison is "<student>, 2x_vs_<peer>, 2x" for twice the profile's steps, or
+        "<student>, 4x_vs_<peer>, 2x" where these are their best. No rows where nothing is trained.
+    """
+    roles = {arch: role for role, arch in CHOSEN.items()}
+    lengths = {arch: trained(study, arch) for arch in (*roles, *PEERS)}
+    best_of = {arch: best(by_length) for arch, by_length in lengths.items()}
+    named = {run.name: f"{roles.get(a, a)}, {n:g}x" for a in lengths for n, runs in lengths[a].items() for run in runs}
+    pairs = {}
+    for ours in roles:
+        for theirs in PEERS:
+            equal = [
+                (lengths[ours][n][0].name, lengths[theirs][n][0].name) for n in lengths[ours] if n in lengths[theirs]
+            ]
+            ends = [(one[0].name, other[0].name) for one, other in [(best_of[ours], best_of[theirs])] if one and other]
+            pairs |= {f"{named[one]}_vs_{named[other]}": (one, other) for one, other in (*equal, *ends)}
+    every = [run for by_length in lengths.values() for runs in by_length.values() for run in runs]
+    return effects(every, pairs, primary=())
 
 
 def _scores(by_length: dict[float, list[Run]]) -> dict[str, float]:

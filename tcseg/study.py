@@ -67,7 +67,10 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
         *(f"tables/{name}.csv" for name in ABLATION_SWEEPS),
     ),
     "06_realtime_benchmark": (
-        *(f"tables/{name}.csv" for name in ("latency_here", "latency_frames", "latency_scaling", "students")),
+        *(
+            f"tables/{name}.csv"
+            for name in ("latency_here", "latency_frames", "latency_scaling", "students", "students_vs_peers")
+        ),
         *(f"figures/{name}.png" for name in ("waterfall", "roofline", "jitter", "speed_and_quality", "latency")),
         "figures/clip.gif",
     ),

@@ -6,6 +6,26 @@ import numpy as np
 import pandas as pd
 
 from tcseg import contest
+from tcseg.students import CHOSEN
+
+
+def test_students_meet_peers_after_as_many_steps_and_at_their_best():
+    def run(arch, times, *mious):
+        name = f"student,arch={arch}" + (f",steps={times}x" if times > 1 else "")
+        counts = {"intersection": [[4], [6]], "predicted": [[10], [10]], "labelled": [[10], [10]]}
+        same = {"dataset": "procity", "profile": "bench", "per_clip": {"names": ["a", "b"], "miou": counts}}
+        scores = {"tc": {"exact": 0.6}, "flicker": 0.1, "harmful_flicker": 0.05}
+        facts = same | {"recipe": {"steps": times}, "cost": {"train_seconds": 60.0}, "metrics": scores}
+        return name, [
+            SimpleNamespace(name=name, seed=s, metrics=scores | {"miou": m}, record=facts) for s, m in enumerate(mious)
+        ]
+
+    cpu = CHOSEN["student-cpu"]
+    runs = dict([run(cpu, 1, 0.3, 0.3), run(cpu, 2, 0.5), run("fast-scnn", 1, 0.4), run("fast-scnn", 4, 0.2)])
+    table = contest.against_peers(SimpleNamespace(found=lambda name: runs.get(name, [])))
+    assert table["comparison"].tolist() == ["student-cpu, 1x_vs_fast-scnn, 1x", "student-cpu, 2x_vs_fast-scnn, 1x"]
+    assert table["seeds"].tolist() == [1, 1] and (table["difference"] == 0).all(), "the counts are the same"
+    assert contest.against_peers(SimpleNamespace(found=lambda name: [])).empty
 
 
 def test_a_network_is_shown_after_its_best_length_with_what_the_last_doubling_gained():

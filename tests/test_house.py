@@ -18,7 +18,7 @@ ORDER = """
     labels machine roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity
     snippets data drives tiles motion augment networks students peers models postprocess targets objective training evaluation
     steady controls folding quantize export torch_runtimes runtimes coldstart benchmark repeats stability videofiles window
-    pipeline video throughput artefacts timings runs mapfiles labelmaps recipes figures explore study contest effects sweeps
+    pipeline video throughput artefacts timings runs mapfiles labelmaps recipes figures explore study effects contest sweeps
     summary wording again
     readme pages measurements datacard modelcard publish report execution course workbook runner doctor cli __main__
 """.split()

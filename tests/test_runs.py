@@ -95,7 +95,9 @@ def test_changed_evaluation_measures_again_without_training(tmp_path):
 def test_code_key_is_the_same_in_every_python(tmp_path, monkeypatch):
     """Python 3.12 gives each function a list of type parameters, and 3.13 shows no empty list: the same code is the same run."""
     monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
-    (tmp_path / "m.py").write_text('class A:\n    x: int = 1\n\n    def f(self, *a, b=2):\n        return f"{a!r} {b:>3}"\n')
+    (tmp_path / "m.py").write_text(
+        'class A:\n    x: int = 1\n\n    def f(self, *a, b=2):\n        return f"{a!r} {b:>3}"\n'
+    )
     runs.code_key.cache_clear()
     assert runs.code_key(("m",)) == "72b4c5c0ba18"
     runs.code_key.cache_clear()
