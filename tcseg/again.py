@@ -190,6 +190,14 @@ def _tell_latency(table: pd.DataFrame) -> str:
     return ", ".join(f"`{name}` {ms:.1f} ms" for name, ms in best.head(3).items()) + ", end to end at 1024x512"
 
 
+def _tell_gpu(table: pd.DataFrame) -> str:
+    rows = table[(table["scope"] == "end_to_end") & (table["precision"] == "fp16") & (table["n"] > 0)]
+    rows = rows[rows["width"] == rows["width"].max()].sort_values("p50_ms")
+    best, first = rows.groupby("model", sort=False)["p50_ms"].min(), rows.iloc[0]
+    told = ", ".join(f"`{name}` {ms:.2f} ms" for name, ms in best.head(3).items())
+    return f"{told}, end to end at {first['width']}x{first['height']} in fp16 ({first['machine']})"
+
+
 def _tell_speeds(table: pd.DataFrame) -> str:
     row = _row(table, arch=CHOSEN["student-cpu"])
     return f"`student-cpu` {row['best_ms']:.1f} ms at {row['width']}x{row['height']} ({row['best']})"
@@ -249,6 +257,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], str]] = {
     "steadiness": _tell_steadiness,
     "precision": _tell_precision,
     "latency": _tell_latency,
+    "gpu": _tell_gpu,
     "speeds": _tell_speeds,
     "half_resolution": _tell_half_resolution,
     "pipeline": _tell_pipeline,
