@@ -175,7 +175,8 @@ def networks(table: pd.DataFrame) -> str:
     """Candidates and peers: score against the clock, and after how many steps."""
     if table.empty:
         return NOTHING
-    lengths = [f"{times:g}x" for times in NETWORK_LENGTHS]
+    trained = table.reindex(columns=[f"miou_{times:g}x" for times in NETWORK_LENGTHS]).notna().any()
+    lengths = [name.removeprefix("miou_") for name in trained.index[trained]]
     rows = [
         [
             f"`{row['model']}`" + (" (peer)" if row["peer"] else ""),
