@@ -161,7 +161,8 @@ def bench(
     cold: Annotated[bool, typer.Option(help="Also time to the first answer, and memory.")] = False,
     anyway: Annotated[bool, typer.Option(help="Report although the machine is busy.")] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="The committed table: all networks, sizes, precisions.")
+        bool,
+        typer.Option("--all", help="The committed tables: all networks, sizes, precisions; of a GPU, too, if any."),
     ] = False,
     device: Device = None,
     out: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
@@ -184,7 +185,8 @@ def bench(
         unused |= {"frames": frames != FRAMES, "seconds": seconds != SECONDS, "processes": processes != 1}
         if given := [f"--{name}" for name, value in unused.items() if value]:
             raise ValueError(f"--all measures everything and takes no {', '.join(given)}")
-        typer.echo(make("latency", MEASURED, anyway=anyway)[0])
+        for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
+            typer.echo(make(name, MEASURED, anyway=anyway)[0])
         return
     sizes = [parse_size(one) for one in size or ["1024x512"]]
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
