@@ -251,6 +251,9 @@ def _finish(stride: int, logits: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def _open_torch(network: SegmentationModel, runtime: str) -> Network:
-    prepare, run, finish = torch_runtimes.steps(network, runtime)
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    return Network(runtime, prepare, run, partial(_finish, network.stride) if on_cpu else finish)
+    prepare, run, there = torch_runtimes.steps(network, runtime)
+
+    def finish(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:  # a filter's are the host's, whatever ran
+        return _finish(network.stride, logits, size) if logits.device.type == "cpu" else there(logits, size)
+
+    return Network(runtime, prepare, run, finish)
