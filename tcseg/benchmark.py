@@ -151,24 +151,22 @@ def _threads(count: int | None) -> Iterator[int]:
 
 def warm_up(
     networks: dict[Key, Network], images: np.ndarray, progress: bool
-) -> tuple[dict[Key, float], dict[str, str]]:
-    """Five frames of each network. What a compiler or a GPU refuses, it refuses at the first: the others are measured all the same.
+) -> tuple[dict[Key, Network], dict[str, str]]:
+    """Five frames of each network. What a compiler refuses, it refuses here: the others are measured all the same.
 
     Returns:
-        Key -> milliseconds of the first answer; those that gave none, by name -> why.
+        Those that answered; those that did not, by name -> why.
     """
-    first, refused = {}, {}
+    warm, refused = {}, {}
     for key, network in tqdm(networks.items(), "warm-up", disable=not progress, leave=False):
-        began = time.perf_counter()
         try:
-            network(images[0])
+            for i in range(5):
+                network(images[i % len(images)])
         except Exception as error:
             refused["{} in {} {}".format(*key)] = _in_a_line(error)
-            continue
-        first[key] = 1e3 * (time.perf_counter() - began)
-        for i in range(1, 5):
-            network(images[i % len(images)])
-    return first, refused
+        else:
+            warm[key] = network
+    return warm, refused
 
 
 def _in_a_line(error: Exception) -> str:
@@ -282,14 +280,15 @@ def bench(
 
     Returns:
         One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
-        answer (of PyTorch's ways, which are opened here: compile and first answer), peak_mb = memory of that process (10^6 bytes);
+        answer, peak_mb = memory of that process (10^6 bytes);
         params_m, gflop, mbytes as in `roofline`, roof_share = what share of the network's p50 the roof is (of a CPU in fp32, of a
         GPU in each precision); noise (the spread of a fixed computation, the largest of before, after and between the rounds). In
         `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3) by scope), `roof`.
 
     Raises:
         ValueError: no model, an unknown runtime or precision, images of another size, more threads than cores.
-        NoisyMachineError: something else keeps the machine busy; after the measurement, its `table` is what was measured.
+        RuntimeError: nothing of what is asked runs here.
+        NoisyMachineError: something else keeps the CPU busy; after the measurement, its `table` is what was measured.
     """
     if not models:
         raise ValueError("models is empty; pass at least one, as {'student': shipped('student')}")
@@ -307,18 +306,21 @@ def bench(
         refuse_noise(before, anyway)
         calibration = images if calibration is None else calibration
         networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
-        first, refused = warm_up(networks, images, progress)
-        networks, absent = {key: networks[key] for key in first}, absent | refused
+        networks, refused = warm_up(networks, images, progress)
+        absent |= refused
+        if not networks:
+            raise RuntimeError(f"nothing to measure: {'; '.join(f'{what}: {why}' for what, why in absent.items())}")
         for what, reason in absent.items():
             log.warning("not measured: %s: %s", what, reason)
         roof = roofline.measured()
-        roofs = {(cpu_name(), "fp32"): roof} | _gpu_roofs(networks)
+        on_gpu = any(_device(model) == "cuda" for model in models.values())
+        roofs = {(cpu_name(), "fp32"): roof} | (_gpu_roofs(networks) if on_gpu else {})
         meanwhile: list[float] = []
         times = take_turns(networks, images, frames, seconds, progress, meanwhile)
         # What slows less than a quarter of the rounds does not move a median.
         during, after = _spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, steadiest_noise()
         spread = max(before, during, after)
-        started = {name: _cold(models[name], size, count, networks, name, first) for name in models} if cold else {}
+        started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
     rows = []
     for name, model in models.items():
@@ -340,8 +342,10 @@ def bench(
 def _gpu_roofs(networks: dict[Key, Network]) -> dict[tuple[str, str], roofline.Roof]:
     """(GPU, precision) -> its roof, of the precisions that some network runs in on a GPU."""
     found = {precision for _, runtime, precision in networks if runtime not in FILE_RUNTIMES} & DTYPES.keys()
-    on_gpu = torch.cuda.is_available()
-    return {(gpu_name(), precision): roofline.measured_on_gpu(DTYPES[precision]) for precision in found if on_gpu}
+    try:
+        return {(gpu_name(), precision): roofline.measured_on_gpu(DTYPES[precision]) for precision in found}
+    except torch.cuda.OutOfMemoryError:  # a small GPU, or a full one: times without a roof
+        return {}
 
 
 def _least_ms(roofs: dict[tuple[str, str], roofline.Roof], who: dict, task: roofline.Work) -> float | None:
@@ -382,15 +386,10 @@ def _cold(
     threads: int,
     networks: dict[Key, Network],
     name: str,
-    first: dict[Key, float],
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Time to the first answer, and peak memory, of a model's networks: in a process of its own each, or what `first` says."""
+    """Time to the first answer and peak memory of each of a model's networks that a process can be given as a file."""
     found = {}
     for (owner, runtime, precision), network in networks.items():
-        if owner != name:
-            continue
-        if network.content is None:
-            found[runtime, precision] = {"first_ms": first[owner, runtime, precision]}
-        else:
+        if owner == name and network.content is not None:
             found[runtime, precision] = cold_start(network.content, runtime, padded_size(size), threads)
     return found

@@ -25,8 +25,13 @@ def trained(study: Study, arch: str) -> dict[float, list[Run]]:
 
 
 def best(by_length: dict[float, list[Run]]) -> list[Run]:
-    """The runs of the length that gives the highest mIoU."""
-    return max(by_length.values(), key=lambda runs: _means(runs)["miou"], default=[])
+    """The runs of the length that gives the highest mIoU, on the seeds that all lengths have, if there are any."""
+    shared = set.intersection(*({run.seed for run in runs} for runs in by_length.values())) if by_length else set()
+
+    def score(runs: list[Run]) -> float:
+        return _means([run for run in runs if run.seed in shared] or runs)["miou"]
+
+    return max(by_length.values(), key=score, default=[])
 
 
 def with_weights(study: Study, arch: str) -> list[Run]:
@@ -61,8 +66,8 @@ def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
     Returns:
         model (the role of those that were chosen, else arch), arch, peer, seeds, steps, miou, tc, flicker, harmful_flicker (means
         over seeds, 0..1), doubling (what the last doubling of steps gained in mIoU, same seeds), train_minutes; the first three
-        scores after one, two, ... times the steps of the profile (miou_1x, miou_2x, ..., flicker_4x), for networks at equal steps;
-        then the columns of `speeds`.
+        scores after one, two, ... times the steps of the profile (miou_1x, miou_2x, ..., flicker_8x), for networks at equal steps,
+        and how many seeds each is the mean of (seeds_1x, ...); then the columns of `speeds`.
     """
     roles = {arch: role for role, arch in CHOSEN.items()}
     rows = []
@@ -81,7 +86,7 @@ def against_peers(study: Study) -> pd.DataFrame:
 
     Returns:
         The columns of `effects.effects`, one family; comparison is "<student>, 2x_vs_<peer>, 2x" for twice the profile's steps, or
-        "<student>, 4x_vs_<peer>, 2x" where these are their best. No rows where nothing is trained.
+        "<student>, 4x_vs_<peer>, 2x" where these are their best. Those without a common seed are left out.
     """
     roles = {arch: role for role, arch in CHOSEN.items()}
     lengths = {arch: trained(study, arch) for arch in (*roles, *PEERS)}
@@ -110,6 +115,7 @@ def _scores(by_length: dict[float, list[Run]]) -> dict[str, float]:
         "doubling": _doubling(by_length),
         "train_minutes": round(sum(minutes) / len(minutes), 2) if minutes else float("nan"),
         **{f"{score}_{n:g}x": means[n][score] for score in ("miou", "tc", "flicker") for n in NETWORK_LENGTHS},
+        **{f"seeds_{n:g}x": len(by_length.get(n, [])) for n in NETWORK_LENGTHS},
     }
 
 

@@ -119,7 +119,7 @@ def gpu_name() -> str | None:
         import torch
 
         if torch.cuda.is_available():
-            return torch.cuda.get_device_name(0)
+            return torch.cuda.get_device_name()  # of the one that `--device` made current
         return "Apple GPU (MPS)" if torch.backends.mps.is_available() else None
     except Exception:  # a broken torch raises anything: ImportError, OSError, RuntimeError
         return None

@@ -122,13 +122,14 @@ def open_eyes(
     precision: str = "fp32",
     calibrate: Calibrate | None = None,
 ) -> list[list[Eye]]:
-    """Eyes [stream][model]: one stream for a live source, a filter (whose frames come in order) or a GPU, else several.
+    """Eyes [stream][model]: several streams, but one for a live source, a filter (frames in order), a compiled network or a GPU.
 
     For int8, `calibrate` gives frames of the size that the network sees.
     """
     models = list(models)
     on_cpu = all(next(model.parameters()).device.type == "cpu" for model in models)
-    streams = min(STREAMS, usable_cores()) if on_cpu and not live and steady is None else 1
+    alone = live or steady is not None or runtime.startswith("compile")  # which would compile again for other threads
+    streams = min(STREAMS, usable_cores()) if on_cpu and not alone else 1
     shown = size or (first.shape[1], first.shape[0])
     calibration = calibrate(padded_size(shown)) if precision == "int8" and calibrate else None
     networks = [open_streams(model, runtime, shown, streams, precision, calibration) for model in models]

@@ -151,9 +151,12 @@ def _scores(students: pd.DataFrame, role: str) -> str:
     if not lengths or table.loc[CHOSEN[role], "steps"] == 0:
         return ""
     times = max(lengths, key=lambda n: (table[f"miou_{n:g}x"].notna().sum(), n))
-    told = [f"{names[arch]} {100 * miou:.1f} %" for arch, miou in table[f"miou_{times:g}x"].dropna().items()]
-    steps, seeds = int(times * PROFILES["bench"].student_steps), wording.seed_count(table["seeds"].max())
-    how = f"From scratch, on labels alone, after {steps} steps each ({seeds})"
+    scored = table.dropna(subset=[f"miou_{times:g}x"])
+    columns = scored[f"miou_{times:g}x"], scored[f"seeds_{times:g}x"].astype(int)
+    told = [
+        f"{names[arch]} {100 * miou:.1f} % ({wording.seed_count(n)})" for arch, miou, n in zip(scored.index, *columns)
+    ]
+    how = f"From scratch, on labels alone, after {int(times * PROFILES['bench'].student_steps)} steps each"
     return f"{how}: mIoU {', '.join(told)}; chapter 6 has other lengths, and who is not at its end."
 
 

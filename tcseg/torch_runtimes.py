@@ -11,6 +11,7 @@ import copy
 import importlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 TORCH_RUNTIMES = ("pytorch", "compile", "cudagraph", "compile+cudagraph", "tensorrt")
 """Eager and channels_last; `torch.compile`; either recorded as a CUDA graph; TensorRT. The last three need an NVIDIA GPU."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+FOLDED_ALIKE = 1e-3  # of the largest logit: rounding is a thousandth of it
 MOST_COMPILED = 1024  # Dynamo compiles one function eight times, then runs it in eager mode without a word
 
 
@@ -35,31 +37,49 @@ def ready(model: SegmentationModel, precision: str) -> SegmentationModel:
     if next(model.parameters()).device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; torch's default would round convolutions to 10 bits
         torch.backends.cudnn.benchmark = True  # one size, again and again: the fastest kernel is looked for once
-    network = copy.deepcopy(model).eval()
-    fold_batch_norms(network)
-    return network.to(DTYPES[precision])
+    return folded(model).to(DTYPES[precision])
 
 
 @torch.no_grad()
-def fold_batch_norms(network: nn.Module) -> int:
+def folded(model: SegmentationModel) -> SegmentationModel:
+    """A copy in eval mode with its batch norms folded; without, where that would change its answer or it takes no small frame."""
+    plain = copy.deepcopy(model).eval()
+    probe = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    probe = probe.to(next(plain.parameters()).device)
+    try:
+        before = plain(probe)
+    except Exception:  # an encoder for one size alone, whatever it raises at another
+        return plain
+    network = copy.deepcopy(plain)
+    fold_batch_norms(network, probe)
+    return network if (network(probe) - before).abs().max() <= FOLDED_ALIKE * before.abs().max() else plain
+
+
+@torch.no_grad()
+def fold_batch_norms(network: nn.Module, frames: Tensor) -> int:
     """Move each batch norm that is given a convolution's output into that convolution; returns how many were.
 
-    Which is given what is seen on one small frame. What is called more than once in it stays as it is.
+    Which is given what is seen on some frames. What is called more than once stays as it is, and a convolution that two norms
+    read. Whether something else reads it, too, cannot be seen: compare the answers (`folded`).
 
     Args:
-        network: in eval mode; takes uint8 (1,3,64,64). Changed in place.
+        network: in eval mode. Changed in place.
+        frames: that it takes.
     """
-    made_by: dict[int, nn.Conv2d] = {}
-    kept, pairs, calls = [], [], Counter()
+    made_by: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}  # with the tensor, alive, so that no other one has its id
+    pairs, calls = [], Counter()
 
     def after_convolution(layer: nn.Conv2d, given: tuple[Tensor, ...], made: Tensor) -> None:
-        made_by[id(made)] = layer
-        kept.append(made)  # alive, so that no other tensor has its id
+        made_by[id(made)] = layer, made, made._version
         calls[layer] += 1
 
     def before_norm(layer: nn.BatchNorm2d, given: tuple[Tensor, ...]) -> None:
-        pairs.append((made_by.get(id(given[0])), layer))
+        conv, made, version = made_by.get(id(given[0]), (None, None, 0))
         calls[layer] += 1
+        if (
+            conv is not None and made._version == version and layer.running_mean is not None
+        ):  # not changed in place since
+            pairs.append((conv, layer))
 
     hooks = []
     for layer in network.modules():
@@ -68,19 +88,20 @@ def fold_batch_norms(network: nn.Module) -> int:
         if isinstance(layer, nn.BatchNorm2d):
             hooks.append(layer.register_forward_pre_hook(before_norm))
     try:
-        network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=next(network.parameters()).device))
+        network(frames)
     finally:
         for hook in hooks:
             hook.remove()
     paths = {layer: path for path, layer in network.named_modules()}
-    folded = [(conv, norm) for conv, norm in pairs if conv is not None and calls[conv] == calls[norm] == 1]
-    for conv, norm in folded:
+    readers = Counter(conv for conv, _ in pairs)
+    alone = [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == readers[conv] == 1]
+    for conv, norm in alone:
         statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)
         network.set_submodule(
             paths[norm], getattr(norm, "act", nn.Identity())
         )  # timm's norms have the activation inside
-    return len(folded)
+    return len(alone)
 
 
 def steps(
@@ -103,13 +124,15 @@ def steps(
 
     @torch.inference_mode()
     def run(frames: Tensor) -> Tensor:
-        logits = answer(frames)
+        with _current(device):
+            logits = answer(frames)
         _wait(device)
         return logits
 
     @torch.inference_mode()
     def finish(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
-        return _fetch(label(logits)[0, : size[1], : size[0]])
+        with _current(device):
+            return _fetch(label(logits)[0, : size[1], : size[0]])
 
     return prepare, run, finish
 
@@ -127,8 +150,15 @@ class _Labels(nn.Module):
         return full.argmax(1).to(torch.uint8)
 
 
+def _current(device: torch.device) -> AbstractContextManager:
+    """Of several GPUs the one that new streams and graphs are of."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type != "cpu":
         getattr(torch, device.type).synchronize()
 
 
@@ -149,16 +179,18 @@ def _fetch(there: Tensor) -> np.ndarray:
     locked = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
     locked.copy_(there.contiguous(), non_blocking=True)
     _wait(there.device)
-    return locked.numpy()
+    return locked.numpy().copy()  # who keeps it should not keep locked memory
 
 
 def _as_runtime_does(module: nn.Module, runtime: str) -> Callable[[Tensor], Tensor]:
     """A module's forward pass as a runtime does it."""
     if runtime == "tensorrt":
         importlib.import_module("torch_tensorrt")  # registers the backend
-        return torch.compile(module, backend="torch_tensorrt", dynamic=False)
+        options = {"pass_through_build_failures": True}  # else it runs in eager mode without a word
+        return torch.compile(module, backend="torch_tensorrt", dynamic=False, options=options)
     if runtime.startswith("compile"):
-        torch._dynamo.config.recompile_limit = max(MOST_COMPILED, torch._dynamo.config.recompile_limit)
+        for limit in ("recompile_limit", "accumulated_recompile_limit"):
+            setattr(torch._dynamo.config, limit, max(MOST_COMPILED, getattr(torch._dynamo.config, limit)))
         module = torch.compile(module, dynamic=False, fullgraph=True)
     return _Graphed(module) if runtime.endswith("cudagraph") else module
 
@@ -186,5 +218,6 @@ class _Graphed:
                 self.module(self.given)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # others may ask for memory meanwhile
+        # The stream is of this device, whichever was current at the first capture; other threads may ask for memory meanwhile.
+        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
             self.made = self.module(self.given)

@@ -89,8 +89,8 @@ def test_what_refuses_at_its_first_frame_costs_nobody_else_anything() -> None:
 
     broken = Network("fake", lambda frame: frame, refusing, lambda logits, size: None)
     networks = {("a", "fake", "fp16"): broken, ("b", "fake", "fp16"): fake(1)}
-    first, refused = benchmark.warm_up(networks, np.zeros((2, 4, 4, 3), np.uint8), False)
-    assert list(first) == [("b", "fake", "fp16")] and first["b", "fake", "fp16"] >= 1
+    warm, refused = benchmark.warm_up(networks, np.zeros((2, 4, 4, 3), np.uint8), False)
+    assert list(warm) == [("b", "fake", "fp16")]
     assert refused == {"a in fake fp16": "no such kernel"}
 
 
@@ -205,7 +205,7 @@ def test_a_process_of_its_own_tells_time_and_memory(model: SegmentationModel) ->
     table = bench({"a": model}, (64, 32), frames=2, **options).set_index("runtime")
     assert (table.loc["onnxruntime", ["first_ms", "peak_mb"]] > 0).all(axis=None)
     assert table.loc["onnxruntime", "peak_mb"].max() < 400  # nothing of torch is loaded
-    assert (table.loc["pytorch", "first_ms"] > 0).all() and table.loc["pytorch", "peak_mb"].isna().all()  # opened here
+    assert table.loc["pytorch", "first_ms"].isna().all()
 
 
 def test_processes_are_merged_into_medians_and_a_spread() -> None:

@@ -49,5 +49,6 @@ def test_a_network_is_shown_after_its_best_length_with_what_the_last_doubling_ga
     table = contest.scored(store, speeds).set_index("arch")
     assert table.loc["x", ["seeds", "steps", "miou", "doubling"]].tolist() == [1, 20, 0.45, -0.01]
     assert table.loc["x", ["miou_1x", "miou_2x", "miou_4x"]].tolist() == [0.4, 0.45, 0.44]
+    assert table.loc["x", ["seeds_1x", "seeds_2x", "seeds_4x", "seeds_8x"]].tolist() == [2, 1, 1, 0]
     assert table["doubling"].isna().tolist() == [True, False, True, True], "four times against two, or nothing"
     assert table["steps"].tolist() == [10, 20, 40, 0] and np.isnan(table.loc["none", "miou_1x"])

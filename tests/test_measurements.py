@@ -443,8 +443,14 @@ def test_a_stopped_measurement_goes_on_with_its_next_part(tmp_path, capsys):
     assert again.part("small", lambda: step("small"))["model"].tolist() == ["small"]
     assert again.part("large", lambda: step("large"))["p50_ms"].tolist() == [1.5]
     assert made == ["small", "large", "large"] and "small: as measured before" in capsys.readouterr().out
-    again.forget()
+    parts.forget(tmp_path, "latency")
     assert not list((tmp_path / "parts").glob("*"))
+    parts.Parts(tmp_path, "latency", True).part("small", lambda: step("small", None))
+    parts.Parts(tmp_path, "latency", False).part("small", lambda: step("small"))
+    assert made[3:] == ["small", "small"], "what --anyway took on a busy machine is not what a quiet one gives"
+    trained = parts.Parts(tmp_path, "latency", False, {"student": True})
+    trained.part("small", lambda: step("small"))
+    assert made[3:] == ["small"] * 3, "another network was timed"
 
 
 def test_what_a_busy_machine_measured_is_kept_for_who_wants_it(tmp_path):
@@ -461,6 +467,7 @@ def test_what_a_busy_machine_measured_is_kept_for_who_wants_it(tmp_path):
 
 def test_the_measurement_of_a_gpu(tmp_path, monkeypatch):
     """Its order, and its table, with a benchmark that measures nothing: there is no GPU here."""
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="measurement gpu needs an NVIDIA GPU"):
         gpu.measure(tmp_path)
     asked = []
@@ -479,8 +486,9 @@ def test_the_measurement_of_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "DTYPES", {"fp32": torch.float32})
     monkeypatch.setattr(gpu, "SIZES", ((256, 128), (128, 64)))
     table = gpu.measure(tmp_path, quick=True)
-    assert [one[0] for one in asked] == [(256, 128)] * 4, "one size where it is quick"
-    assert asked[0] == ((256, 128), gpu.TORCH_RUNTIMES, ("fp16",)) and asked[1][2] == ("fp32", "bf16")
+    assert [one[0] for one in asked] == [(256, 128)] * 5, "one size where it is quick"
+    assert asked[0] == ((256, 128), gpu.EVERY_SIZE, ("fp16",)) and asked[1][2] == ("fp32", "bf16")
+    assert asked[-1] == ((256, 128), ("compile", "compile+cudagraph", "tensorrt"), ("fp16",)), "the longest, last"
     graph = table[(table["runtime"] == "cudagraph") & (table["precision"] == "fp16")].iloc[0]
     assert graph["processes"] == 3 and graph["p50_ms"] == 3 and graph["spread"] == pytest.approx(1) and graph["trained"]
     eager = table[(table["runtime"] == "pytorch") & (table["precision"] == "fp32")].iloc[0]

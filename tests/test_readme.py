@@ -52,9 +52,10 @@ def test_the_headline_compares_scores_after_as_many_steps(study):
     line = readme.headline(study).splitlines()[-1]
     assert "10.0 times the rate of LR-ASPP, 4.0 times the rate of Fast-SCNN (untrained)" in line and "mIoU" not in line
     scores = {"miou_1x": [0.3, 0.2, 0.1], "miou_2x": [0.4, 0.35, 0.25], "miou_4x": [0.5, 0.45, None]}
-    table = pd.DataFrame({"arch": archs, "steps": [4000, 4000, 2000], "seeds": 1, **scores})
+    seeds = {"seeds_1x": 2, "seeds_2x": [2, 1, 1], "seeds_4x": [1, 1, 0]}
+    table = pd.DataFrame({"arch": archs, "steps": [4000, 4000, 2000], **scores, **seeds})
     table.to_csv(study / "tables" / "students.csv", index=False)
-    told = "after 2000 steps each (one seed): mIoU `student-cpu` 40.0 %, LR-ASPP 25.0 %, Fast-SCNN 35.0 %;"
+    told = "after 2000 steps each: mIoU `student-cpu` 40.0 % (2 seeds), LR-ASPP 25.0 % (one seed), Fast-SCNN 35.0 % (one seed);"
     assert told in readme.headline(study).splitlines()[-1], "the longest that all have"
 
 

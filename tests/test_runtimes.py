@@ -42,6 +42,8 @@ def test_a_network_with_its_batch_norms_folded_answers_the_same(name: str) -> No
     for norm in norms:  # as a training would leave them: fresh ones change nothing
         norm.running_mean.normal_(0, 0.3)
         norm.running_var.uniform_(0.5, 2)
+        norm.weight.data.uniform_(0.5, 1.5)
+        norm.bias.data.normal_(0, 0.2)
     frames = torch.from_numpy(_frames(1, (96, 64))).permute(0, 3, 1, 2)
     with torch.no_grad():
         before, folded = model(frames), ready(model, "fp32")
@@ -51,16 +53,49 @@ def test_a_network_with_its_batch_norms_folded_answers_the_same(name: str) -> No
     assert left == {"ddrnet-23-slim": 12, "pidnet-s": 9}.get(name, 0)  # theirs stand before a convolution, too
 
 
-def test_a_convolution_that_is_used_twice_is_not_folded() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.first, self.second = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+class _Trap(nn.Module):
+    """A convolution and two norms, put together in a way that must not be folded."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.second(self.conv(self.first(self.conv(x.float()))))
+    stride = 1
 
-    assert fold_batch_norms(Twice().eval()) == 0
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.conv = way, nn.Conv2d(3, 3, 1)
+        self.first, self.second = (nn.BatchNorm2d(3, track_running_stats=way != "no statistics") for _ in range(2))
+        for norm in (self.first, self.second):
+            norm.weight.data.uniform_(1.5, 2)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        x = frames.float() / 255
+        seen = self.conv(x)
+        return {
+            "convolution used twice": lambda: self.second(self.conv(self.first(seen))),
+            "two norms read it": lambda: self.first(seen) - 2 * self.second(seen),
+            "a skip reads it": lambda: self.first(seen) + seen,
+            "changed in place": lambda: self.first(seen.relu_()),
+            "no statistics": lambda: self.first(seen),
+            "one size alone": lambda: self.first(seen) if x.shape[-1] == 96 else x.reshape(7, -1),
+        }[self.way]()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "convolution used twice",
+        "two norms read it",
+        "a skip reads it",
+        "changed in place",
+        "no statistics",
+        "one size alone",
+    ],
+)
+def test_what_folding_would_change_stays_as_it_is(way: str) -> None:
+    torch.manual_seed(0)
+    model, frames = _Trap(way).eval(), torch.from_numpy(_frames(1, (96, 64))).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        assert torch.allclose(model(frames), ready(model, "fp32")(frames), atol=1e-6)
+    straight = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).eval()
+    assert fold_batch_norms(straight, frames.float()) == 1 and isinstance(straight[1], nn.Identity)
 
 
 @needs_gpu

@@ -110,6 +110,8 @@ def device_of(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # whose name and roof a benchmark tells
     except (RuntimeError, AssertionError):  # unknown, not compiled in, not there
         device = None
     if device is None or device.type not in ("cpu", "cuda"):

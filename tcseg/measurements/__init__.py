@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tcseg import artefacts
 from tcseg.machine import machine_facts
+from tcseg.measurements.parts import forget
 from tcseg.procity import VERSION
 from tcseg.runs import git_state, now, versions
 from tcseg.study import MEASURED
@@ -63,6 +64,7 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool =
         raise ValueError(f"measurement {name} refuses no busy machine: leave out --anyway")
     before, began = _stamps(out), time.monotonic()
     table = write_table(out, name, make(out, quick, **({"anyway": True} if anyway else {})))
+    forget(out, name)
     written = [
         table,
         *sorted(path for path, stamp in _stamps(out).items() if path != table and before.get(path) != stamp),

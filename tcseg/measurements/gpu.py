@@ -25,7 +25,8 @@ from tcseg.torch_runtimes import DTYPES, TORCH_RUNTIMES
 
 SIZES = ((2048, 1024), (1024, 512))
 EVERY_SIZE = ("pytorch", "cudagraph")
-"""What is opened in a second; compiling takes half a minute a network, and is measured in fp16 at the largest size alone."""
+COMPILED = tuple(runtime for runtime in TORCH_RUNTIMES if runtime not in EVERY_SIZE)
+"""Half a minute a network, where the others take a second: in fp16 at the largest size alone, last of all."""
 FRAMES = 8
 WHO = ["model", "runtime", "precision", "width"]
 
@@ -34,7 +35,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     """Time everything on the GPU.
 
     Args:
-        out: folder; parts are kept there until the whole is made.
+        out: folder; parts are kept there until the table is written.
         quick: one small network and size, few frames, and whatever else the machine does.
         anyway: report although the machine is busy.
 
@@ -45,7 +46,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
 
     Raises:
         RuntimeError: there is no CUDA GPU.
-        NoisyMachineError: something else keeps the machine busy.
+        NoisyMachineError: something else keeps the CPU busy (whether it keeps the GPU busy nobody looks).
     """
     if not torch.cuda.is_available():
         raise RuntimeError(
@@ -55,7 +56,9 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     study = open_study("procity", "smoke" if quick else "bench")
     found = trained_or_built(study)
     networks = {name: network.cuda() for name, (network, _) in found.items() if not quick or name == "student"}
-    parts = Parts(None if quick else out, "gpu", anyway)
+    parts = Parts(
+        None if quick else out, "gpu", anyway, {name: of_training for name, (_, of_training) in found.items()}
+    )
     tables, equal = [], []
     for size in ((256, 128),) if quick else SIZES:
         images = frames_at(study, "val", size, FRAMES)
@@ -65,7 +68,6 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
             tables.append(parts.part(f"{size[0]}x{size[1]}-{name}", step))
         trained = {name: network for name, network in networks.items() if found[name][1]}
         equal += [row | {"width": size[0]} for row in _agreement(trained, images)]
-    parts.forget()
     table = merged(tables).merge(pd.DataFrame(equal, columns=[*WHO, "agreement"]), "left", WHO)
     return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in found.items()}))
 
@@ -78,9 +80,10 @@ def _steps(
         return {"every": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=tuple(DTYPES), **options)}
     again = partial(apart, networks, size, runtimes=("cudagraph",), precisions=("fp16",), **options)
     return {
-        "fp16": partial(bench, networks, size, runtimes=TORCH_RUNTIMES, precisions=("fp16",), **options),
+        "fp16": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp16",), **options),
         "others": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp32", "bf16"), **options),
         **{f"again{i}": again for i in range(1, PROCESSES)},
+        "compiled": partial(bench, networks, size, runtimes=COMPILED, precisions=("fp16",), **options),
     }
 
 

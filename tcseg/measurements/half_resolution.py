@@ -179,7 +179,9 @@ def _times(
     images = np.stack([street.frames[-1] for street in streets])
     before = benchmark.steadiest_noise()
     benchmark.refuse_noise(before, anyway or quick)
-    benchmark.warm_up(networks, images, False)
+    _, refused = benchmark.warm_up(networks, images, False)
+    if refused:
+        raise RuntimeError("; ".join(f"{what}: {why}" for what, why in refused.items()))
     taken = benchmark.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
     control = benchmark.metronome(ms=5, repeats=20 if quick else 300)
     found = {}

@@ -43,7 +43,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     """Time everything on this machine's CPU; its GPU is what `measurements.gpu` measures.
 
     Args:
-        out: folder; parts are kept there until the whole is made.
+        out: folder; parts are kept there until the table is written.
         quick: the smallest size, few frames, and whatever else the machine does.
         anyway: report although the machine is busy.
 
@@ -55,8 +55,10 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         NoisyMachineError: something else keeps the machine busy, again and again.
     """
     study = open_study("procity", "smoke" if quick else "bench")
-    parts = Parts(None if quick else out, "latency", anyway)
     found = trained_or_built(study)
+    parts = Parts(
+        None if quick else out, "latency", anyway, {name: of_training for name, (_, of_training) in found.items()}
+    )
     networks = {name: network for name, (network, _) in found.items()}
     tables: list[pd.DataFrame] = []
     for size in SIZES[:1] if quick else SIZES:
@@ -82,7 +84,6 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
             print(f"left out at {size[0]}x{size[1]}, above {SLOW_MS} ms at half the width: {', '.join(sorted(slow))}")
             tables.append(_left_out(tables[1], slow, size))
     every = pd.concat(tables, ignore_index=True)
-    parts.forget()
     return every.assign(trained=every["model"].map({name: of_training for name, (_, of_training) in found.items()}))
 
 

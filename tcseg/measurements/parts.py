@@ -1,6 +1,6 @@
 """A long measurement in parts: each is written as it is made, so that a stop, or a busy machine, costs the part that it fell into.
 
-What belongs together is measured by one commit: parts of another one are not taken up.
+What belongs together is measured on one machine by the same code, with the same networks trained: other parts are not taken up.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import pandas as pd
 
 from tcseg import artefacts
 from tcseg.benchmark import NoisyMachineError
-from tcseg.runs import git_state
+from tcseg.machine import machine_facts
+from tcseg.runs import digest
 
 
 class Parts:
-    """The parts of a measurement, in `out/parts/<measurement>-<commit>/`.
+    """The parts of a measurement, in `out/parts/<measurement>-<what they are of>/`.
 
     Args:
         out: folder of measurements; None keeps nothing.
         name: of the measurement.
-        anyway: take a part, too, that was refused because the machine was busy while it was measured.
+        anyway: take a part, too, that was measured on a busy machine, or refused because of it.
+        given: what else the parts depend on, as which networks are trained.
     """
 
-    def __init__(self, out: Path | None, name: str, anyway: bool) -> None:
-        self.folder = out / "parts" / f"{name}-{str(git_state()['sha'])[:12]}" if out else None
+    def __init__(self, out: Path | None, name: str, anyway: bool, given: object = None) -> None:
+        self.folder = out / "parts" / f"{name}-{digest([_code(), machine_facts(), given])}" if out else None
         self.anyway = anyway
 
     def part(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -50,10 +52,16 @@ class Parts:
             artefacts.write_table(busy, error.table)
             told = f"{error}. What was measured is in {busy}; with --anyway it is taken as it is"
             raise NoisyMachineError(told, error.table) from None
-        artefacts.write_table(kept, table)
+        artefacts.write_table(busy if self.anyway else kept, table)  # what nobody refused, nobody has found quiet
         return table
 
-    def forget(self) -> None:
-        """Delete the parts: the whole is made."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+
+def forget(out: Path, name: str) -> None:
+    """Delete all parts of a measurement: its table is written."""
+    for folder in (out / "parts").glob(f"{name}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _code() -> list[str]:
+    """The package's sources."""
+    return [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parents[1].rglob("*.py"))]

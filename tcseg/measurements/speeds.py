@@ -56,9 +56,10 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     options = {"frames": 3, "seconds": 0} if quick else {"frames": 100, "seconds": 4}
     options |= {"images": images, "calibration": calibration, "anyway": anyway or quick}
     networks = {name: network for name, (network, _) in found.items()}
-    parts = Parts(None if quick else out, "speeds", anyway)
+    parts = Parts(
+        None if quick else out, "speeds", anyway, {name: of_training for name, (_, of_training) in found.items()}
+    )
     timed = parts.part("all", partial(bench, networks, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options))
-    parts.forget()
     scored = _precision()
     return pd.DataFrame(
         [_row(name, of_training, timed[timed["model"] == name], scored) for name, (_, of_training) in found.items()]
