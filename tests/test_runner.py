@@ -1,5 +1,7 @@
 """`run_study` and its arguments; the course itself is in test_course.py, the notebooks in test_notebooks.py."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from tcseg import runner
@@ -149,6 +151,15 @@ def test_what_a_notebook_draws_is_read_from_its_code():
     shown = runner.artefacts_named(runner.ROOT / "notebooks" / "05_ablations.ipynb")
     assert {"ablation", "effects", "pareto", "flicker", "accuracy_consistency"} <= shown
     assert not shown & {"controls", "latency"}, "read there, made elsewhere"
+
+
+def test_the_fast_student_that_ships_is_renewed_by_its_first_seed_alone(tmp_path, monkeypatch):
+    """Another machine has other seeds: its weights are no better for being newer."""
+    shipped, here = [], [SimpleNamespace(seed=1), SimpleNamespace(seed=0)]
+    monkeypatch.setattr(runner, "publish_rows", lambda *_: [])
+    monkeypatch.setattr(runner, "with_weights", lambda *_: here)
+    monkeypatch.setattr(runner, "ship", lambda run, name: shipped.append((run.seed, name)) or runner.ROOT / "x")
+    assert runner.rows("procity", "bench") == 0 and shipped == [(0, "student-cpu")]
 
 
 def test_rows_are_refused_before_work_starts(capsys):
