@@ -27,18 +27,16 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from tcseg import roofline
+from tcseg import quiet, roofline
 from tcseg.coldstart import cold_start
 from tcseg.export import RUNTIMES, sample_frames
-from tcseg.machine import cpu_name, gpu_name, machine_facts, usable_cores
+from tcseg.machine import cpu_name, gpu_name, usable_cores
 from tcseg.postprocess import padded_size
 from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, torch_threads, unavailable
 from tcseg.torch_runtimes import DTYPES
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
-
-__all__ = ["COLUMNS", "SCOPES", "NoisyMachineError", "bench", "machine_facts", "noise"]
 
 log = logging.getLogger(__name__)
 
@@ -55,62 +53,11 @@ A_JOB = (
     0.5  # spread between the rounds: a job on one of two cores doubles the time, a host with neighbours adds a quarter
 )
 MIN_ROUNDS = 5  # that say anything about the noise meanwhile
-NOISY = 0.25  # spread of a fixed computation above which the machine is busy with something else
 PAUSE = (
     0.1  # seconds until the runtimes' threads no longer wait by spinning: they would be the noise that is looked for
 )
 Key = tuple[str, str, str]
 """Model, runtime, precision."""
-
-
-class NoisyMachineError(RuntimeError):
-    """The machine is too busy for its times to mean anything. `table`: what was measured nevertheless, if it was."""
-
-    def __init__(self, message: str, table: pd.DataFrame | None = None) -> None:
-        super().__init__(message)
-        self.table = table
-
-
-def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
-    """Milliseconds that one fixed computation takes, again and again: the control of every percentile.
-
-    What it shows of slow moments is the machine's own, whatever network runs.
-
-    Args:
-        ms: About how long it should take, as long as a frame; at least one matrix product of side 384.
-        repeats: How often.
-    """
-    a = np.ones((384, 384), np.float32)
-
-    def timed(products: int) -> float:
-        began = time.perf_counter()
-        for _ in range(products):
-            a @ a
-        return 1e3 * (time.perf_counter() - began)
-
-    products = max(1, round(ms / np.median([timed(1) for _ in range(25)]))) if ms else 1
-    return np.array([timed(products) for _ in range(repeats)])
-
-
-def noise(repeats: int = 40) -> float:
-    """How unsteady the machine is now: (p90 - p10) / p50 of the time of one fixed matrix product. Quiet: below 0.1."""
-    return _spread(metronome(ms=0, repeats=repeats))
-
-
-def _spread(milliseconds: Sequence[float], tail: float = 10) -> float:
-    low, middle, high = np.percentile(milliseconds, [tail, 50, 100 - tail])
-    return float((high - low) / middle)
-
-
-def steadiest_noise(probes: int = 3, pause: float = 0.5) -> float:
-    """`noise`, asked again after a pause where it is above the limit: a hiccup of a moment is not a busy machine."""
-    lowest = noise()
-    for _ in range(probes - 1):
-        if lowest <= NOISY:
-            break
-        time.sleep(pause)
-        lowest = min(lowest, noise())
-    return lowest
 
 
 def time_frame(network: Network, frame: np.ndarray) -> tuple[float, float, float]:
@@ -211,7 +158,9 @@ def take_turns(
                     bar.update(frames - len(mine))
             if meanwhile is not None:
                 time.sleep(PAUSE)
-                meanwhile.append(float(metronome(ms=0, repeats=9).min()))  # a job shows in all of them, a hiccup in one
+                meanwhile.append(
+                    float(quiet.metronome(ms=0, repeats=9).min())
+                )  # a job shows in all of them, a hiccup in one
     return {key: np.array(mine) for key, mine in times.items()}
 
 
@@ -280,10 +229,10 @@ def bench(
 
     Returns:
         One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
-        answer, peak_mb = memory of that process (10^6 bytes);
-        params_m, gflop, mbytes as in `roofline`, roof_share = what share of the network's p50 the roof is (of a CPU in fp32, of a
-        GPU in each precision); noise (the spread of a fixed computation, the largest of before, after and between the rounds). In
-        `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3) by scope), `roof`.
+        answer, peak_mb = memory of that process (10^6 bytes); params_m, gflop, mbytes as in `roofline`, roof_share = what share of
+        the network's p50 the roof is (of a CPU in fp32, of a GPU in each precision); noise (the spread of a fixed computation, the
+        largest of before, after and between the rounds). In `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3)
+        by scope), `roof`.
 
     Raises:
         ValueError: no model, an unknown runtime or precision, images of another size, more threads than cores.
@@ -302,8 +251,8 @@ def bench(
             f"images are {images.dtype} {images.shape}; for size={size} they must be uint8 (N,{size[1]},{size[0]},3)"
         )
     with _threads(threads) as count:
-        before = steadiest_noise()
-        refuse_noise(before, anyway)
+        before = quiet.steadiest()
+        quiet.refuse(before, anyway)
         calibration = images if calibration is None else calibration
         networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
         networks, refused = warm_up(networks, images, progress)
@@ -318,7 +267,7 @@ def bench(
         meanwhile: list[float] = []
         times = take_turns(networks, images, frames, seconds, progress, meanwhile)
         # What slows less than a quarter of the rounds does not move a median.
-        during, after = _spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, steadiest_noise()
+        during, after = quiet.spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, quiet.steadiest()
         spread = max(before, during, after)
         started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
@@ -334,8 +283,8 @@ def bench(
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     lists = {key: mine.tolist() for key, mine in times.items()}  # pandas compares attrs, and arrays have no one truth
     table.attrs |= {"noise": spread, "missing": absent, "times": lists, "roof": roof}
-    refuse_noise(after, anyway, table=table)
-    refuse_noise(during, anyway, A_JOB, table)
+    quiet.refuse(after, anyway, table=table)
+    quiet.refuse(during, anyway, A_JOB, table)
     return table
 
 
@@ -361,18 +310,6 @@ def _rows(same: dict, times: np.ndarray | None, least_ms: float | None) -> list[
     if least_ms:
         same = same | {"roof_share": least_ms / np.median(times[:, 0])}
     return [same | {"scope": scope} | summarize(times[:, i]) for i, scope in enumerate(SCOPES)]
-
-
-def refuse_noise(spread: float, anyway: bool, most: float = NOISY, table: pd.DataFrame | None = None) -> None:
-    """Raise `NoisyMachineError`, with what was measured, where `noise` found the machine too busy; only warn with `anyway`."""
-    if spread <= most:
-        return
-    busy = f"this machine is busy: a fixed computation varies by {100 * spread:.0f} % (quiet: below 10 %)"
-    if not anyway:
-        raise NoisyMachineError(
-            f"{busy}; stop what else is running, or report all the same: --anyway (in Python: anyway=True)", table
-        )
-    log.warning("%s: measure again when it is quiet", busy)
 
 
 def _machine(model: SegmentationModel, runtime: str) -> str:

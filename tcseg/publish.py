@@ -18,7 +18,7 @@ import pandas as pd
 
 from tcseg import models, procity
 from tcseg.artefacts import write_json
-from tcseg.benchmark import machine_facts
+from tcseg.machine import machine_facts
 from tcseg.pages import command_of
 from tcseg.runs import Run, git_state, now, versions
 from tcseg.study import FIGURES, MEASURED, PRIMARY, PROFILES, open_study

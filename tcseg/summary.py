@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 
 from tcseg import timings
-from tcseg.benchmark import machine_facts
+from tcseg.machine import machine_facts
 from tcseg.runs import git_state, now, versions
 from tcseg.students import CHOSEN
 from tcseg.study import FIGURES, NOTEBOOKS, PROFILES

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tcseg import benchmark, repeats
-from tcseg.benchmark import COLUMNS, SCOPES, bench, machine_facts, summarize
+from tcseg import benchmark, quiet, repeats
+from tcseg.benchmark import COLUMNS, SCOPES, bench, summarize
+from tcseg.machine import machine_facts
 from tcseg.models import build
 from tcseg.networks import SegmentationModel
 from tcseg.runtimes import Network
@@ -114,8 +115,8 @@ def test_a_missing_runtime_is_listed_and_told(
 def test_a_busy_machine_is_refused_unless_asked(
     model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(benchmark, "noise", lambda: 0.8)
-    with pytest.raises(benchmark.NoisyMachineError, match=r"varies by 80 %.*--anyway"):
+    monkeypatch.setattr(quiet, "noise", lambda: 0.8)
+    with pytest.raises(quiet.NoisyMachineError, match=r"varies by 80 %.*--anyway"):
         bench({"a": model}, (64, 32), frames=2, runtimes=("pytorch",), progress=False)
     with caplog.at_level(logging.WARNING):
         table = bench({"a": model}, (64, 32), frames=2, runtimes=("pytorch",), anyway=True, progress=False)
@@ -123,11 +124,11 @@ def test_a_busy_machine_is_refused_unless_asked(
 
 
 def test_noise_is_looked_for_between_the_rounds_too(model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "noise", lambda: 0.01)
+    monkeypatch.setattr(quiet, "noise", lambda: 0.01)
     beats = cycle([1.0, 9.0])
-    monkeypatch.setattr(benchmark, "metronome", lambda ms, repeats: np.full(repeats, next(beats)))
+    monkeypatch.setattr(quiet, "metronome", lambda ms, repeats: np.full(repeats, next(beats)))
     options = {"frames": 60, "seconds": 60, "runtimes": ("pytorch",), "progress": False}
-    with pytest.raises(benchmark.NoisyMachineError, match="varies by"):
+    with pytest.raises(quiet.NoisyMachineError, match="varies by"):
         bench({"a": model}, (64, 32), **options)
     table = bench({"a": model}, (64, 32), **options, anyway=True)
     assert table["noise"].min() > 0.25
@@ -231,5 +232,5 @@ def test_a_bench_is_repeated_in_new_processes(model: SegmentationModel) -> None:
 
 
 def test_the_metronome_times_the_same_again_and_again():
-    times = benchmark.metronome(ms=0.5, repeats=7)
+    times = quiet.metronome(ms=0.5, repeats=7)
     assert times.shape == (7,) and (times > 0).all()

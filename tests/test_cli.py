@@ -185,13 +185,13 @@ def test_bench_writes_the_table(tmp_path: Path, weights: Path) -> None:
 def test_bench_keeps_what_is_measured_when_a_later_size_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path
 ) -> None:
-    from tcseg import benchmark, repeats
+    from tcseg import quiet, repeats
 
     right = repeats.repeated
 
     def refused(processes: int, networks: dict, size: tuple[int, int], **options: object) -> object:
         if size == (96, 64):
-            raise benchmark.NoisyMachineError("busy")
+            raise quiet.NoisyMachineError("busy")
         return right(processes, networks, size, **options)
 
     monkeypatch.setattr(repeats, "repeated", refused)

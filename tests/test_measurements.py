@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from tcseg import benchmark, datacard, figures, measurements, models, procity, publish, recipes, runner, steady, study
-from tcseg.benchmark import NoisyMachineError
 from tcseg.cli import app
 from tcseg.contest import scored
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
@@ -36,6 +35,7 @@ from tcseg.measurements import (
     transfer,
 )
 from tcseg.metrics import Overlap
+from tcseg.quiet import NoisyMachineError
 from tcseg.readme import fill_readme
 from tcseg.students import CHOSEN
 

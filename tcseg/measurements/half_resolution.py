@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tcseg import benchmark, crossed, evaluation, models, procity, tiles, training
+from tcseg import benchmark, crossed, evaluation, models, procity, quiet, tiles, training
 from tcseg.contest import with_weights
 from tcseg.data import Clips
 from tcseg.labels import CITYSCAPES, ids_to_train_ids
@@ -177,13 +177,13 @@ def _times(
 ) -> tuple[dict[tuple[str, str, str], dict[str, float]], float]:
     """Times of each network in turns, and p99 / p50 of a fixed computation that takes about as long."""
     images = np.stack([street.frames[-1] for street in streets])
-    before = benchmark.steadiest_noise()
-    benchmark.refuse_noise(before, anyway or quick)
+    before = quiet.steadiest()
+    quiet.refuse(before, anyway or quick)
     _, refused = benchmark.warm_up(networks, images, False)
     if refused:
         raise RuntimeError("; ".join(f"{what}: {why}" for what, why in refused.items()))
     taken = benchmark.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
-    control = benchmark.metronome(ms=5, repeats=20 if quick else 300)
+    control = quiet.metronome(ms=5, repeats=20 if quick else 300)
     found = {}
     for key, milliseconds in taken.items():
         network_ms = {"network_ms": float(np.median(milliseconds[:, 0]))}

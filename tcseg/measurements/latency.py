@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 
 from tcseg import models
-from tcseg.benchmark import NoisyMachineError, bench
+from tcseg.benchmark import bench
 from tcseg.contest import network_of
 from tcseg.export import RUNTIMES
 from tcseg.measurements.parts import Parts
 from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS
+from tcseg.quiet import NoisyMachineError
 from tcseg.repeats import apart, merged
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import artefacts
-from tcseg.benchmark import NoisyMachineError
 from tcseg.machine import machine_facts
+from tcseg.quiet import NoisyMachineError
 from tcseg.runs import digest
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tcseg import benchmark, steady
+from tcseg import quiet, steady
 from tcseg.data import Clips
 from tcseg.effects import effects
 from tcseg.evaluation import evaluate_predictor
@@ -61,7 +61,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         FileNotFoundError: the students of the study are not trained on this machine.
         NoisyMachineError: something else keeps the machine busy.
     """
-    benchmark.refuse_noise(benchmark.steadiest_noise(), anyway or quick)
+    quiet.refuse(quiet.steadiest(), anyway or quick)
     study = open_study("procity", "smoke" if quick else "laptop")
     runs = {name: _trained(study, name, quick) for name in PRIMARY}
     clips, few = study.clips("val"), 12 if quick else FRAMES
