@@ -243,8 +243,11 @@ def bench(
         raise ValueError("models is empty; pass at least one, as {'student': shipped('student')}")
     if frames < 1:
         raise ValueError(f"frames is {frames}; it must be at least 1")
-    for runtime, precision in product(runtimes, precisions):
-        unavailable(runtime, precision)  # an unknown name is refused before anything is measured
+    devices = {_device(model) for model in models.values()}
+    asked = product(runtimes, precisions, devices)
+    reasons = [unavailable(*one) for one in asked]  # an unknown name is refused before anything is measured
+    if all(reasons):
+        raise RuntimeError(f"nothing to measure: {'; '.join(dict.fromkeys(reasons))}")
     images = sample_frames(size, 8) if images is None else images
     if images.dtype != np.uint8 or images.shape[1:] != (size[1], size[0], 3):
         raise ValueError(

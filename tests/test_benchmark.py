@@ -84,6 +84,14 @@ def test_models_take_turns() -> None:
     assert sum(x != y for x, y in zip(order, order[1:], strict=False)) == 5  # three rounds of ten frames each
 
 
+def test_what_cannot_run_here_is_refused_before_the_machine_is_looked_at(
+    model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet, "noise", lambda: pytest.fail("nothing is to be measured"))
+    with pytest.raises(RuntimeError, match="nothing to measure: cudagraph fp16 needs an NVIDIA GPU"):
+        bench({"a": model}, (64, 32), runtimes=("cudagraph",), precisions=("fp16",))
+
+
 def test_what_refuses_at_its_first_frame_costs_nobody_else_anything() -> None:
     def refusing(frame: np.ndarray) -> None:
         raise RuntimeError("no such kernel\nand a page of it")
