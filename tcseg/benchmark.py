@@ -53,9 +53,7 @@ A_JOB = (
     0.5  # spread between the rounds: a job on one of two cores doubles the time, a host with neighbours adds a quarter
 )
 MIN_ROUNDS = 5  # that say anything about the noise meanwhile
-PAUSE = (
-    0.1  # seconds until the runtimes' threads no longer wait by spinning: they would be the noise that is looked for
-)
+PAUSE = 0.1  # seconds until threads no longer wait by spinning: the runtimes' would be the noise, numpy's slow the first network
 Key = tuple[str, str, str]
 """Model, runtime, precision."""
 
@@ -158,9 +156,8 @@ def take_turns(
                     bar.update(frames - len(mine))
             if meanwhile is not None:
                 time.sleep(PAUSE)
-                meanwhile.append(
-                    float(quiet.metronome(ms=0, repeats=9).min())
-                )  # a job shows in all of them, a hiccup in one
+                meanwhile.append(float(quiet.metronome(ms=0, repeats=9).min()))  # a job shows in all, a hiccup in one
+                time.sleep(PAUSE)
     return {key: np.array(mine) for key, mine in times.items()}
 
 
@@ -272,7 +269,7 @@ def bench(
         # What slows less than a quarter of the rounds does not move a median.
         during, after = quiet.spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, quiet.steadiest()
         spread = max(before, during, after)
-        started = {name: _cold(models[name], size, count, networks, name) for name in models} if cold else {}
+        started = {name: _cold(networks, name, count) for name in models} if cold else {}
     same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
     rows = []
     for name, model in models.items():
@@ -320,16 +317,10 @@ def _machine(model: SegmentationModel, runtime: str) -> str:
     return gpu_name() or cpu_name() if on_gpu else cpu_name()
 
 
-def _cold(
-    model: SegmentationModel,
-    size: tuple[int, int],
-    threads: int,
-    networks: dict[Key, Network],
-    name: str,
-) -> dict[tuple[str, str], dict[str, float]]:
+def _cold(networks: dict[Key, Network], name: str, threads: int) -> dict[tuple[str, str], dict[str, float]]:
     """Time to the first answer and peak memory of each of a model's networks that a process can be given as a file."""
     found = {}
     for (owner, runtime, precision), network in networks.items():
         if owner == name and network.content is not None:
-            found[runtime, precision] = cold_start(network.content, runtime, padded_size(size), threads)
+            found[runtime, precision] = cold_start(network.content, runtime, threads)
     return found

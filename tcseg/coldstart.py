@@ -1,8 +1,8 @@
 """One process, one network, one frame: how long until the first answer, and how much memory. Run by `benchmark`, as a script.
 
-It imports nothing of tcseg for files that need nothing of it (.onnx, .xml): what is measured is what a deployment would load.
+It imports nothing of tcseg: what is measured is what a deployment would load.
 
-Usage: python coldstart.py FILE RUNTIME THREADS WIDTH HEIGHT  ->  one line of JSON: import_ms, load_ms, first_ms, peak_mb
+Usage: python coldstart.py FILE.onnx RUNTIME THREADS  ->  one line of JSON: import_ms, load_ms, first_ms, peak_mb
 """
 
 from __future__ import annotations
@@ -12,49 +12,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 
-def _open(path: str, runtime: str, threads: int) -> Callable[[], Callable[[np.ndarray], object]]:
-    """Import the runtime; what is returned loads the file and gives the function that answers a frame."""
+def _open(path: str, runtime: str, threads: int) -> Callable[[], tuple[Sequence[int], Callable[[np.ndarray], object]]]:
+    """Import the runtime; what is returned loads the file, and gives the frames' shape and the function that answers one."""
     if runtime == "onnxruntime":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
 
-        def load() -> Callable[[np.ndarray], object]:
+        def load() -> tuple[Sequence[int], Callable[[np.ndarray], object]]:
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            return lambda planes: session.run(None, {"frames": planes})
+            return session.get_inputs()[0].shape, lambda frame: session.run(None, {"frames": frame})
 
         return load
-    if runtime == "openvino":
-        import openvino
+    import openvino
 
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
 
-        def load() -> Callable[[np.ndarray], object]:
-            request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-            return lambda planes: request.infer({0: planes})
-
-        return load
-    import torch
-
-    from tcseg.models import load_weights
-
-    torch.set_num_threads(threads)
-
-    def load() -> Callable[[np.ndarray], object]:
-        model = load_weights(path)
-
-        @torch.inference_mode()
-        def run(planes: np.ndarray) -> object:
-            return model(torch.from_numpy(planes))
-
-        return run
+    def load() -> tuple[Sequence[int], Callable[[np.ndarray], object]]:
+        compiled = openvino.Core().compile_model(path, "CPU", settings)
+        request = compiled.create_infer_request()
+        return tuple(compiled.input(0).shape), lambda frame: request.infer({0: frame})
 
     return load
 
@@ -71,13 +55,12 @@ def _peak_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
-def cold_start(content: bytes, runtime: str, size: tuple[int, int], threads: int) -> dict[str, float]:
+def cold_start(content: bytes, runtime: str, threads: int) -> dict[str, float]:
     """Start a network in a new process: import the runtime, load and compile the file, answer one frame.
 
     Args:
-        content: of an ONNX file.
+        content: of an ONNX file for frames of one shape.
         runtime: "onnxruntime" or "openvino".
-        size: (W,H), multiples of 32.
         threads: of the runtime.
 
     Returns:
@@ -94,7 +77,7 @@ def cold_start(content: bytes, runtime: str, size: tuple[int, int], threads: int
             "-P",
             __file__,
         ]  # -P: the package's own modules must not hide others' of the same name
-        given = [str(path), runtime, str(threads), *map(str, size)]
+        given = [str(path), runtime, str(threads)]
         done = subprocess.run([*script, *given], capture_output=True, text=True)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
@@ -105,14 +88,14 @@ def cold_start(content: bytes, runtime: str, size: tuple[int, int], threads: int
 
 def main() -> None:
     """Measure once and print."""
-    path, runtime, threads, width, height = sys.argv[1:]
-    planes = np.zeros((1, 3, int(height), int(width)), np.uint8)
+    path, runtime, threads = sys.argv[1:]
     clock = [time.perf_counter()]
     load = _open(path, runtime, int(threads))
     clock.append(time.perf_counter())
-    run = load()
+    shape, run = load()
+    frame = np.zeros(shape, np.uint8)
     clock.append(time.perf_counter())
-    run(planes)
+    run(frame)
     clock.append(time.perf_counter())
     spent = [1e3 * (b - a) for a, b in zip(clock, clock[1:], strict=False)]
     names = ("import_ms", "load_ms", "first_ms")

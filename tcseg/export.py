@@ -1,9 +1,11 @@
 """A trained network for the runtimes that people deploy with: ONNX, OpenVINO IR, torch.export.
 
 Every format takes `frames`, uint8 (B,3,H,W) RGB, because normalisation is part of the graph. What comes out is the
-`scope`: "network" gives `logits` float32 (B,K,H/4,W/4), to be followed by `postprocess.upsample_argmax` (faster on a
-CPU); "labels" gives `labels` uint8 (B,H,W), with the bilinear upsampling and the argmax inside, so that nothing of this
-package is needed to run it. An export is compared with PyTorch before it gets its name: a file that exists has passed.
+`scope`: "network" gives `logits` float32 (B,K,H/s,W/s), s the network's stride, to be followed by `postprocess.upsample_argmax`
+(faster on a CPU); "labels" gives `labels` uint8 (B,H,W), with the bilinear upsampling and the argmax inside, so that nothing of
+this package is needed to run it. With `channels_last` an ONNX or OpenVINO file takes frames as cameras give them, (B,H,W,3), and
+gives logits as (B,H/s,W/s,K): that is what OpenVINO is fastest with (`folding`). An export is compared with PyTorch before it gets
+its name: a file that exists has passed.
 
 In fp32 99.9 % of the labels must be equal. fp16 and int8 (`quantize` says how) are other networks: how many labels are equal is
 measured and told, and what that costs in mIoU and steadiness is in `tcseg measure precision`.
@@ -135,6 +137,7 @@ def export(
     dynamic: bool = False,
     precision: str = "fp32",
     calibration: np.ndarray | None = None,
+    channels_last: bool = False,
 ) -> Export:
     """Write a model for deployment, in the format that the suffix of `path` names, and compare it with PyTorch.
 
@@ -148,26 +151,28 @@ def export(
         precision: "fp32"; "fp16": half the bytes, faster only where the processor computes in fp16 (as .pt2 for GPUs: torch's fp16
             is five times slower than fp32 on a CPU); or "int8" (.onnx, .xml).
         calibration: for int8: uint8 (N,H,W,3) RGB, real frames, some 32 of the training data; not those to compare on.
+        channels_last: frames (B,H,W,3) in, logits (B,H/s,W/s,K) out (.onnx, .xml).
 
     Returns:
         The file and the measured agreement of labels at full resolution with PyTorch's in fp32.
 
     Raises:
-        ValueError: unknown suffix, scope or precision, a side that is not a multiple of 32, int8 without calibration.
+        ValueError: unknown suffix, scope or precision, a side that is not a multiple of 32, int8 without calibration, a .pt2 with
+            its channels last.
         RuntimeError: a package is missing, the file does not run, or in fp32 less than 99.9 % of the labels are equal (no file
             is left).
     """
     began = time.perf_counter()
     path = Path(path)
-    check(path, size, scope, precision)
+    check(path, size, scope, precision, channels_last)
     check_calibration(precision, calibration)
     network = copy.deepcopy(model).cpu().float().eval()
     shown = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         aside = Path(folder) / path.name
-        WRITERS[path.suffix](network, aside, size, scope, dynamic, precision, calibration)
-        agreement = _compared(network, aside, shown, scope, precision)
+        WRITERS[path.suffix](network, aside, size, scope, dynamic, precision, calibration, channels_last)
+        agreement = _compared(network, aside, shown, scope, precision, channels_last)
         if precision == "fp32" and agreement < MIN_AGREEMENT:
             raise RuntimeError(
                 f"{path.name} agrees with PyTorch on {agreement:.2%} of the labels; it must be 99.9 % (not kept)"
@@ -179,16 +184,18 @@ def export(
     return Export(path, scope, precision, agreement, len(shown), size_bytes, time.perf_counter() - began)
 
 
-def _compared(network: SegmentationModel, path: Path, frames: np.ndarray, scope: str, precision: str) -> float:
+def _compared(
+    network: SegmentationModel, path: Path, frames: np.ndarray, scope: str, precision: str, channels_last: bool
+) -> float:
     try:
-        return compare(network, path, frames, scope)
+        return compare(network, path, frames, scope, channels_last)
     except Exception as error:  # ONNX Runtime's own are of no common kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         use = "another format" if precision == "fp32" else "fp32"
         raise RuntimeError(f"{path.name} in {precision} does not run on this machine ({reason}); use {use}") from error
 
 
-def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32") -> None:
+def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32", channels_last: bool = False) -> None:
     """Refuse what `export` cannot write here, before work starts.
 
     Raises:
@@ -207,6 +214,8 @@ def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32"
         raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     if (path.suffix, precision) == (".pt2", "int8"):
         raise ValueError(f"path is {path.name!r}; int8 is written as .onnx or .xml, which is where it is fast")
+    if path.suffix == ".pt2" and channels_last:
+        raise ValueError(f"path is {path.name!r}; in PyTorch frames.permute(0, 3, 1, 2) costs nothing: pass that")
     require(FORMATS[path.suffix])
     if precision == "int8":
         require("onnxruntime")  # its quantiser makes OpenVINO's file, too
@@ -285,7 +294,7 @@ def _facts(network: SegmentationModel, size: tuple[int, int], scope: str, dynami
 def _write_onnx(
     network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool, *bits: Any
 ) -> None:
-    """An ONNX file in a precision; `bits`: the precision, and what int8 is calibrated on."""
+    """An ONNX file in a precision; `bits`: the precision, what int8 is calibrated on, and whether the channels are last."""
     write_onnx(network, path, size, scope, dynamic)
     convert(path, path, *bits)
 
@@ -315,7 +324,7 @@ WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}
 def open_file(
     path: Path | str, threads: int | None = None, runtime: str | None = None, alone: bool = True
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Open an exported file in its runtime on the CPU: uint8 (B,3,H,W) -> logits or labels, as its scope is.
+    """Open an exported file in its runtime on the CPU: uint8 (B,3,H,W) -> logits or labels, as its scope and layout are.
 
     The array that OpenVINO returns is overwritten by the next call.
 
@@ -354,7 +363,7 @@ def _open_onnxruntime(path: Path, threads: int | None, alone: bool) -> Callable[
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(alone)))
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda planes: session.run(None, {"frames": planes})[0]
+    return lambda frames: session.run(None, {"frames": frames})[0]
 
 
 def _open_openvino(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
@@ -364,17 +373,19 @@ def _open_openvino(path: Path, threads: int | None, alone: bool) -> Callable[[np
     settings |= {} if alone else {"ENABLE_CPU_PINNING": False}  # or every network of the process sits on the first core
     settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
     request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda planes: request.infer({0: planes}, share_inputs=True, share_outputs=True)[0]
+    return lambda frames: request.infer({0: frames}, share_inputs=True, share_outputs=True)[0]
 
 
-def compare(model: SegmentationModel, path: Path | str, frames: np.ndarray, scope: str) -> float:
+def compare(
+    model: SegmentationModel, path: Path | str, frames: np.ndarray, scope: str, channels_last: bool = False
+) -> float:
     """Share of pixels where an exported file and PyTorch give the same label, over all frames, at the frames' size.
 
     Args:
         model: the network that was exported, on the CPU.
         path: the exported file.
         frames: uint8 (N,H,W,3) RGB, sides multiples of 32.
-        scope: of the file.
+        scope, channels_last: of the file.
 
     Returns:
         0..1.
@@ -386,6 +397,8 @@ def compare(model: SegmentationModel, path: Path | str, frames: np.ndarray, scop
         planes = to_planes(frame)
         with torch.inference_mode():
             expected = upsample_argmax(model(torch.from_numpy(planes)), size)
-        output = exported(planes)
-        equal.append((output if scope == "labels" else upsample_argmax(output, size)) == expected)
+        output = exported(frame[None] if channels_last else planes)
+        if scope == "network":
+            output = upsample_argmax(output.transpose(0, 3, 1, 2) if channels_last else output, size)
+        equal.append(output == expected)
     return float(np.mean(equal))

@@ -75,9 +75,10 @@ def _corner_labels(logits: np.ndarray, labels: np.ndarray) -> None:
 
 @njit(cache=True, nogil=True)
 def _floors(logits, y0, y1, low, floor) -> None:
-    """The score that is reached everywhere in each cell of a row: the greatest over classes of the least corner; `low` is scratch.
+    """The score that is reached everywhere in each cell of a row: the greatest over classes of the least corner.
 
-    No `min` and `max`, here and below: they look for NaN first, and that does not vectorise.
+    `low` is scratch, one longer than the row: the last cell has no neighbour, and a loop that stops one short of a round number is
+    twice as slow. No `min` and `max`, here and below: they look for NaN first, and that does not vectorise.
     """
     width = logits.shape[2]
     floor[:] = -np.inf
@@ -85,17 +86,17 @@ def _floors(logits, y0, y1, low, floor) -> None:
         top, bottom = logits[k, y0], logits[k, y1]
         for x in range(width):
             low[x] = top[x] if top[x] < bottom[x] else bottom[x]
-        for x in range(width - 1):
+        low[width] = low[width - 1]
+        for x in range(width):
             least = low[x] if low[x] < low[x + 1] else low[x + 1]
             floor[x] = least if least > floor[x] else floor[x]
-        floor[width - 1] = low[width - 1] if low[width - 1] > floor[width - 1] else floor[width - 1]
 
 
 @njit(cache=True, nogil=True)
 def _suspects(logits, y0, y1, high, floor, suspects) -> None:
     """The classes that may win somewhere in each cell of a row: whose greatest corner reaches the floor.
 
-    Class k is bit k % 30 of `suspects[k // 30, x]`; `high` is scratch.
+    Class k is bit k % 30 of `suspects[k // 30, x]`; `high` is scratch, one longer than the row.
     """
     width = logits.shape[2]
     suspects[:] = 0
@@ -104,11 +105,10 @@ def _suspects(logits, y0, y1, high, floor, suspects) -> None:
         bit = np.int32(1) << np.int32(k % _BITS)
         for x in range(width):
             high[x] = top[x] if top[x] > bottom[x] else bottom[x]
-        for x in range(width - 1):
+        high[width] = high[width - 1]
+        for x in range(width):
             greatest = high[x] if high[x] > high[x + 1] else high[x + 1]
             found[x] = found[x] | bit if greatest >= floor[x] else found[x]
-        if high[width - 1] >= floor[width - 1]:
-            found[width - 1] |= bit
 
 
 @njit(cache=True, nogil=True)
@@ -164,7 +164,7 @@ def _fill(logits, labels, y_start, y_weight, x_start, x_weight, x_like, x_word, 
     classes, height, width = logits.shape
     weights, best = np.empty((4, narrow.size), np.float32), np.empty(narrow.size, np.float32)
     winner = np.zeros(narrow.size, np.int32)  # a name as wide as its score vectorises
-    scratch, floor = np.empty(width, np.float32), np.empty(width, np.float32)
+    scratch, floor = np.empty(width + 1, np.float32), np.empty(width, np.float32)
     suspects = np.empty(((classes - 1) // _BITS + 1, width), np.int32)
     for y0 in range(height):
         first, last = y_start[y0], y_start[y0 + 1]

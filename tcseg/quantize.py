@@ -64,7 +64,13 @@ def check_calibration(precision: str, calibration: np.ndarray | None) -> None:
         )
 
 
-def convert(source: Path, path: Path, precision: str = "fp32", calibration: np.ndarray | None = None) -> None:
+def convert(
+    source: Path,
+    path: Path,
+    precision: str = "fp32",
+    calibration: np.ndarray | None = None,
+    channels_last: bool = False,
+) -> None:
     """Write an fp32 ONNX file of ours in a precision, as ONNX or as OpenVINO IR; not compared with anything: `export` does that.
 
     Args:
@@ -72,27 +78,32 @@ def convert(source: Path, path: Path, precision: str = "fp32", calibration: np.n
         path: .onnx (may be the source) or .xml (its .bin comes beside it).
         precision: of `PRECISIONS`.
         calibration: for int8: uint8 (N,H,W,3) RGB, real frames; resized where the graph's size is fixed.
+        channels_last: take frames as (B,H,W,3) and give logits as (B,h,w,K); see `folding.take_channels_last`.
 
     Raises:
         ValueError: unknown precision or suffix, int8 without frames.
     """
     check_calibration(precision, calibration)
     if path.suffix == ".xml":
-        _to_openvino(source, path, precision, calibration)
+        _to_openvino(source, path, precision, calibration, channels_last)
     elif path.suffix != ".onnx":
         raise ValueError(f"path is {path.name!r}; its suffix must be .onnx or .xml")
     elif precision == "fp16":
-        _save(_to_fp16(source), path, precision)
+        _save(_to_fp16(source), path, precision, channels_last)
     elif precision == "int8":
-        _save(_to_int8(source, calibration), path, precision)
-    elif source != path:
-        path.write_bytes(source.read_bytes())
+        _save(_to_int8(source, calibration), path, precision, channels_last)
+    else:
+        import onnx
+
+        _save(onnx.load(source), path, precision, channels_last)
 
 
-def _save(model: onnx.ModelProto, path: Path, precision: str) -> None:
+def _save(model: onnx.ModelProto, path: Path, precision: str, channels_last: bool) -> None:
     """Check and write an ONNX file, with our facts in it and none of the quantiser's."""
     import onnx
 
+    if channels_last:
+        folding.take_channels_last(model)
     onnx.checker.check_model(model)
     onnx.helper.set_model_props(model, _facts(model, precision))
     aside = path.with_name(f".{path.name}.part")
@@ -105,15 +116,16 @@ def _facts(model: onnx.ModelProto, precision: str) -> dict[str, str]:
     return noted | {"precision": precision}
 
 
-def _to_openvino(source: Path, path: Path, precision: str, calibration: np.ndarray | None) -> None:
+def _to_openvino(source: Path, path: Path, precision: str, calibration: np.ndarray | None, channels_last: bool) -> None:
     import onnx
     import openvino
 
     with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
         facts = _facts(onnx.load(source), precision)
-        if precision == "int8":
-            convert(source, Path(folder) / "int8.onnx", precision, calibration)
-            source = Path(folder) / "int8.onnx"
+        if precision == "int8" or channels_last:
+            ours = "int8" if precision == "int8" else "fp32"  # OpenVINO makes fp16 itself, of the weights alone
+            convert(source, Path(folder) / "network.onnx", ours, calibration, channels_last)
+            source = Path(folder) / "network.onnx"
         graph = openvino.convert_model(source)
         graph.set_rt_info(facts, "tcseg")
         openvino.save_model(graph, path, compress_to_fp16=precision == "fp16")

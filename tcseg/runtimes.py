@@ -19,7 +19,7 @@ import torch
 
 from tcseg import torch_runtimes
 from tcseg.export import missing, open_file, require, write_onnx
-from tcseg.folding import take_channels_last
+from tcseg.folding import takes_bytes
 from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, padded_size, to_planes, upsample_argmax
 from tcseg.quantize import check_calibration, convert
@@ -121,10 +121,9 @@ def open_networks(
     if exported:
         check_calibration(precision, calibration)
         require("onnxruntime" if precision != "fp32" else exported[0])  # whose converters make int8
-        with _exported(model, size) as path:
-            convert(path, path, precision, calibration)
+        with _exported(model, size, exported, precision, calibration) as files:
             for runtime in exported:
-                networks[runtime] = _open_exported(path, runtime, precision, threads, model.stride)
+                networks[runtime] = _open_exported(files[runtime], runtime, threads, model.stride)
     return networks
 
 
@@ -136,32 +135,35 @@ def _require_available(model: SegmentationModel, runtimes: Sequence[str], precis
 
 
 @contextmanager
-def _exported(model: SegmentationModel, size: tuple[int, int]) -> Iterator[Path]:
-    """An ONNX file of a network for frames of one size, batch 1; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
-        path = Path(folder) / "network.onnx"
-        write_onnx(copy.deepcopy(model).cpu().float().eval(), path, padded_size(size), batch=1)
-        yield path
-
-
-def _open_exported(
-    path: Path, runtime: str, precision: str, threads: int | None, stride: int, alone: bool = True
-) -> Network:
-    content = path.read_bytes()
-    # ONNX Runtime's 8-bit kernels want the channels last: a frame as it comes is not even copied.
-    last = (runtime, precision) == ("onnxruntime", "int8")
-    file, prepare = (_channels_last(path), _as_it_is) if last else (path, to_planes)
-    return Network(runtime, prepare, open_file(file, threads, runtime, alone), partial(_finish, stride), content)
-
-
-def _channels_last(path: Path) -> Path:
-    """The same network in a file beside it that takes (B,H,W,3)."""
+def _exported(
+    model: SegmentationModel,
+    size: tuple[int, int],
+    runtimes: Sequence[str],
+    precision: str,
+    calibration: np.ndarray | None,
+) -> Iterator[dict[str, Path]]:
+    """Runtime -> ONNX file of a network for frames of one size, batch 1, in the layout that it is fastest with; gone afterwards."""
     import onnx
 
-    graph, beside = onnx.load(path), path.with_stem("channels_last")
-    take_channels_last(graph)
-    onnx.save(graph, beside)
-    return beside
+    with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
+        source = Path(folder) / "network.onnx"
+        write_onnx(copy.deepcopy(model).cpu().float().eval(), source, padded_size(size), batch=1)
+        bytes_in, files = takes_bytes(onnx.load(source).graph), {}
+        for runtime in runtimes:
+            # Frames as they come are faster, measured on students and peers; but ONNX Runtime makes what its floating-point kernels
+            # want, blocks of channels, from planes.
+            last = runtime == "openvino" or (precision == "int8" and bytes_in)
+            files[runtime] = Path(folder) / ("last.onnx" if last else "first.onnx")
+            if not files[runtime].exists():
+                convert(source, files[runtime], precision, calibration, last)
+        yield files
+
+
+def _open_exported(path: Path, runtime: str, threads: int | None, stride: int, alone: bool = True) -> Network:
+    run, finish = open_file(path, threads, runtime, alone), partial(_finish, stride)
+    if path.stem == "first":
+        return Network(runtime, to_planes, run, finish, path.read_bytes())
+    return Network(runtime, _as_it_is, lambda frame: run(frame).transpose(0, 3, 1, 2), finish, path.read_bytes())
 
 
 def _as_it_is(frame: np.ndarray) -> np.ndarray:
@@ -239,9 +241,8 @@ def open_streams(
     check_calibration(precision, calibration)
     require("onnxruntime" if precision != "fp32" else runtime)  # whose converters make int8
     threads = max(1, usable_cores() // streams)
-    with _exported(model, size) as path:
-        convert(path, path, precision, calibration)
-        return [_open_exported(path, runtime, precision, threads, model.stride, False) for _ in range(streams)]
+    with _exported(model, size, (runtime,), precision, calibration) as files:
+        return [_open_exported(files[runtime], runtime, threads, model.stride, False) for _ in range(streams)]
 
 
 def _finish(stride: int, logits: Any, size: tuple[int, int]) -> np.ndarray:

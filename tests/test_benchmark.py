@@ -142,6 +142,21 @@ def test_noise_is_looked_for_between_the_rounds_too(model: SegmentationModel, mo
     assert table["noise"].min() > 0.25
 
 
+def test_between_the_rounds_threads_come_to_rest_before_the_control_and_after_it(
+    model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numpy's threads wait by spinning: without a pause the first network of a round took up to three times as long."""
+    seen = []
+    monkeypatch.setattr(quiet, "metronome", lambda ms, repeats: seen.append("control") or np.ones(repeats))
+    monkeypatch.setattr(benchmark.time, "sleep", lambda seconds: seen.append(seconds))
+    network = Network(
+        "x", lambda frame: seen.append("frame") or frame, lambda frame: frame, lambda logits, size: logits
+    )
+    benchmark.take_turns({("a", "x", "fp32"): network}, np.zeros((1, 4, 4, 3), np.uint8), 30, 60, False, [])
+    a_round = ["frame"] * (1 + benchmark.ROUND) + [benchmark.PAUSE, "control", benchmark.PAUSE]
+    assert seen == a_round * 3
+
+
 def test_a_network_that_a_converter_refuses_is_missing_and_the_others_are_there(
     model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

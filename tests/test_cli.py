@@ -115,6 +115,7 @@ def test_compare_shows_flicker_of_both(tmp_path: Path, clip: Path) -> None:
         (["segment", "CLIP", "--weights", "WEIGHTS", "--labels", "CLIP"], "which is there already"),
         (["segment", "CLIP", "--weights", "WEIGHTS", "--steady", "slow"], "steady is 'slow'"),
         (["export", "x.tflite", "--weights", "WEIGHTS", "--frames", "CLIP"], "suffix must be one of"),
+        (["export", "x.pt2", "--weights", "WEIGHTS", "--channels-last"], "frames.permute"),
         (["bench", "--weights", "WEIGHTS", "--runtime", "ncnn", "--size", "64x32"], "runtime is 'ncnn'"),
         (["bench", "--weights", "WEIGHTS", "--weights", "WEIGHTS"], "two networks would be called"),
         (["bench", "--all", "--size", "64x32", "--cold"], "--all measures everything and takes no --size, --cold"),

@@ -85,6 +85,26 @@ def test_few_bits_are_measured_and_not_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arch", "scope", "dynamic"),
+    [("x.onnx", "patch16-32-o8", "network", True), ("x.xml", "student", "labels", False)],
+)
+def test_channels_may_be_last(tmp_path: Path, name: str, arch: str, scope: str, dynamic: bool) -> None:
+    needs(FORMATS[Path(name).suffix])
+    torch.manual_seed(0)
+    network, path = build(arch, 19, False).eval(), tmp_path / name
+    result = export(network, path, size=(128, 64), scope=scope, dynamic=dynamic, channels_last=True)
+    assert result.agreement >= 0.999 and result.frames == 4
+    run = open_file(path, threads=1)
+    for size in [(128, 64), (96, 160)] if dynamic else [(128, 64)]:
+        frames = sample_frames(size, 3)
+        output = run(frames)  # as a camera gives them; the batch is dynamic
+        rows, columns = size[1] // network.stride, size[0] // network.stride
+        assert output.shape == ((3, size[1], size[0]) if scope == "labels" else (3, rows, columns, 19))
+        assert compare(network, path, frames, scope, channels_last=True) >= 0.999
+
+
+@pytest.mark.slow
 def test_torch_export_opens_again(tmp_path: Path, model: SegmentationModel) -> None:
     result = export(model, tmp_path / "student.pt2", size=(96, 64), scope="labels")
     assert result.agreement >= 0.999
@@ -123,6 +143,7 @@ def test_pytorch_network_leaves_the_model_and_frame_alone(model: SegmentationMod
         ("x.onnx", {"precision": "int4"}, "precision is 'int4'"),
         ("x.onnx", {"precision": "int8"}, "calibration is None: int8 needs real frames"),
         ("x.pt2", {"precision": "int8"}, "path is 'x.pt2'; int8 is written as .onnx or .xml"),
+        ("x.pt2", {"channels_last": True}, r"path is 'x.pt2'; in PyTorch frames.permute\(0, 3, 1, 2\) costs nothing"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, model: SegmentationModel, name: str, options: dict, text: str) -> None:

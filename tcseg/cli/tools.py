@@ -94,6 +94,10 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(help="Video or folder for int8's ranges; default procity's training streets.")
     ] = None,
+    channels_last: Annotated[
+        bool,
+        typer.Option("--channels-last", help="Frames (B,H,W,3) in, logits (B,h,w,K) out, as OpenVINO is fastest."),
+    ] = False,
 ) -> None:
     """Write a student for another runtime.
 
@@ -106,7 +110,7 @@ def export(
     from tcseg.export import export as write
 
     wanted, calibration, calibrated = parse_size(size), None, ""
-    check_export(out, wanted, scope, precision)
+    check_export(out, wanted, scope, precision, channels_last)
     if calibrate and precision != "int8":
         raise ValueError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
     network, (shown, where) = load_model(model, weights), real_frames(wanted, 8, frames)
@@ -115,7 +119,7 @@ def export(
 
         calibration, source = calibration_frames(wanted, calibrate)
         calibrated = f"; calibrated on {source}"
-    result = write(network, out, shown, wanted, scope, dynamic, precision, calibration)
+    result = write(network, out, shown, wanted, scope, dynamic, precision, calibration, channels_last)
     if precision != "fp32" and not weights and (told := _not_offered(model or DEFAULT, out, precision)):
         typer.echo(told, err=True)
     typer.echo(
