@@ -203,6 +203,12 @@ def _tell_speeds(table: pd.DataFrame) -> str:
     return f"`student-cpu` {row['best_ms']:.1f} ms at {row['width']}x{row['height']} ({row['best']})"
 
 
+def _tell_layouts(table: pd.DataFrame) -> str:
+    own = table[table["model"] == "student-cpu"]
+    told = [f"{one.runtime} {one.precision} {wording.interval(one.gain, None, None)} %" for one in own.itertuples()]
+    return f"`student-cpu` with its channels last is faster than in planes by: {', '.join(told)}"
+
+
 def _tell_half_resolution(table: pd.DataFrame) -> str:
     row = table[table["seen"] < table["width"]].sort_values("p50_ms").iloc[0]
     time = f"{row['width']}x{row['height']} seen at half of it: {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f}"
@@ -259,6 +265,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], str]] = {
     "latency": _tell_latency,
     "gpu": _tell_gpu,
     "speeds": _tell_speeds,
+    "layouts": _tell_layouts,
     "half_resolution": _tell_half_resolution,
     "pipeline": _tell_pipeline,
 }

@@ -92,6 +92,7 @@ def open_networks(
     threads: int | None = None,
     precision: str = "fp32",
     calibration: np.ndarray | None = None,
+    channels_last: bool | None = None,
 ) -> dict[str, Network]:
     """Open a model in several runtimes for frames of one size, batch 1.
 
@@ -104,6 +105,7 @@ def open_networks(
         threads: of the other runtimes; PyTorch's are the process' own (`torch.set_num_threads`).
         precision: of `PRECISIONS`; see `unavailable`.
         calibration: for int8: uint8 (N,H,W,3) RGB, real frames.
+        channels_last: how `FILE_RUNTIMES` are given frames: as they come, (1,H,W,3), or in planes; None = as each is faster.
 
     Returns:
         Runtime -> network.
@@ -121,7 +123,7 @@ def open_networks(
     if exported:
         check_calibration(precision, calibration)
         require("onnxruntime" if precision != "fp32" else exported[0])  # whose converters make int8
-        with _exported(model, size, exported, precision, calibration) as files:
+        with _exported(model, size, exported, precision, calibration, channels_last) as files:
             for runtime in exported:
                 networks[runtime] = _open_exported(files[runtime], runtime, threads, model.stride)
     return networks
@@ -141,8 +143,9 @@ def _exported(
     runtimes: Sequence[str],
     precision: str,
     calibration: np.ndarray | None,
+    channels_last: bool | None = None,
 ) -> Iterator[dict[str, Path]]:
-    """Runtime -> ONNX file of a network for frames of one size, batch 1, in the layout that it is fastest with; gone afterwards."""
+    """Runtime -> ONNX file of a network for frames of one size, batch 1, in the layout that it is faster with; gone afterwards."""
     import onnx
 
     with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
@@ -150,9 +153,10 @@ def _exported(
         write_onnx(copy.deepcopy(model).cpu().float().eval(), source, padded_size(size), batch=1)
         bytes_in, files = takes_bytes(onnx.load(source).graph), {}
         for runtime in runtimes:
-            # Frames as they come are faster, measured on students and peers; but ONNX Runtime makes what its floating-point kernels
-            # want, blocks of channels, from planes.
-            last = runtime == "openvino" or (precision == "int8" and bytes_in)
+            # Frames as they come are faster (`tcseg measure layouts`); but ONNX Runtime makes what its kernels in float want,
+            # blocks of channels, from planes.
+            faster = runtime == "openvino" or (precision == "int8" and bytes_in)
+            last = faster if channels_last is None else channels_last
             files[runtime] = Path(folder) / ("last.onnx" if last else "first.onnx")
             if not files[runtime].exists():
                 convert(source, files[runtime], precision, calibration, last)

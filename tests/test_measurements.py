@@ -25,6 +25,7 @@ from tcseg.measurements import (
     gpu,
     half_resolution,
     latency,
+    layouts,
     parts,
     pipeline,
     procity_gap,
@@ -354,6 +355,17 @@ def test_filters_and_students_are_scored_and_timed(tmp_path, monkeypatch):
     joined = scored(study.open_study("procity", "smoke"), table).set_index("model")
     assert joined.index.tolist() == ["student", "student-cpu", "fast-scnn"], "the chosen one goes by its role"
     assert (joined["seeds"] == [1, 0, 0]).all() and joined["miou"].notna().tolist() == [True, False, False]
+
+
+@pytest.mark.slow
+def test_both_orders_of_a_frames_bytes_are_timed_and_answer_alike(tmp_path):
+    for package in ("onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    table = layouts.measure(tmp_path, quick=True)
+    assert table[["runtime", "precision"]].drop_duplicates().shape == (4, 2) and (table["model"] == "student-cpu").all()
+    assert (table[["planes_ms", "last_ms"]] > 0).all(None) and (table["n"] == 3).all()
+    assert np.allclose(table["gain"], table["planes_ms"] / table["last_ms"] - 1, atol=1e-2)
+    assert (table.loc[table["precision"] == "fp32", "agreement"] >= 0.999).all() and (table["agreement"] > 0.9).all()
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ MEASUREMENTS: dict[str, str] = {
     "latency": "what a frame costs: every network, runtime, precision and size",
     "gpu": "the same on an NVIDIA GPU",
     "speeds": "what a frame of every candidate for the student takes, and of every peer",
+    "layouts": "a frame's bytes in planes, or as cameras give them: which runtime is faster with what",
     "half_resolution": "frames of a camera's size, seen whole or at half of it",
     "pipeline": "from video file to video file: the whole against its stages",
     "steadiness": "filters at inference against the student that was trained to be steady",
