@@ -133,7 +133,7 @@ def take_channels_last(model: onnx.ModelProto) -> None:
 
     The two transpositions stand where a runtime whose convolutions want the channels last anyway drops them: right before the
     first convolution, after the frame's type has changed, and right after the last one. OpenVINO copies nothing there; of planes it
-    makes two copies, a third of `student-cpu`'s time in int8.
+    makes two copies, more than a quarter of what a frame takes `student-cpu` in int8.
 
     A first convolution of patches of s x s pixels, without overlap, sees a patch's row as 3 s channels of one pixel: the same bytes
     in the same order, so nothing moves, and a convolution of 12 channels runs faster than one of 3.
