@@ -10,9 +10,10 @@ import pandas as pd
 
 from tcseg import summary, timings, wording
 from tcseg.effects import BASELINES
+from tcseg.places import FIGURES
 from tcseg.recipes import ABLATION_SWEEPS, VARIATIONS
 from tcseg.students import CHOSEN
-from tcseg.study import FIGURES, PROFILES
+from tcseg.study import PROFILES
 
 Line = tuple[Sequence[str], str, float | None, str]
 """Tables, command, minutes, what to expect."""

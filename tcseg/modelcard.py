@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from tcseg import datacard, models
-from tcseg.study import FIGURES, PROFILES
+from tcseg.places import FIGURES
+from tcseg.study import PROFILES
 
 USES = """\
 Trying things: overlays of your own video, a baseline that answers fast on a laptop's processor, a small network to export, quantise

@@ -10,8 +10,8 @@ import pandas as pd
 
 from tcseg import again, readme, summary, wording
 from tcseg.labels import label_set
+from tcseg.places import FIGURES
 from tcseg.recipes import ABLATION_SWEEPS, NETWORK_LENGTHS, PRIMARY, variations
-from tcseg.study import FIGURES
 
 NOTHING = "*Not run yet.*"
 SWEEP_TITLES = {

@@ -20,8 +20,9 @@ from tcseg import models, procity
 from tcseg.artefacts import write_json
 from tcseg.machine import machine_facts
 from tcseg.pages import command_of
+from tcseg.places import FIGURES, MEASURED
 from tcseg.runs import Run, git_state, now, versions
-from tcseg.study import FIGURES, MEASURED, PRIMARY, PROFILES, open_study
+from tcseg.study import PRIMARY, PROFILES, open_study
 
 MAX_BYTES = 1_000_000  # of a committed file
 MAX_SVG_BYTES = 300_000

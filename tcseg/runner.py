@@ -25,6 +25,7 @@ from tcseg.execution import NotebookError
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
 from tcseg.models import FAST, WEIGHTS
+from tcseg.places import FIGURES, NOTEBOOKS, measured_table, study_folder
 from tcseg.publish import (
     PublishError,
     left_out,
@@ -39,7 +40,7 @@ from tcseg.readme import fill_readme, readme_sections
 from tcseg.report import ReportError, build_report
 from tcseg.runs import find_reference
 from tcseg.students import CHOSEN
-from tcseg.study import FIGURES, MODES, NOTEBOOKS, PROFILES, RECIPES, measured_table, open_study, size_of, study_folder
+from tcseg.study import MODES, PROFILES, RECIPES, open_study, size_of
 from tcseg.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,9 +12,10 @@ import pandas as pd
 
 from tcseg import timings
 from tcseg.machine import machine_facts
+from tcseg.places import FIGURES, NOTEBOOKS
 from tcseg.runs import git_state, now, versions
 from tcseg.students import CHOSEN
-from tcseg.study import FIGURES, NOTEBOOKS, PROFILES
+from tcseg.study import PROFILES
 
 CHAPTERS = FIGURES.parent / "notebooks"
 DATA_NAMES = {"procity": "procity (embedded, procedural)", "camvid": "CamVid", "cityscapes": "Cityscapes"}

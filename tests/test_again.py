@@ -6,7 +6,7 @@ import re
 import pandas as pd
 
 from tcseg.again import EXPECTED, again_table, compare, verdict
-from tcseg.study import FIGURES
+from tcseg.places import FIGURES
 
 
 def test_every_committed_measurement_and_sweep_says_how_to_make_it_again():

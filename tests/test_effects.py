@@ -144,8 +144,8 @@ def test_score_of_a_recipe_adds_its_seeds():
 
 
 def test_committed_runs_make_a_table():
+    from tcseg.places import FIGURES
     from tcseg.runs import find_reference
-    from tcseg.study import FIGURES
 
     table = effects.effects(find_reference(FIGURES / "runs", "procity", "laptop"))
     assert set(table["comparison"]) <= set(effects.PAIRS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tcseg.execution import known_parameters
-from tcseg.study import NOTEBOOKS
+from tcseg.places import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `figures` and `measurements` are folders of rooms, each one module to the others.
@@ -18,7 +18,7 @@ ORDER = """
     labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity
     snippets data drives tiles motion augment networks students peers models postprocess targets objective training evaluation
     steady controls folding quantize export torch_runtimes runtimes coldstart benchmark repeats stability videofiles window
-    pipeline video throughput artefacts timings runs mapfiles labelmaps recipes figures explore study effects contest sweeps
+    pipeline video throughput artefacts timings runs mapfiles labelmaps recipes places figures explore study effects contest sweeps
     summary wording again
     readme pages measurements datacard modelcard publish report execution course workbook runner doctor cli __main__
 """.split()

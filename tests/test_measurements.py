@@ -17,7 +17,20 @@ import torch
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from tcseg import benchmark, datacard, figures, measurements, models, procity, publish, recipes, runner, steady, study
+from tcseg import (
+    benchmark,
+    datacard,
+    figures,
+    measurements,
+    models,
+    places,
+    procity,
+    publish,
+    recipes,
+    runner,
+    steady,
+    study,
+)
 from tcseg.cli import app
 from tcseg.contest import scored
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids
@@ -108,15 +121,15 @@ def test_a_measurement_of_an_older_procity_is_stale(fake, tmp_path, monkeypatch)
 
 def test_your_own_measurement_comes_before_the_committed_one(tmp_path, monkeypatch):
     for place in ("MEASURED", "FIGURES"):
-        monkeypatch.setattr(study, place, tmp_path / place)
+        monkeypatch.setattr(places, place, tmp_path / place)
         (tmp_path / place / "tables").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="no table procity_gap.csv.*tcseg measure procity$"):
-        study.measured_table("procity_gap")
+        places.measured_table("procity_gap")
     committed, own = (tmp_path / place / "tables" / "flow.csv" for place in ("FIGURES", "MEASURED"))
     committed.write_text("a\n1\n")
-    assert study.measured_table("flow") == study.measured_table("flow", "reference") == committed
+    assert places.measured_table("flow") == places.measured_table("flow", "reference") == committed
     own.write_text("a\n2\n")
-    assert (study.measured_table("flow"), study.measured_table("flow", "reference")) == (own, committed)
+    assert (places.measured_table("flow"), places.measured_table("flow", "reference")) == (own, committed)
     assert own in runner.course_of("procity", "smoke").inputs  # a notebook that shows it is run again
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tcseg import modelcard, models
-from tcseg.study import FIGURES
+from tcseg.places import FIGURES
 
 
 def test_the_committed_card_is_what_the_records_say():

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tcseg.study import NOTEBOOKS
+from tcseg.places import NOTEBOOKS
 from tcseg.workbook import exercises
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
@@ -175,7 +175,7 @@ def test_prose_holds_no_results(notebook: nbformat.NotebookNode) -> None:
 
 
 def test_declared_artefacts_are_made(notebook: nbformat.NotebookNode) -> None:
-    from tcseg.study import NOTEBOOKS
+    from tcseg.places import NOTEBOOKS
 
     assert tuple(NOTEBOOKS) == NAMES
     code = re.sub(r"\(\s+", "(", "\n".join(cell.source for cell in code_cells(notebook)))

@@ -17,9 +17,10 @@ import pytest
 
 from tcseg.course import Course, run_course
 from tcseg.execution import NotebookError
+from tcseg.places import NOTEBOOKS
 from tcseg.report import build_report, check_site
 from tcseg.runner import course_of
-from tcseg.study import NOTEBOOKS, open_study
+from tcseg.study import open_study
 from tcseg.workbook import unfolded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

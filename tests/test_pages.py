@@ -6,7 +6,7 @@ import re
 import pandas as pd
 
 from tcseg import pages
-from tcseg.study import FIGURES
+from tcseg.places import FIGURES
 
 OWN = {"dataset": "procity", "profile": "laptop"}
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from tcseg import readme, summary
+from tcseg.places import FIGURES
 from tcseg.students import CHOSEN
-from tcseg.study import FIGURES
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 from tcseg import runner
 from tcseg.course import Course
 from tcseg.execution import NotebookError
+from tcseg.places import NOTEBOOKS, study_folder
 from tcseg.runner import course_of, data_fingerprint, expected_seconds, known_notebook, run_study
-from tcseg.study import NOTEBOOKS, open_study, study_folder
+from tcseg.study import open_study
 
 
 @pytest.fixture

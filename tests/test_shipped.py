@@ -6,7 +6,8 @@ import pytest
 
 from tcseg import evaluation, models, procity
 from tcseg.data import load_clips
-from tcseg.study import FIGURES, PROFILES
+from tcseg.places import FIGURES
+from tcseg.study import PROFILES
 
 
 def sidecar(name):

@@ -89,7 +89,7 @@ def measure(
     import pandas as pd
 
     from tcseg.measurements import measure as make
-    from tcseg.study import MEASURED
+    from tcseg.places import MEASURED
 
     usual = MEASURED.with_name(f"{MEASURED.name}-quick") if quick else MEASURED  # no real one is written over
     written = make(name, out or usual, quick, anyway)

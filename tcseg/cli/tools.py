@@ -133,8 +133,8 @@ def _not_offered(name: str, path: Path, precision: str) -> str:
     import pandas as pd
 
     from tcseg.measurements.precision import SUFFIXES, refused
+    from tcseg.places import measured_table
     from tcseg.students import CHOSEN
-    from tcseg.study import measured_table
 
     try:
         against = refused(pd.read_csv(measured_table("precision")))
@@ -181,7 +181,7 @@ def bench(
 
     from tcseg import artefacts, benchmark, repeats
     from tcseg.measurements import measure as make
-    from tcseg.study import MEASURED
+    from tcseg.places import MEASURED
 
     if everything:
         unused = {"model": model, "weights": weights, "size": size, "runtime": runtime, "precision": precision}

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from tcseg import artefacts
 from tcseg.machine import machine_facts
 from tcseg.measurements.parts import forget
+from tcseg.places import MEASURED
 from tcseg.procity import VERSION
 from tcseg.runs import git_state, now, versions
-from tcseg.study import MEASURED
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,9 @@ from matplotlib.figure import Figure
 
 from tcseg import figures, procity
 from tcseg.measurements import procity_gap, procity_speed, procity_truth, write_figure, write_table
+from tcseg.places import measured_table
 from tcseg.procity import writer
-from tcseg.study import measured_table, open_study
+from tcseg.study import open_study
 
 SHEET = {"train": (3, 12, 21, 38), "val": (0, 5, 10, 19)}
 """Snippets of the contact sheet: different cities, and weather of every kind."""

@@ -17,9 +17,10 @@ from tcseg.measurements.latency import CALIBRATION, frames_at
 from tcseg.measurements.parts import Parts
 from tcseg.measurements.precision import COLUMNS, refused
 from tcseg.peers import PEERS
+from tcseg.places import measured_table
 from tcseg.recipes import SAME_AS_STUDENT
 from tcseg.students import CANDIDATES, CHOSEN
-from tcseg.study import measured_table, open_study
+from tcseg.study import open_study
 
 SIZE = (1024, 512)
 RUNTIMES = ("onnxruntime", "openvino")
