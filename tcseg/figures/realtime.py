@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, say_empty, styled
 
@@ -107,6 +108,13 @@ def roofline(table: pd.DataFrame, gflops: float, gbytes: float) -> Figure:
     return figure
 
 
+def _few_ticks(axis: Axis) -> None:
+    """Label 1, 2, 3 and 5 of each power of ten: more of them run into each other."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 @styled
 def jitter(times: dict[str, np.ndarray], budget_ms: float = 1000 / 30) -> Figure:
     """How a frame's time spreads: a histogram a network, its p99 as a line.
@@ -127,8 +135,7 @@ def jitter(times: dict[str, np.ndarray], budget_ms: float = 1000 / 30) -> Figure
         if edges[0] < budget_ms < edges[-1]:
             ax.axvline(budget_ms, color=RED, linestyle="--")
         ax.set(xscale="log")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("{x:g}")
+        _few_ticks(ax.xaxis)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     else:
         say_empty(ax)
@@ -156,8 +163,7 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
         ax.set(xscale="log", yscale="log")
         ax.set_xticks(values, [f"{value:.3g}" for value in values])
         ax.xaxis.set_minor_locator(NullLocator())
-        for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-            which("{x:g}")
+        _few_ticks(ax.yaxis)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     else:
         say_empty(ax)
