@@ -25,13 +25,21 @@ def trained(study: Study, arch: str) -> dict[float, list[Run]]:
 
 
 def best(by_length: dict[float, list[Run]]) -> list[Run]:
-    """The runs of the length that gives the highest mIoU, on the seeds that all lengths have, if there are any."""
-    shared = set.intersection(*({run.seed for run in runs} for runs in by_length.values())) if by_length else set()
+    """The runs of the length that beats the most others in mIoU, two lengths at a time on the seeds that both have, if any."""
 
-    def score(runs: list[Run]) -> float:
-        return _means([run for run in runs if run.seed in shared] or runs)["miou"]
+    def wins(runs: list[Run]) -> tuple[int, float]:
+        against = [_gain(other, runs) for other in by_length.values() if other is not runs]
+        return sum(gain > 0 for gain in against), _means(runs)["miou"]
 
-    return max(by_length.values(), key=score, default=[])
+    return max(by_length.values(), key=wins, default=[])
+
+
+def _gain(before: list[Run], after: list[Run]) -> float:
+    """How much more mIoU `after` has: the mean over the seeds that both have; between their own means where they share none."""
+    short, long = ({run.seed: run.metrics["miou"] for run in runs} for runs in (before, after))
+    if not (shared := short.keys() & long.keys()):
+        return _means(after)["miou"] - _means(before)["miou"]
+    return sum(long[seed] - short[seed] for seed in shared) / len(shared)
 
 
 def with_weights(study: Study, arch: str) -> list[Run]:
@@ -128,6 +136,6 @@ def _means(runs: list[Run]) -> dict[str, float]:
 def _doubling(by_length: dict[float, list[Run]]) -> float:
     """What the longest training gained against half of it, over the seeds that have both; nan where nobody knows."""
     longest = max(by_length, default=1)
-    short, long = ({run.seed: run.metrics["miou"] for run in by_length.get(n, [])} for n in (longest / 2, longest))
-    gains = [long[seed] - short[seed] for seed in short.keys() & long.keys()]
-    return round(sum(gains) / len(gains), 5) if gains else float("nan")
+    short, long = by_length.get(longest / 2, []), by_length.get(longest, [])
+    shared = {run.seed for run in short} & {run.seed for run in long}
+    return round(_gain(short, long), 5) if shared else float("nan")

@@ -52,3 +52,6 @@ def test_a_network_is_shown_after_its_best_length_with_what_the_last_doubling_ga
     assert table.loc["x", ["seeds_1x", "seeds_2x", "seeds_4x", "seeds_8x"]].tolist() == [2, 1, 1, 0]
     assert table["doubling"].isna().tolist() == [True, False, True, True], "four times against two, or nothing"
     assert table["steps"].tolist() == [10, 20, 40, 0] and np.isnan(table.loc["none", "miou_1x"])
+    # A length with one seed must not decide which of two others with more is better.
+    once, twice, four = found(1, 0.29), found(2, 0.389, 0.327, 0.361), found(4, 0.376, 0.385)
+    assert contest.best({1: once, 2: twice, 4: four}) is four
