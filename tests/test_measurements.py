@@ -376,7 +376,7 @@ def test_both_orders_of_a_frames_bytes_are_timed_and_answer_alike(tmp_path):
         pytest.importorskip(package)
     table = layouts.measure(tmp_path, quick=True)
     assert table[["runtime", "precision"]].drop_duplicates().shape == (4, 2) and (table["model"] == "student-cpu").all()
-    assert (table[["planes_ms", "last_ms"]] > 0).all(None) and (table["n"] == 3).all()
+    assert (table[["planes_ms", "last_ms"]] > 0).all(axis=None) and (table["n"] == 3).all()
     assert np.allclose(table["gain"], table["planes_ms"] / table["last_ms"] - 1, atol=1e-2)
     assert (table.loc[table["precision"] == "fp32", "agreement"] >= 0.999).all() and (table["agreement"] > 0.9).all()
 
