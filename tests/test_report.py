@@ -163,6 +163,11 @@ def test_a_browser_shows_everything(site, browser, width):
     assert all(height > 0 for height in heights)
 
 
+def _shown(browser, css):
+    """The first element of a selector that is displayed, or None: menus take a moment to open."""
+    return next((one for one in browser.find_elements("css selector", css) if one.is_displayed()), None)
+
+
 @pytest.mark.slow
 def test_dark_theme_and_search_work(site, browser):
     from selenium.webdriver.common.by import By
@@ -174,8 +179,7 @@ def test_dark_theme_and_search_work(site, browser):
     grounds = {}
     for mode in ("light", "dark"):
         for button in ("theme-switch-button", f"theme-change-button[data-mode={mode}]"):
-            found = browser.find_elements(By.CSS_SELECTOR, f"button.{button}")
-            next(b for b in found if b.is_displayed()).click()
+            WebDriverWait(browser, 10).until(lambda b, css=f"button.{button}": _shown(b, css)).click()
         assert browser.execute_script("return document.documentElement.dataset.theme") == mode
         grounds[mode] = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert grounds["light"] == "rgb(255, 255, 255)" and grounds["dark"] != grounds["light"]
