@@ -29,7 +29,8 @@ from tqdm.auto import tqdm
 
 from tcseg import quiet, roofline
 from tcseg.coldstart import cold_start
-from tcseg.export import RUNTIMES, sample_frames
+from tcseg.deployed import RUNTIMES
+from tcseg.export import sample_frames
 from tcseg.machine import cpu_name, gpu_name, usable_cores
 from tcseg.postprocess import padded_size
 from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, torch_threads, unavailable

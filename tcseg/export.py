@@ -14,13 +14,11 @@ measured and told, and what that costs in mIoU and steadiness is in `tcseg measu
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcseg import __version__
+from tcseg.deployed import FORMATS, open_file, require
 from tcseg.folding import fold_normalisation
 from tcseg.postprocess import padded_size, to_planes, upsample_argmax
 from tcseg.quantize import PRECISIONS, check_calibration, convert
@@ -44,14 +43,7 @@ if TYPE_CHECKING:
 
 SCOPES = ("network", "labels")
 MIN_SIDE = 64  # below it a symbolic side could be 1 in the network's coarsest map, which the exporter treats apart
-RUNTIMES = ("pytorch", "onnxruntime", "openvino")
-FORMATS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "pytorch"}  # suffix -> the runtime that reads it
 MIN_AGREEMENT = 0.999  # of labels equal to PyTorch's; the rest are ties that another order of additions decides
-_NEEDS = {
-    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "pytorch": (),
-}
 
 
 @dataclass(frozen=True)
@@ -88,27 +80,6 @@ class _Half(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         return self.network(frames).float()
-
-
-def missing(runtime: str) -> str | None:
-    """Why a runtime cannot be used here, with the fix, in one line; None if it can.
-
-    Raises:
-        ValueError: the runtime is not one of `RUNTIMES`.
-    """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
-    absent = [name for name in _NEEDS[runtime] if importlib.util.find_spec(name) is None]
-    if not absent:
-        return None
-    return f"{runtime} needs {', '.join(absent)}, not installed: pip install {' '.join(absent)} (or -e '.[deploy]')"
-
-
-def require(runtime: str) -> None:
-    """Raise RuntimeError with the fix if a runtime cannot be used here."""
-    reason = missing(runtime)
-    if reason:
-        raise RuntimeError(reason)
 
 
 def sample_frames(size: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
@@ -319,61 +290,6 @@ def _write_torch(
 
 
 WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}
-
-
-def open_file(
-    path: Path | str, threads: int | None = None, runtime: str | None = None, alone: bool = True
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Open an exported file in its runtime on the CPU: uint8 (B,3,H,W) -> logits or labels, as its scope and layout are.
-
-    The array that OpenVINO returns is overwritten by the next call.
-
-    Args:
-        path: .onnx, .xml or .pt2.
-        threads: of the runtime; None = its default, all cores.
-        runtime: None = the format's own. OpenVINO reads .onnx too.
-        alone: nothing else wants the cores meanwhile: threads may wait for each other by spinning, and own their cores.
-
-    Raises:
-        RuntimeError: the runtime is not installed.
-    """
-    path = Path(path)
-    runtime = runtime or FORMATS[path.suffix]
-    require(runtime)
-    if runtime == "onnxruntime":
-        return _open_onnxruntime(path, threads, alone)
-    if runtime == "openvino":
-        return _open_openvino(path, threads, alone)
-    module = torch.export.load(path).module()
-
-    @torch.inference_mode()
-    def run(planes: np.ndarray) -> np.ndarray:
-        return module(torch.from_numpy(planes)).numpy()
-
-    return run
-
-
-def _open_onnxruntime(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads or 0, 3
-    # Its threads wait for the next layer by spinning, which is faster; but not after the network, on the cores of what follows, and
-    # not where decoding and encoding want them at the same time.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(alone)))
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda frames: session.run(None, {"frames": frames})[0]
-
-
-def _open_openvino(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
-    import openvino
-
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    settings |= {} if alone else {"ENABLE_CPU_PINNING": False}  # or every network of the process sits on the first core
-    settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda frames: request.infer({0: frames}, share_inputs=True, share_outputs=True)[0]
 
 
 def compare(

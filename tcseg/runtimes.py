@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from tcseg import torch_runtimes
-from tcseg.export import missing, open_file, require, write_onnx
+from tcseg.deployed import missing, open_file, require
+from tcseg.export import write_onnx
 from tcseg.folding import takes_bytes
 from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, padded_size, to_planes, upsample_argmax

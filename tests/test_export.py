@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tcseg import export as module
-from tcseg.export import FORMATS, RUNTIMES, compare, export, missing, open_file, sample_frames
+from tcseg.deployed import FORMATS, RUNTIMES, missing, open_file
+from tcseg.export import compare, export, sample_frames
 from tcseg.models import build
 from tcseg.networks import SegmentationModel
 from tcseg.postprocess import to_planes, upsample_argmax

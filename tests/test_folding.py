@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from tcseg import folding, models
-from tcseg.export import FORMATS, missing, open_file, sample_frames, write_onnx
+from tcseg.deployed import FORMATS, missing, open_file
+from tcseg.export import sample_frames, write_onnx
 from tcseg.quantize import convert
 
 SIZE = (128, 64)

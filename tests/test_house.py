@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = """
     labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity
     snippets data drives tiles motion augment networks students peers models postprocess targets objective training evaluation
-    steady controls folding quantize export torch_runtimes runtimes coldstart benchmark repeats stability videofiles window
+    steady controls folding quantize deployed export torch_runtimes runtimes coldstart benchmark repeats stability videofiles window
     pipeline video throughput artefacts timings runs mapfiles labelmaps recipes places figures explore study effects contest sweeps
     summary wording again
     readme pages measurements datacard modelcard publish report execution course workbook runner doctor cli __main__

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tcseg import models, peers
-from tcseg.export import missing, open_file, sample_frames, write_onnx
+from tcseg.deployed import missing, open_file
+from tcseg.export import sample_frames, write_onnx
 
 
 def build(name: str, num_classes: int = 19) -> peers.Peer:

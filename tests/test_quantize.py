@@ -11,7 +11,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tcseg import models
-from tcseg.export import missing, open_file, sample_frames, write_onnx
+from tcseg.deployed import missing, open_file
+from tcseg.export import sample_frames, write_onnx
 from tcseg.measurements import precision as measurement
 from tcseg.measurements.precision import calibration_frames, training_frames
 from tcseg.postprocess import to_planes

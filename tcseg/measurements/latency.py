@@ -18,7 +18,7 @@ import pandas as pd
 from tcseg import models
 from tcseg.benchmark import bench
 from tcseg.contest import network_of
-from tcseg.export import RUNTIMES
+from tcseg.deployed import RUNTIMES
 from tcseg.measurements.parts import Parts
 from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tcseg import models
 from tcseg.contest import network_of
-from tcseg.export import RUNTIMES, missing
+from tcseg.deployed import RUNTIMES, missing
 from tcseg.machine import machine_facts
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study

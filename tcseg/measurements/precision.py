@@ -18,8 +18,9 @@ import pandas as pd
 from tcseg import procity
 from tcseg.contest import with_weights
 from tcseg.data import Clips
+from tcseg.deployed import open_file, require
 from tcseg.evaluation import evaluate_predictor, predict
-from tcseg.export import open_file, require, write_onnx
+from tcseg.export import write_onnx
 from tcseg.models import SHIPPED, shipped
 from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS

@@ -1,0 +1,94 @@
+"""Exported files in the runtimes that read them: which there are, what they need installed, and a file opened as a function."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+RUNTIMES = ("pytorch", "onnxruntime", "openvino")
+FORMATS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "pytorch"}  # suffix -> the runtime that reads it
+_NEEDS = {
+    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "pytorch": (),
+}
+
+
+def missing(runtime: str) -> str | None:
+    """Why a runtime cannot be used here, with the fix, in one line; None if it can.
+
+    Raises:
+        ValueError: the runtime is not one of `RUNTIMES`.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
+    absent = [name for name in _NEEDS[runtime] if importlib.util.find_spec(name) is None]
+    if not absent:
+        return None
+    return f"{runtime} needs {', '.join(absent)}, not installed: pip install {' '.join(absent)} (or -e '.[deploy]')"
+
+
+def require(runtime: str) -> None:
+    """Raise RuntimeError with the fix if a runtime cannot be used here."""
+    reason = missing(runtime)
+    if reason:
+        raise RuntimeError(reason)
+
+
+def open_file(
+    path: Path | str, threads: int | None = None, runtime: str | None = None, alone: bool = True
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Open an exported file in its runtime on the CPU: uint8 (B,3,H,W) -> logits or labels, as its scope and layout are.
+
+    The array that OpenVINO returns is overwritten by the next call.
+
+    Args:
+        path: .onnx, .xml or .pt2.
+        threads: of the runtime; None = its default, all cores.
+        runtime: None = the format's own. OpenVINO reads .onnx too.
+        alone: nothing else wants the cores meanwhile: threads may wait for each other by spinning, and own their cores.
+
+    Raises:
+        RuntimeError: the runtime is not installed.
+    """
+    path = Path(path)
+    runtime = runtime or FORMATS[path.suffix]
+    require(runtime)
+    if runtime == "onnxruntime":
+        return _open_onnxruntime(path, threads, alone)
+    if runtime == "openvino":
+        return _open_openvino(path, threads, alone)
+    module = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def run(planes: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(planes)).numpy()
+
+    return run
+
+
+def _open_onnxruntime(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads or 0, 3
+    # Its threads wait for the next layer by spinning, which is faster; but not after the network, on the cores of what follows, and
+    # not where decoding and encoding want them at the same time.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(alone)))
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda frames: session.run(None, {"frames": frames})[0]
+
+
+def _open_openvino(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings |= {} if alone else {"ENABLE_CPU_PINNING": False}  # or every network of the process sits on the first core
+    settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda frames: request.infer({0: frames}, share_inputs=True, share_outputs=True)[0]
