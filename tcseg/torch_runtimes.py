@@ -1,17 +1,19 @@
 """A network in PyTorch as it is deployed: batch norms folded, in one precision, eager or compiled, on a GPU as a graph.
 
 What the other runtimes do when they read a file is done here, too: a batch norm after a convolution becomes a part of it. On a GPU
-a frame goes through page-locked memory, which the host fills with several threads and the device reads by itself; the label map
-is made where the logits are, and comes back as bytes.
+a frame goes through page-locked memory in parts: the host fills one with several threads while the device reads the last by itself.
+The label map is made where the logits are, in one kernel, and comes back as bytes.
 """
 
 from __future__ import annotations
 
 import copy
 import importlib
+import logging
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,10 +27,13 @@ from tcseg.postprocess import pad_to_multiple
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
 
+log = logging.getLogger(__name__)
+
 TORCH_RUNTIMES = ("pytorch", "compile", "cudagraph", "compile+cudagraph", "tensorrt")
 """Eager and channels_last; `torch.compile`; either recorded as a CUDA graph; TensorRT. The last three need an NVIDIA GPU."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 FOLDED_ALIKE = 1e-3  # of the largest logit: rounding is a thousandth of it
+PART = 1 << 21  # bytes of a frame that are sent while the next are copied
 MOST_COMPILED = 1024  # Dynamo compiles one function eight times, then runs it in eager mode without a word
 
 
@@ -55,6 +60,7 @@ def folded(model: SegmentationModel) -> SegmentationModel:
     return network if (network(probe) - before).abs().max() <= FOLDED_ALIKE * before.abs().max() else plain
 
 
+@torch.inference_mode(False)  # whose tensors do not say when they were changed
 @torch.no_grad()
 def fold_batch_norms(network: nn.Module, frames: Tensor) -> int:
     """Move each batch norm that is given a convolution's output into that convolution; returns how many were.
@@ -115,7 +121,7 @@ def steps(
     """
     device = next(network.parameters()).device
     answer = _as_runtime_does(network, runtime)
-    label = _as_runtime_does(_Labels(network.stride), "pytorch" if runtime == "tensorrt" else runtime)
+    label = _labels_as_runtime_does(network.stride, runtime, device)
 
     def prepare(frame: np.ndarray) -> Tensor:
         padded, _ = pad_to_multiple(frame)
@@ -146,8 +152,28 @@ class _Labels(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Bilinear upsampling by the stride, then the best class."""
-        full = F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
+        planes = logits.contiguous()  # four times faster than what convolutions leave
+        full = F.interpolate(planes, scale_factor=self.stride, mode="bilinear", align_corners=False)
         return full.argmax(1).to(torch.uint8)
+
+
+@cache
+def _has_kernel(device: torch.device) -> bool:
+    """Whether label maps are made by `gpulabels` on a GPU; tried once, as Triton is not everywhere, nor a C compiler."""
+    try:
+        made = importlib.import_module("tcseg.gpulabels").labels_of(torch.zeros(1, 2, 1, 1, device=device), 8)
+        return not made.any()
+    except Exception as error:  # whatever a compiler raises
+        log.info("label maps without their kernel, which is slower: %s", error)
+        return False
+
+
+def _labels_as_runtime_does(stride: int, runtime: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Logits -> label map: by its kernel where there is one, recorded where the network is; TensorRT has no bytes."""
+    if device.type != "cuda" or not _has_kernel(device):
+        return _as_runtime_does(_Labels(stride), "pytorch" if runtime == "tensorrt" else runtime)
+    label = partial(importlib.import_module("tcseg.gpulabels").labels_of, stride=stride)
+    return _Graphed(label) if runtime.endswith("cudagraph") else label
 
 
 def _current(device: torch.device) -> AbstractContextManager:
@@ -167,7 +193,10 @@ def _send(here: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return here.to(device)
     locked = torch.empty(here.shape, dtype=here.dtype, pin_memory=True)  # of torch's own store: allocated once
-    sent = locked.copy_(here).to(device, non_blocking=True)
+    sent = torch.empty(here.shape, dtype=here.dtype, device=device)
+    count = -(-here.nbytes // PART)
+    for there, between, rows in zip(sent.chunk(count), locked.chunk(count), here.chunk(count), strict=True):
+        there.copy_(between.copy_(rows), non_blocking=True)
     _wait(device)
     return sent
 
@@ -179,7 +208,7 @@ def _fetch(there: Tensor) -> np.ndarray:
     locked = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
     locked.copy_(there.contiguous(), non_blocking=True)
     _wait(there.device)
-    return locked.numpy().copy()  # who keeps it should not keep locked memory
+    return locked.clone().numpy()  # who keeps it should not keep locked memory; torch copies with several threads
 
 
 def _as_runtime_does(module: nn.Module, runtime: str) -> Callable[[Tensor], Tensor]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -78,6 +82,13 @@ class _Trap(nn.Module):
         }[self.way]()
 
 
+def test_a_network_is_opened_where_nothing_needs_a_gradient() -> None:
+    frame = _frames(1, (64, 64))[0]
+    with torch.inference_mode():
+        inside = open_network(build("student-cpu", 19, False), size=(64, 64))(frame)
+    assert inside.shape == (64, 64)
+
+
 @pytest.mark.parametrize(
     "way",
     [
@@ -107,6 +118,31 @@ def test_on_a_gpu_every_way_gives_the_labels_of_the_cpu(runtime: str, precision:
     theirs = open_networks(model.cuda(), (runtime,), (190, 120), precision=precision)[runtime]
     for frame in (*frames, frames[0]):  # a graph that is replayed must see the new frame
         assert (ours(frame) == theirs(frame)).mean() > (0.999 if precision == "fp32" else 0.97)
+
+
+KERNEL = """
+import sys, torch, torch.nn.functional as F
+from tcseg.gpulabels import labels_of
+device = sys.argv[1]
+torch.manual_seed(0)
+for shape, stride, layout in (
+    ((1, 19, 6, 12), 4, torch.channels_last), ((1, 11, 5, 40), 8, torch.contiguous_format), ((1, 2, 1, 1), 32, torch.channels_last)
+):
+    logits = torch.randn(shape, device=device).contiguous(memory_format=layout)
+    full = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False).argmax(1)
+    assert torch.equal(labels_of(logits, stride).long(), full), (shape, stride)
+assert not labels_of(torch.zeros(1, 5, 4, 4, device=device), 8).any()  # of equals the lowest
+"""
+
+
+def test_the_kernel_of_label_maps_gives_interpolated_labels() -> None:
+    pytest.importorskip("triton")
+    on_gpu = torch.cuda.is_available()
+    environment = dict(os.environ) if on_gpu else {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", KERNEL, "cuda" if on_gpu else "cpu"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

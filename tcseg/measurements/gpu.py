@@ -26,7 +26,7 @@ from tcseg.torch_runtimes import DTYPES, TORCH_RUNTIMES
 SIZES = ((2048, 1024), (1024, 512))
 EVERY_SIZE = ("pytorch", "cudagraph")
 COMPILED = tuple(runtime for runtime in TORCH_RUNTIMES if runtime not in EVERY_SIZE)
-"""Half a minute a network, where the others take a second: in fp16 at the largest size alone, last of all."""
+"""Half a minute a network, where the others take a second: in fp16 at the largest size alone, last, each network by itself."""
 FRAMES = 8
 WHO = ["model", "runtime", "precision", "width"]
 
@@ -83,7 +83,12 @@ def _steps(
         "fp16": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp16",), **options),
         "others": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp32", "bf16"), **options),
         **{f"again{i}": again for i in range(1, PROCESSES)},
-        "compiled": partial(bench, networks, size, runtimes=COMPILED, precisions=("fp16",), **options),
+        **{
+            f"compiled-{name}": partial(
+                bench, {name: network}, size, runtimes=COMPILED, precisions=("fp16",), **options
+            )
+            for name, network in networks.items()
+        },
     }
 
 
