@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
+from tcseg import models as registry
 from tcseg.benchmark import COLUMNS, KEY, bench
 from tcseg.machine import worker_pool
 
@@ -43,9 +45,20 @@ def _one(
 def apart(models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any) -> pd.DataFrame:
     """`bench` in a process of its own, without bars; `missing` in attrs."""
     device = next(next(iter(models.values())).parameters()).device
-    by_host = {name: copy.deepcopy(model).cpu() for name, model in models.items()}  # a GPU's memory is not for sharing
+    by_host = {name: _to_send(model) for name, model in models.items()}
     with worker_pool(1) as pool:
         return pool.submit(_one, by_host, size, options | {"progress": False}, device).result()
+
+
+def _to_send(model: SegmentationModel) -> SegmentationModel:
+    """A copy for another process: on the host (a GPU's memory is not for sharing), and without what cannot be sent."""
+    copied = copy.deepcopy(model).cpu()
+    try:
+        pickle.dumps(copied)
+    except (AttributeError, TypeError, pickle.PicklingError):  # transformers leaves hooks after the first frame
+        weights, copied = copied.state_dict(), registry.build(model.arch, model.num_classes, pretrained=False).eval()
+        copied.load_state_dict(weights)
+    return copied
 
 
 def repeated(

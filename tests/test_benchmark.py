@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import pickle
 import time
 from itertools import cycle
 
@@ -252,6 +253,14 @@ def test_a_bench_is_repeated_in_new_processes(model: SegmentationModel) -> None:
     options = {"frames": 2, "runtimes": ("pytorch",), "anyway": True}
     table = repeats.repeated(2, {"a": model}, (64, 32), **options)
     assert (table["processes"] == 2).all() and table["p50_ms"].notna().all() and (table["spread"] >= 0).all()
+
+
+def test_what_a_process_cannot_be_sent_is_built_there_anew(model: SegmentationModel) -> None:
+    model.register_forward_hook(lambda module, given, made: made)  # as transformers leaves them
+    frames, sent = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), repeats._to_send(model)
+    assert pickle.loads(pickle.dumps(sent)) is not None and not sent.training
+    with torch.no_grad():
+        assert torch.equal(sent(frames), model.eval()(frames))
 
 
 def test_the_metronome_times_the_same_again_and_again():

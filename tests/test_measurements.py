@@ -88,6 +88,19 @@ def test_a_measurement_notes_what_it_wrote(fake, tmp_path):
     assert json.loads((tmp_path / "figures" / "fake_picture.json").read_text()) == {"alt": "an empty picture"}
 
 
+def test_a_stopped_measurement_leaves_the_table_of_its_finished_parts(fake, tmp_path, monkeypatch):
+    def parts_of(out, quick):
+        yield pd.DataFrame({"part": [1]})
+        yield pd.DataFrame({"part": [1, 2]})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["tcseg.measurements.fake"], "measure", parts_of)
+    with pytest.raises(KeyboardInterrupt):
+        measurements.measure("fake", tmp_path)
+    assert pd.read_csv(tmp_path / "tables" / "fake.csv")["part"].tolist() == [1, 2]
+    assert json.loads((tmp_path / "records" / "fake.json").read_text())["files"] == ["tables/fake.csv"]
+
+
 def test_an_unknown_measurement_is_refused_with_the_known(tmp_path):
     with pytest.raises(ValueError, match="measurement is 'speed'; it must be one of procity, transfer"):
         measurements.measure("speed", tmp_path)
@@ -494,7 +507,7 @@ def test_the_measurement_of_a_gpu(tmp_path, monkeypatch):
     """Its order, and its table, with a benchmark that measures nothing: there is no GPU here."""
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="measurement gpu needs an NVIDIA GPU"):
-        gpu.measure(tmp_path)
+        next(gpu.measure(tmp_path))
     asked = []
 
     def bench(networks, size, runtimes, precisions, **options):
@@ -510,7 +523,8 @@ def test_the_measurement_of_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "apart", bench)
     monkeypatch.setattr(gpu, "DTYPES", {"fp32": torch.float32})
     monkeypatch.setattr(gpu, "SIZES", ((256, 128), (128, 64)))
-    table = gpu.measure(tmp_path, quick=True)
+    first, *_, table = gpu.measure(tmp_path, quick=True)
+    assert len(first) == 2 and first["agreement"].isna().all(), "two ways in fp16: a stop would leave that"
     assert [one[0] for one in asked] == [(256, 128)] * 5, "one size where it is quick"
     assert asked[0] == ((256, 128), gpu.EVERY_SIZE, ("fp16",)) and asked[1][2] == ("fp32", "bf16")
     assert asked[-1] == ((256, 128), ("compile", "compile+cudagraph", "tensorrt"), ("fp16",)), "the longest, last"

@@ -1,8 +1,8 @@
 """Long measurements whose tables are committed, and that a study need not make again each time: `tcseg measure NAME`.
 
-Each room has one function `measure(out, quick) -> DataFrame`; its table lands in `out/tables/<name>.csv`, its further tables and
-figures beside it, and `out/records/<name>.json` says which files, when and on what machine. `make reference` copies them to
-`figures/`, notebooks read them by `study.measured(name)`.
+Each room has one function `measure(out, quick) -> DataFrame`, or one that yields the table so far, part by part. It lands in
+`out/tables/<name>.csv`, its further tables and figures beside it, and `out/records/<name>.json` says which files, when and on what
+machine. `make reference` copies them to `figures/`, notebooks read them by `study.measured(name)`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from tcseg import artefacts
 from tcseg.machine import machine_facts
 from tcseg.measurements.parts import forget
@@ -21,7 +23,6 @@ from tcseg.procity import VERSION
 from tcseg.runs import git_state, now, versions
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 MEASUREMENTS: dict[str, str] = {
@@ -64,16 +65,19 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool =
     if anyway and "anyway" not in inspect.signature(make).parameters:
         raise ValueError(f"measurement {name} refuses no busy machine: leave out --anyway")
     before, began = _stamps(out), time.monotonic()
-    table = write_table(out, name, make(out, quick, **({"anyway": True} if anyway else {})))
+    made = make(out, quick, **({"anyway": True} if anyway else {}))
+    tables = [made] if isinstance(made, pd.DataFrame) else made
+    for whole in tables:
+        table = write_table(out, name, whole)
+        written = [
+            table,
+            *sorted(path for path, stamp in _stamps(out).items() if path != table and before.get(path) != stamp),
+        ]
+        files = [path.relative_to(out).as_posix() for path in written]
+        facts = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
+        facts |= {"procity": VERSION, "seconds": round(time.monotonic() - began)}
+        artefacts.write_json(out / "records" / f"{name}.json", {"quick": quick, "files": files, **facts})
     forget(out, name)
-    written = [
-        table,
-        *sorted(path for path, stamp in _stamps(out).items() if path != table and before.get(path) != stamp),
-    ]
-    files = [path.relative_to(out).as_posix() for path in written]
-    facts = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
-    facts |= {"procity": VERSION, "seconds": round(time.monotonic() - began)}
-    artefacts.write_json(out / "records" / f"{name}.json", {"quick": quick, "files": files, **facts})
     return written
 
 

@@ -6,7 +6,7 @@ how far a precision's label maps agree with fp32's on the same frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -31,18 +31,18 @@ FRAMES = 8
 WHO = ["model", "runtime", "precision", "width"]
 
 
-def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFrame:
-    """Time everything on the GPU.
+def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd.DataFrame]:
+    """Time everything on the GPU, part by part.
 
     Args:
         out: folder; parts are kept there until the table is written.
         quick: one small network and size, few frames, and whatever else the machine does.
         anyway: report although the machine is busy.
 
-    Returns:
-        The rows of `benchmark.bench`; `processes` and `spread` as of `repeats.merged` (three processes for CUDA graphs in fp16 at
-        the largest size, else one); trained (whether the weights are of a training); agreement (share of labels equal to those of
-        fp32 in eager mode, of trained networks, on val).
+    Yields:
+        After each part the table so far: the rows of `benchmark.bench`; `processes` and `spread` as of `repeats.merged` (three
+        processes for CUDA graphs in fp16 at the largest size, else one); trained (whether the weights are of a training); agreement
+        (share of labels equal to those of fp32 in eager mode, of trained networks, on val).
 
     Raises:
         RuntimeError: there is no CUDA GPU.
@@ -60,16 +60,23 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         None if quick else out, "gpu", anyway, {name: of_training for name, (_, of_training) in found.items()}
     )
     tables, equal = [], []
+
+    def so_far() -> pd.DataFrame:
+        table = merged(tables).assign(agreement=np.nan)
+        if equal:
+            table = table.drop(columns="agreement").merge(pd.DataFrame(equal), "left", WHO)
+        return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in found.items()}))
+
     for size in ((256, 128),) if quick else SIZES:
         images = frames_at(study, "val", size, FRAMES)
         options = {"images": images, "anyway": anyway or quick}
         options |= {"frames": 3, "seconds": 0} if quick else {"frames": 300, "seconds": 1.5}
         for name, step in _steps(networks, size, size == SIZES[0], options).items():
             tables.append(parts.part(f"{size[0]}x{size[1]}-{name}", step))
+            yield so_far()
         trained = {name: network for name, network in networks.items() if found[name][1]}
         equal += [row | {"width": size[0]} for row in _agreement(trained, images)]
-    table = merged(tables).merge(pd.DataFrame(equal, columns=[*WHO, "agreement"]), "left", WHO)
-    return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in found.items()}))
+    yield so_far()
 
 
 def _steps(
