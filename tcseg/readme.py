@@ -11,6 +11,7 @@ import pandas as pd
 
 from tcseg import again, summary, timings, wording
 from tcseg.effects import BASELINES
+from tcseg.peers import PEERS
 from tcseg.recipes import NETWORK_LENGTHS, PROFILES
 from tcseg.students import CHOSEN
 
@@ -87,6 +88,7 @@ def headline(folder: Path, profile: str = "laptop") -> str:
     lines += _carried(summary.read_table(folder, "sweep_effects"), profile)
     lines += _fastest(summary.read_table(folder, "speeds"), summary.read_table(folder, "students"))
     lines += _camera(summary.read_table(folder, "half_resolution"))
+    lines += _on_gpu(summary.read_table(folder, "gpu"))
     return "\n".join(lines)
 
 
@@ -168,6 +170,19 @@ def _camera(half: pd.DataFrame) -> list[str]:
     width, height, seen = (int(row[name]) for name in ("width", "height", "seen"))
     time = f"**{row['p50_ms']:.1f} ms a frame** of {width}x{height} (p99 {row['p99_ms']:.1f}), a label for each pixel"
     return [f"- {time}, where `student-cpu` sees the frame shrunk to {seen}x{seen * height // width}: chapter 6."]
+
+
+def _on_gpu(times: pd.DataFrame, role: str = "student-gpu") -> list[str]:
+    """A line on a chosen student on a GPU beside its fastest peer, each in the fastest of PyTorch's ways in fp16."""
+    if times.empty:
+        return []
+    ends = times[(times["scope"] == "end_to_end") & (times["precision"] == "fp16") & (times["n"] > 0)]
+    ends = ends[ends["width"] == ends["width"].max()].sort_values("p50_ms")
+    best = ends.groupby("model", sort=False).first()
+    own, peer = best.loc[role], best[best.index.isin(PEERS)].iloc[0]
+    time = f"**{own['p50_ms']:.2f} ms a frame** of {own['width']}x{own['height']}, to the device and back"
+    where = f"on one {own['machine']} (`{role}`, fp16, {own['runtime']}): {own['fps']:.0f} frames a second"
+    return [f"- {time}, {where}; the fastest peer, {COMPARED.get(peer.name, peer.name)}, has {peer['fps']:.0f}."]
 
 
 def fill_readme(text: str, sections: Mapping[str, str]) -> str:

@@ -58,8 +58,8 @@ CANDIDATES: dict[str, StudentSpec] = {
 
 CHOSEN = {"student-cpu": "patch16-32-o8", "student-gpu": "plain32-64-o8"}
 """Role -> candidate: chapter 6 chose by `students.csv` (`patch16s` is faster by a third, and less accurate after each length of
-training); `student-gpu` scores highest of all after twice the profile's steps, one to three seeds each, and is not timed on a GPU
-yet (`tcseg measure gpu`)."""
+training); `student-gpu` scores highest of all after twice the profile's steps, one to three seeds each, and no peer is as fast on a
+GPU (`gpu.csv`; `student-cpu` is faster there, too)."""
 
 
 class Student(SegmentationModel):

@@ -31,7 +31,9 @@ def segment(
     size: Annotated[str | None, typer.Option(help="The network sees frames resized to this, as 1024x512.")] = None,
     overlay: Annotated[float, typer.Option(help="0 = the frame .. 1 = the colours.")] = 0.6,
     fps: Annotated[float | None, typer.Option(min=0.1, help="Of the output; default the source's.")] = None,
-    runtime: Annotated[str, typer.Option(help="pytorch, onnxruntime or openvino.")] = "pytorch",
+    runtime: Annotated[
+        str, typer.Option(help="pytorch, onnxruntime, openvino; on a GPU also cudagraph, which is faster.")
+    ] = "pytorch",
     precision: Annotated[
         str, typer.Option(help="fp32; int8 in the file runtimes, calibrated on the source; fp16, bf16 on a GPU.")
     ] = "fp32",
@@ -153,7 +155,8 @@ def bench(
     weights: Annotated[list[Path] | None, typer.Option(help="Your own NAME.safetensors; repeatable.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="Of the frames; repeatable. Default 1024x512.")] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(help="pytorch, compile, onnxruntime, openvino ...; repeatable. Default three.")
+        list[str] | None,
+        typer.Option(help="pytorch, compile, cudagraph, onnxruntime, openvino ...; repeatable. Default three."),
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32, int8, fp16, bf16; repeatable.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Per row, at most.")] = FRAMES,
