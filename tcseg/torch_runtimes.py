@@ -1,6 +1,7 @@
 """A network in PyTorch as it is deployed: batch norms folded, in one precision, eager or compiled, on a GPU as a graph.
 
-What the other runtimes do when they read a file is done here, too: a batch norm after a convolution becomes a part of it. On a GPU
+What the other runtimes do when they read a file is done here, too: a batch norm after a convolution becomes a part of it, and on a
+CPU, where three passes over a frame cost more than a small network, so does the normalisation of the frame before one. On a GPU
 a frame goes through page-locked memory in parts: the host fills one with several threads while the device reads the last by itself.
 The label map is made where the logits are, in one kernel, and comes back as bytes.
 """
@@ -16,12 +17,14 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from tcseg.peers import Peer
 from tcseg.postprocess import pad_to_multiple
 
 if TYPE_CHECKING:
@@ -42,22 +45,31 @@ def ready(model: SegmentationModel, precision: str) -> SegmentationModel:
     if next(model.parameters()).device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; torch's default would round convolutions to 10 bits
         torch.backends.cudnn.benchmark = True  # one size, again and again: the fastest kernel is looked for once
-    return folded(model).to(DTYPES[precision])
+        return folded(model).to(DTYPES[precision])
+    return of_bytes(folded(model).to(DTYPES[precision]))
 
 
 @torch.no_grad()
 def folded(model: SegmentationModel) -> SegmentationModel:
     """A copy in eval mode with its batch norms folded; without, where that would change its answer or it takes no small frame."""
     plain = copy.deepcopy(model).eval()
-    probe = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    probe = probe.to(next(plain.parameters()).device)
+    probe = _probe().to(next(plain.parameters()).device)
     try:
         before = plain(probe)
     except Exception:  # an encoder for one size alone, whatever it raises at another
         return plain
     network = copy.deepcopy(plain)
     fold_batch_norms(network, probe)
-    return network if (network(probe) - before).abs().max() <= FOLDED_ALIKE * before.abs().max() else plain
+    return network if _alike(network(probe), before) else plain
+
+
+def _probe() -> Tensor:
+    """A small frame without meaning, (1,3,64,64)."""
+    return torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def _alike(after: Tensor, before: Tensor) -> bool:
+    return bool((after - before).abs().max() <= FOLDED_ALIKE * before.abs().max())
 
 
 @torch.inference_mode(False)  # whose tensors do not say when they were changed
@@ -110,6 +122,76 @@ def fold_batch_norms(network: nn.Module, frames: Tensor) -> int:
     return len(alone)
 
 
+class OfBytes(nn.Module):
+    """A network whose first convolution has taken over the normalisation of frames.
+
+    Where that convolution pads with zeros, which stand for the mean, it has a fourth channel that is 255 inside of the frame: its
+    weights carry the mean, so that outside of it nothing is subtracted. Frames uint8 (1,3 or 4,H,W) -> logits (1,K,H/s,W/s).
+
+    Attributes:
+        stride: of the logits.
+        fourth: whether there is that channel; it is added where it is missing.
+    """
+
+    def __init__(self, network: SegmentationModel, fourth: bool) -> None:
+        super().__init__()
+        self.network, self.fourth, self.stride = network, fourth, network.stride
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Logits (1,K,H/s,W/s)."""
+        if self.fourth and frames.shape[1] == 3:
+            frames = F.pad(frames, (0, 0, 0, 0, 0, 1), value=255)
+        x = frames.to(next(self.network.parameters()).dtype)
+        return _after_normalisation(self.network, x.contiguous(memory_format=torch.channels_last))
+
+
+def _after_normalisation(network: SegmentationModel, x: Tensor) -> Tensor:
+    return network.net(x) if isinstance(network, Peer) else network.head(network.decoder(network.encoder(x)))
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def of_bytes(network: SegmentationModel) -> nn.Module:
+    """A copy that takes frames as they are (`OfBytes`); the network itself where that would change its answer.
+
+    Args:
+        network: in eval mode.
+    """
+    copied, probe, readers = copy.deepcopy(network), _probe(), []
+    try:
+        before = network(probe)
+        x = ((probe - copied.mean) / copied.std).contiguous(memory_format=torch.channels_last)
+        convolutions = [layer for layer in copied.modules() if isinstance(layer, nn.Conv2d)]
+        hooks = [
+            layer.register_forward_pre_hook(lambda layer, given: readers.append(layer) if given[0] is x else None)
+            for layer in convolutions
+        ]
+        _after_normalisation(copied, x)
+        for hook in hooks:
+            hook.remove()
+        (first,) = readers
+        made = OfBytes(copied, _take_over(first, copied.mean, copied.std))
+        return made if _alike(made(probe), before) else network
+    except Exception:  # a network of another kind, whatever it lacks
+        return network
+
+
+def _take_over(first: nn.Conv2d, mean: Tensor, std: Tensor) -> bool:
+    """Move the normalisation (x - mean) / std into a convolution; returns whether that needs the channel of 255."""
+    first.weight.div_(std)
+    constant = -(first.weight * mean).sum(1, keepdim=True)
+    fourth = type(first) is not nn.Conv2d or first.padding not in (0, (0, 0), "valid")
+    if fourth:
+        first.weight = nn.Parameter(
+            torch.cat([first.weight, constant / 255], 1).contiguous(memory_format=torch.channels_last)
+        )
+        first.in_channels = 4
+    else:
+        bias = constant.sum((1, 2, 3))
+        first.bias = nn.Parameter(bias if first.bias is None else first.bias + bias)
+    return fourth
+
+
 def steps(
     network: SegmentationModel, runtime: str
 ) -> tuple[Callable[[np.ndarray], Tensor], Callable[[Tensor], Tensor], Callable[[Tensor, tuple[int, int]], np.ndarray]]:
@@ -125,6 +207,8 @@ def steps(
 
     def prepare(frame: np.ndarray) -> Tensor:
         padded, _ = pad_to_multiple(frame)
+        if getattr(network, "fourth", False):
+            padded = cv2.cvtColor(padded, cv2.COLOR_RGB2RGBA)
         sent = _send(torch.from_numpy(np.ascontiguousarray(padded)), device)
         return sent.permute(2, 0, 1)[None]  # (H,W,3) in memory is channels_last already: no copy, no transposing
 

@@ -17,7 +17,7 @@ from tcseg.peers import PEERS
 from tcseg.postprocess import upsample_argmax
 from tcseg.runtimes import open_network, open_networks, seeing
 from tcseg.students import CANDIDATES
-from tcseg.torch_runtimes import TORCH_RUNTIMES, fold_batch_norms, ready, steps
+from tcseg.torch_runtimes import TORCH_RUNTIMES, OfBytes, fold_batch_norms, of_bytes, ready, steps
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -80,6 +80,21 @@ class _Trap(nn.Module):
             "no statistics": lambda: self.first(seen),
             "one size alone": lambda: self.first(seen) if x.shape[-1] == 96 else x.reshape(7, -1),
         }[self.way]()
+
+
+@pytest.mark.parametrize(("name", "fourth"), [("student-cpu", False), ("student", True), ("lraspp-mv3-large", True)])
+def test_the_first_convolution_takes_the_normalisation_over(name: str, fourth: bool) -> None:
+    torch.manual_seed(0)
+    model, frame = build(name, 19, False).eval(), _frames(1, (96, 64))[0]
+    network = ready(model, "fp32")
+    assert isinstance(network, OfBytes) and network.fourth == fourth
+    prepare, run, _ = steps(network, "pytorch")
+    with torch.no_grad():
+        before = model(torch.from_numpy(frame).permute(2, 0, 1)[None])
+    prepared = prepare(frame)
+    assert prepared.dtype == torch.uint8 and prepared.shape == (1, 3 + fourth, 64, 96)
+    assert (run(prepared) - before).abs().max() < 1e-5 * before.abs().max(), "at the borders, too"
+    assert of_bytes(nn.Conv2d(3, 3, 1)).kernel_size == (1, 1), "what has no normalisation stays"
 
 
 def test_a_network_is_opened_where_nothing_needs_a_gradient() -> None:
