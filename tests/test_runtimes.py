@@ -17,7 +17,8 @@ from tcseg.peers import PEERS
 from tcseg.postprocess import upsample_argmax
 from tcseg.runtimes import open_network, open_networks, seeing
 from tcseg.students import CANDIDATES
-from tcseg.torch_runtimes import TORCH_RUNTIMES, OfBytes, fold_batch_norms, of_bytes, ready, steps
+from tcseg.torch_folding import OfBytes, fold_batch_norms, of_bytes
+from tcseg.torch_runtimes import TORCH_RUNTIMES, ready, steps
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

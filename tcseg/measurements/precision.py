@@ -21,7 +21,7 @@ from tcseg.data import Clips
 from tcseg.deployed import open_file, require
 from tcseg.evaluation import evaluate_predictor, predict
 from tcseg.export import write_onnx
-from tcseg.models import SHIPPED, shipped
+from tcseg.models import FAST, SHIPPED, shipped
 from tcseg.networks import SegmentationModel
 from tcseg.peers import PEERS
 from tcseg.postprocess import upsample_argmax
@@ -42,7 +42,7 @@ MOST_MIOU_LOST, MOST_FLICKER_MORE = 0.005, 0.05  # half a point; a twentieth of 
 def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationModel] | None = None) -> pd.DataFrame:
     """Score students and peers in every runtime and precision on procity's val, each at the size that it was trained for.
 
-    The two students of the primary comparison, and those of `CHOSEN` and the peers that `bench` has trained on this machine.
+    The students that ship, and the other one of `CHOSEN` and the peers if `bench` has trained them on this machine.
 
     Args:
         out: not used: there is one table only.
@@ -68,17 +68,13 @@ def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationMod
 
 
 def _chosen() -> list[dict]:
-    """The rows of the roles of `students.CHOSEN` and of the peers whose weights are here."""
-    study = open_study("procity", "bench")
-    found = {
-        name: with_weights(study, arch)[:1] for name, arch in (CHOSEN | dict(zip(PEERS, PEERS, strict=True))).items()
-    }
-    calibration = training_frames(study.size) if any(found.values()) else None
-    rows = []
-    for name, runs in found.items():
-        for run in runs:
-            rows += precision_rows(name, run.model(), study.clips("val"), calibration)
-    return rows
+    """The rows of the roles of `students.CHOSEN`, as it ships where it does, and of the peers whose weights are here."""
+    study, networks = open_study("procity", "bench"), {FAST: shipped(FAST)}
+    for name, arch in (CHOSEN | dict(zip(PEERS, PEERS, strict=True))).items():
+        if name not in networks and (runs := with_weights(study, arch)):
+            networks[name] = runs[0].model()
+    calibration, clips = training_frames(study.size), study.clips("val")
+    return [row for name, network in networks.items() for row in precision_rows(name, network, clips, calibration)]
 
 
 def refused(table: pd.DataFrame) -> dict[tuple[str, str, str], str]:
