@@ -131,9 +131,11 @@ def _fastest(speeds: pd.DataFrame, students: pd.DataFrame, role: str = "student-
     if CHOSEN[role] not in best.index:
         return []
     own = best.loc[CHOSEN[role]]
+    ways = [name for name in best if name.endswith("_ms") and name != "best_ms"]
     peers = [
         f"{best.loc[arch, 'best_ms'] / own['best_ms']:.1f} times the rate of {title}"
         + ("" if best.loc[arch].get("trained", True) else " (untrained)")
+        + (f" (like for like at least {(best.loc[arch, ways] / own[ways]).min():.1f})" if ways else "")
         for arch, title in COMPARED.items()
         if arch in best.index
     ]
