@@ -95,21 +95,23 @@ class _Labels(nn.Module):
 
 
 @cache
-def _has_kernel(device: torch.device) -> bool:
-    """Whether label maps are made by `gpulabels` on a GPU; tried once, as Triton is not everywhere, nor a C compiler."""
+def _kernel(device: torch.device) -> Callable[[Tensor, int], Tensor] | None:
+    """What makes label maps on a GPU, `gpulabels.labels_of`; tried once, as Triton is not everywhere, nor a C compiler."""
     try:
-        made = importlib.import_module("tcseg.gpulabels").labels_of(torch.zeros(1, 2, 1, 1, device=device), 8)
-        return not made.any()
+        from tcseg.gpulabels import labels_of
+
+        labels_of(torch.zeros(1, 2, 1, 1, device=device), 8)
     except Exception as error:  # whatever a compiler raises
         log.info("label maps without their kernel, which is slower: %s", error)
-        return False
+        return None
+    return labels_of
 
 
 def _labels_as_runtime_does(stride: int, runtime: str, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Logits -> label map: by its kernel where there is one, recorded where the network is; TensorRT has no bytes."""
-    if device.type != "cuda" or not _has_kernel(device):
+    if device.type != "cuda" or (kernel := _kernel(device)) is None:
         return _as_runtime_does(_Labels(stride), "pytorch" if runtime == "tensorrt" else runtime)
-    label = partial(importlib.import_module("tcseg.gpulabels").labels_of, stride=stride)
+    label = partial(kernel, stride=stride)
     return _Graphed(label) if runtime.endswith("cudagraph") else label
 
 

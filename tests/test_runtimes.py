@@ -18,7 +18,7 @@ from tcseg.postprocess import upsample_argmax
 from tcseg.runtimes import open_network, open_networks, seeing
 from tcseg.students import CANDIDATES
 from tcseg.torch_folding import OfBytes, fold_batch_norms, of_bytes
-from tcseg.torch_runtimes import TORCH_RUNTIMES, ready, steps
+from tcseg.torch_runtimes import TORCH_RUNTIMES, _kernel, ready, steps
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -159,6 +159,14 @@ def test_the_kernel_of_label_maps_gives_interpolated_labels() -> None:
         [sys.executable, "-c", KERNEL, "cuda" if on_gpu else "cpu"], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_without_the_kernel_it_is_said_why(caplog: pytest.LogCaptureFixture) -> None:
+    _kernel.cache_clear()
+    with caplog.at_level("INFO"):
+        assert _kernel(torch.device("cuda")) is None
+    assert "label maps without their kernel, which is slower: " in caplog.text
 
 
 @pytest.mark.parametrize(
