@@ -243,10 +243,11 @@ def _speed(table: pd.DataFrame, precision: pd.DataFrame) -> str:
     """The fastest way to run them at each size and precision, end to end, and for which of them int8 is offered."""
     if table.empty:
         return "Not measured yet (`tcseg bench --all`)."
-    rows = table[(table["model"] == "student") & (table["scope"] == "end_to_end") & (table["n"] > 0)]
-    best = rows.sort_values("p50_ms").groupby(["width", "height", "precision"]).first().reset_index()
+    rows = table[table["model"].isin(["student", models.FAST]) & (table["scope"] == "end_to_end") & (table["n"] > 0)]
+    best = rows.sort_values("p50_ms").groupby(["model", "width", "height", "precision"]).first().reset_index()
     lines = [
         [
+            f"`{row.model}`",
             f"{row.width}x{row.height}",
             f"{row.runtime} {row.precision}",
             f"{row.p50_ms:.1f}",
@@ -256,7 +257,7 @@ def _speed(table: pd.DataFrame, precision: pd.DataFrame) -> str:
         for row in best.itertuples()
     ]
     where = f"{best['machine'].iloc[0]}, {best['threads'].iloc[0]} threads, batch 1"
-    shown = _markdown(["frame", "runs fastest in", "p50 ms", "p99 ms", "frames/s"], lines)
+    shown = _markdown(["network", "frame", "runs fastest in", "p50 ms", "p99 ms", "frames/s"], lines)
     return f"{where}, uint8 frame in, label map of its size out.\n\n{shown}{_offered(precision)}"
 
 
@@ -265,5 +266,7 @@ def _offered(precision: pd.DataFrame) -> str:
     if precision.empty:
         return ""
     offered = precision[precision["precision"] == "int8"].groupby("model")["offered"].all()
-    told = [f"`{name}`: {'yes' if offered[name] else 'no'}" for name in models.SHIPPED if name in offered]
+    told = [
+        f"`{name}`: {'yes' if offered[name] else 'no'}" for name in (*models.SHIPPED, models.FAST) if name in offered
+    ]
     return f"\n\nIs int8 offered, at most half a point of mIoU and a twentieth of the flicker lost? {', '.join(told)}."
