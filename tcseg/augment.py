@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tcseg.data import Clips, annotated_frame, as_tensor
+from tcseg.errors import InputError
 from tcseg.flow import homography_flow, resize_flow, synthetic_motion, warp
 from tcseg.labels import IGNORE
 
@@ -61,7 +62,7 @@ class View:
     def __post_init__(self) -> None:
         low, high = self.zoom
         if not 0 < low <= high:
-            raise ValueError(f"zoom is {self.zoom}; it must be (low, high) with 0 < low <= high")
+            raise InputError(f"zoom is {self.zoom}; it must be (low, high) with 0 < low <= high")
 
 
 LABELLED_VIEW = View(zoom=(0.9, 1.6), color=0.25)

@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from tcseg import quiet, roofline
 from tcseg.coldstart import cold_start
 from tcseg.deployed import RUNTIMES
+from tcseg.errors import CannotRunError, InputError
 from tcseg.export import sample_frames
 from tcseg.machine import cpu_name, gpu_name, usable_cores
 from tcseg.postprocess import padded_size
@@ -90,7 +91,7 @@ def _threads(count: int | None) -> Iterator[int]:
     """Pin torch's threads; gives back how many."""
     count = torch.get_num_threads() if count is None else count
     if not 1 <= count <= usable_cores():
-        raise ValueError(f"threads is {count}; it must be 1..{usable_cores()}, the cores of this machine")
+        raise InputError(f"threads is {count}; it must be 1..{usable_cores()}, the cores of this machine")
     with torch_threads(count):
         yield count
 
@@ -238,17 +239,17 @@ def bench(
         NoisyMachineError: something else keeps the CPU busy; after the measurement, its `table` is what was measured.
     """
     if not models:
-        raise ValueError("models is empty; pass at least one, as {'student': shipped('student')}")
+        raise InputError("models is empty; pass at least one, as {'student': shipped('student')}")
     if frames < 1:
-        raise ValueError(f"frames is {frames}; it must be at least 1")
+        raise InputError(f"frames is {frames}; it must be at least 1")
     devices = {_device(model) for model in models.values()}
     asked = product(runtimes, precisions, devices)
     reasons = [unavailable(*one) for one in asked]  # an unknown name is refused before anything is measured
     if all(reasons):
-        raise RuntimeError(f"nothing to measure: {'; '.join(dict.fromkeys(reasons))}")
+        raise CannotRunError(f"nothing to measure: {'; '.join(dict.fromkeys(reasons))}")
     images = sample_frames(size, 8) if images is None else images
     if images.dtype != np.uint8 or images.shape[1:] != (size[1], size[0], 3):
-        raise ValueError(
+        raise InputError(
             f"images are {images.dtype} {images.shape}; for size={size} they must be uint8 (N,{size[1]},{size[0]},3)"
         )
     with _threads(threads) as count:
@@ -259,7 +260,7 @@ def bench(
         networks, refused = warm_up(networks, images, progress)
         absent |= refused
         if not networks:
-            raise RuntimeError(f"nothing to measure: {'; '.join(f'{what}: {why}' for what, why in absent.items())}")
+            raise CannotRunError(f"nothing to measure: {'; '.join(f'{what}: {why}' for what, why in absent.items())}")
         for what, reason in absent.items():
             log.warning("not measured: %s: %s", what, reason)
         roof = roofline.measured()

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tcseg.errors import CannotRunError
+
 
 def _open(path: str, runtime: str, threads: int) -> Callable[[], tuple[Sequence[int], Callable[[np.ndarray], object]]]:
     """Import the runtime; what is returned loads the file, and gives the frames' shape and the function that answers one."""
@@ -81,7 +83,7 @@ def cold_start(content: bytes, runtime: str, threads: int) -> dict[str, float]:
         done = subprocess.run([*script, *given], capture_output=True, text=True)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise RuntimeError(f"a process of its own for {runtime} failed: {said[-1]}")
+            raise CannotRunError(f"a process of its own for {runtime} failed: {said[-1]}")
     told = json.loads(done.stdout.splitlines()[-1])
     return {"first_ms": told["load_ms"] + told["first_ms"], "peak_mb": told["peak_mb"]}
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tcseg import stats
 from tcseg.data import Clips
+from tcseg.errors import InputError
 from tcseg.evaluation import Blocks, Predictor, count_predictor, per_block, predict, score, split_flow, summed
 from tcseg.labels import IGNORE
 from tcseg.metrics import Overlap
@@ -96,7 +97,7 @@ def flipped(clips: Clips, rate: float, seed: int = 0) -> Predictor:
     flicker = r. So a metric's response to a known dose can be read off.
     """
     if not 0 <= rate <= 1:
-        raise ValueError(f"rate is {rate}; it must be a share in 0..1")
+        raise InputError(f"rate is {rate}; it must be a share in 0..1")
     num_classes = clips.label_set.num_classes
 
     def predictor(index: int) -> np.ndarray:

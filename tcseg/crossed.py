@@ -17,6 +17,7 @@ from scipy import optimize
 from scipy import stats as scipy_stats
 
 from tcseg import stats
+from tcseg.errors import InputError
 from tcseg.stats import Counts, Interval
 
 Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -179,7 +180,7 @@ def _p_value(value: float, spread: Spread) -> float:
 def _spread(a: Sequence[Counts], b: Sequence[Counts], contrast: Contrast, block: int) -> tuple[np.ndarray, Spread]:
     """The effect of each seed, (seeds,), and the errors of their mean."""
     if not a or len(a) != len(b):
-        raise ValueError(
+        raise InputError(
             f"a has {len(a)} seeds and b {len(b)}; seeds are paired: give both the same ones, at least one"
         )
     stats.require_same_clips([*a, *b])

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tcseg.errors import CannotRunError, InputError
+
 RUNTIMES = ("pytorch", "onnxruntime", "openvino")
 FORMATS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "pytorch"}  # suffix -> the runtime that reads it
 _NEEDS = {
@@ -25,7 +27,7 @@ def missing(runtime: str) -> str | None:
         ValueError: the runtime is not one of `RUNTIMES`.
     """
     if runtime not in RUNTIMES:
-        raise ValueError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
+        raise InputError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
     absent = [name for name in _NEEDS[runtime] if importlib.util.find_spec(name) is None]
     if not absent:
         return None
@@ -36,7 +38,7 @@ def require(runtime: str) -> None:
     """Raise RuntimeError with the fix if a runtime cannot be used here."""
     reason = missing(runtime)
     if reason:
-        raise RuntimeError(reason)
+        raise CannotRunError(reason)
 
 
 def open_file(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from tcseg.data import CAMVID_BLOCK, Clips
+from tcseg.errors import InputError
 from tcseg.labels import IGNORE, LabelSet
 from tcseg.metrics import (
     Overlap,
@@ -87,7 +88,7 @@ def count_predictor(predictor: Predictor, clips: Clips) -> Blocks:
                 predictor(i), labels, clips.annotated[i], flows, clips.label_set, clips.flow_source, blocks=units
             )
         except ValueError as error:
-            raise ValueError(f"predictions of clip {name}: {error}") from None
+            raise InputError(f"predictions of clip {name}: {error}") from None
     return blocks
 
 
@@ -156,10 +157,10 @@ def count_clip(
 
 def _check_maps(maps: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:
     if maps.shape != labels.shape or maps.dtype != np.uint8:
-        raise ValueError(f"label maps are {maps.dtype} {maps.shape}; they must be uint8 {labels.shape}")
+        raise InputError(f"label maps are {maps.dtype} {maps.shape}; they must be uint8 {labels.shape}")
     unknown = (maps >= label_set.num_classes) & (maps != IGNORE)
     if unknown.any():
-        raise ValueError(
+        raise InputError(
             f"label maps contain {np.unique(maps[unknown]).tolist()}; they must hold trainIds below "
             f"{label_set.num_classes} or 255 (ids of the 34-class table: labels.ids_to_train_ids)"
         )

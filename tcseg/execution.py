@@ -28,13 +28,15 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.models import Parameter
 from papermill.translators import PythonTranslator
 
+from tcseg.errors import CannotRunError
+
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Quiets a notice of the kernel's start that nobody can act on, and progress bars that nobody watches (training.py).
 KERNEL_ENVIRONMENT = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TCSEG_QUIET": "1"}
 TAIL_LINES = 40  # lines of a traceback that a failure shows; the kept notebook has them all
 
 
-class NotebookError(RuntimeError):
+class NotebookError(CannotRunError):
     """A notebook that cannot run, or that ran and did not keep its promises. The message is meant for a terminal."""
 
 

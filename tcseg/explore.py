@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
+from tcseg.errors import InputError
+
 BOOK = 512
 """Pixels that a book's pictures are wide, at most."""
 STYLE = (
@@ -35,10 +37,10 @@ def _shrunk(picture: np.ndarray) -> np.ndarray:
 def _uri(picture: np.ndarray) -> str:
     """uint8 (H,W,3) RGB -> a JPEG as a data URI."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"picture is {picture.dtype} {picture.shape}; it must be uint8 (H,W,3) RGB")
+        raise InputError(f"picture is {picture.dtype} {picture.shape}; it must be uint8 (H,W,3) RGB")
     done, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     if not done:
-        raise ValueError(f"a picture of shape {picture.shape} cannot be written as JPEG")
+        raise InputError(f"a picture of shape {picture.shape} cannot be written as JPEG")
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
 
 
@@ -68,7 +70,7 @@ def flip_book(
     """
     lengths = {len(pictures) for pictures in layers.values()} | ({len(captions)} if captions is not None else set())
     if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
+        raise InputError(
             f"layers and captions have {sorted(lengths) or 'no'} pictures; each needs as many, at least one"
         )
     (count,) = lengths
@@ -115,7 +117,7 @@ def before_after(left: np.ndarray, right: np.ndarray, names: tuple[str, str], al
         ValueError: pictures of different sizes, or not RGB.
     """
     if left.shape != right.shape:
-        raise ValueError(f"left is {left.shape}, right is {right.shape}; both need one shape")
+        raise InputError(f"left is {left.shape}, right is {right.shape}; both need one shape")
     uris = _uri(left), _uri(right)
     own, width = _name(uris, names), max(512, left.shape[1])
     return HTML(f"""<div id="{own}" class="tcseg-before-after" style="{STYLE[0]}">
@@ -149,7 +151,7 @@ def pick(table: pd.DataFrame, by: Sequence[str], digits: int = 2) -> HTML:
         ValueError: the table is empty or lacks a column.
     """
     if table.empty or not set(by) <= set(table):
-        raise ValueError(
+        raise InputError(
             f"table has {len(table)} rows and the columns {', '.join(table)}; it needs rows, and {', '.join(by)}"
         )
     own = _name(table.to_csv(), tuple(by))

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from tcseg import __version__
 from tcseg.deployed import FORMATS, open_file, require
+from tcseg.errors import CannotRunError, InputError
 from tcseg.folding import fold_normalisation
 from tcseg.postprocess import padded_size, to_planes, upsample_argmax
 from tcseg.quantize import PRECISIONS, check_calibration, convert
@@ -145,7 +146,7 @@ def export(
         WRITERS[path.suffix](network, aside, size, scope, dynamic, precision, calibration, channels_last)
         agreement = _compared(network, aside, shown, scope, precision, channels_last)
         if precision == "fp32" and agreement < MIN_AGREEMENT:
-            raise RuntimeError(
+            raise CannotRunError(
                 f"{path.name} agrees with PyTorch on {agreement:.2%} of the labels; it must be 99.9 % (not kept)"
             )
         for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".xml"):  # weights before the graph
@@ -163,7 +164,7 @@ def _compared(
     except Exception as error:  # ONNX Runtime's own are of no common kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         use = "another format" if precision == "fp32" else "fp32"
-        raise RuntimeError(f"{path.name} in {precision} does not run on this machine ({reason}); use {use}") from error
+        raise CannotRunError(f"{path.name} in {precision} does not run on this machine ({reason}); use {use}") from error
 
 
 def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32", channels_last: bool = False) -> None:
@@ -173,20 +174,20 @@ def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32"
         ValueError, RuntimeError: as `export`'s.
     """
     if path.suffix not in FORMATS:
-        raise ValueError(f"path is {path.name!r}; its suffix must be one of {', '.join(FORMATS)}")
+        raise InputError(f"path is {path.name!r}; its suffix must be one of {', '.join(FORMATS)}")
     if scope not in SCOPES:
-        raise ValueError(f"scope is {scope!r}; it must be one of {', '.join(SCOPES)}")
+        raise InputError(f"scope is {scope!r}; it must be one of {', '.join(SCOPES)}")
     if size != padded_size(size) or min(size) < MIN_SIDE:
         full = tuple(max(side, MIN_SIDE) for side in padded_size(size))
-        raise ValueError(
+        raise InputError(
             f"size is {size[0]}x{size[1]}; sides must be multiples of 32, at least {MIN_SIDE}: pass {full[0]}x{full[1]}"
         )
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+        raise InputError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     if (path.suffix, precision) == (".pt2", "int8"):
-        raise ValueError(f"path is {path.name!r}; int8 is written as .onnx or .xml, which is where it is fast")
+        raise InputError(f"path is {path.name!r}; int8 is written as .onnx or .xml, which is where it is fast")
     if path.suffix == ".pt2" and channels_last:
-        raise ValueError(f"path is {path.name!r}; in PyTorch frames.permute(0, 3, 1, 2) costs nothing: pass that")
+        raise InputError(f"path is {path.name!r}; in PyTorch frames.permute(0, 3, 1, 2) costs nothing: pass that")
     require(FORMATS[path.suffix])
     if precision == "int8":
         require("onnxruntime")  # its quantiser makes OpenVINO's file, too

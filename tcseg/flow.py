@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tcseg.errors import CannotRunError, InputError
+
 FlowPair = tuple[np.ndarray, np.ndarray]
 """Flow of every pair of frames, float16 (..,T-1,2,H,W), and what is visible, bool (..,T-1,H,W)."""
 
@@ -42,9 +44,9 @@ def _targets(flow_ab: Tensor) -> tuple[Tensor, Tensor]:
 
 def _check(x: Tensor, flow_ab: Tensor, name: str) -> None:
     if flow_ab.ndim != 4 or flow_ab.shape[1] != 2:
-        raise ValueError(f"flow_ab has shape {tuple(flow_ab.shape)}; it must be (B,2,H,W)")
+        raise InputError(f"flow_ab has shape {tuple(flow_ab.shape)}; it must be (B,2,H,W)")
     if x.shape[0] != flow_ab.shape[0] or x.shape[-2:] != flow_ab.shape[-2:]:
-        raise ValueError(
+        raise InputError(
             f"{name} is {tuple(x.shape)} but flow_ab is {tuple(flow_ab.shape)}; batch, height and width must agree: "
             "resize the flow with resize_flow, which scales its values too"
         )
@@ -117,7 +119,7 @@ def _raft() -> torch.nn.Module:
     try:
         return raft_large(weights=Raft_Large_Weights.C_T_SKHT_V2).eval()
     except OSError as error:  # urllib's URLError is one
-        raise RuntimeError(
+        raise CannotRunError(
             "flow 'raft' needs torchvision's weights, which are neither cached nor downloadable here "
             f"({error}); use 'dis', or place raft_large_C_T_SKHT_V2-ff5fadd5.pth in torch.hub's checkpoints folder"
         ) from error
@@ -126,7 +128,7 @@ def _raft() -> torch.nn.Module:
 def _estimate_raft(frame_a: np.ndarray, frame_b: np.ndarray) -> np.ndarray:
     height, width = frame_a.shape[:2]
     if height % 8 or width % 8 or min(height, width) < 128:
-        raise ValueError(f"frame is {width}x{height}; RAFT needs sides that are multiples of 8 and at least 128")
+        raise InputError(f"frame is {width}x{height}; RAFT needs sides that are multiples of 8 and at least 128")
     pair = torch.from_numpy(np.stack((frame_a, frame_b))).permute(0, 3, 1, 2).float() / 127.5 - 1  # RAFT wants -1..1
     with torch.no_grad():
         return _raft()(pair[:1], pair[1:])[-1][0].numpy()
@@ -147,9 +149,9 @@ def estimate(method: str, frame_a: np.ndarray, frame_b: np.ndarray) -> np.ndarra
         RuntimeError: RAFT's weights cannot be had.
     """
     if method not in METHODS:
-        raise ValueError(f"flow method is {method!r}; it must be one of {', '.join(METHODS)}")
+        raise InputError(f"flow method is {method!r}; it must be one of {', '.join(METHODS)}")
     if frame_a.shape != frame_b.shape:
-        raise ValueError(f"frames differ in size: {frame_a.shape} and {frame_b.shape}")
+        raise InputError(f"frames differ in size: {frame_a.shape} and {frame_b.shape}")
     if method == "zero":
         return np.zeros((2, *frame_a.shape[:2]), np.float32)
     if method == "raft":
@@ -225,7 +227,7 @@ def read_kitti(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """
     png = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if png is None or png.dtype != np.uint16 or png.ndim != 3:
-        raise ValueError(
+        raise InputError(
             f"{path} is not a readable KITTI flow file (16-bit, 3-channel PNG); delete it and make it again"
         )
     flow = (png[..., :0:-1].astype(np.float32) - 2**15) / 64  # OpenCV hands out B,G,R = valid,v,u

@@ -21,6 +21,7 @@ from tcseg import flow as optical_flow
 from tcseg import stats
 from tcseg.artefacts import write_json, write_table
 from tcseg.data import CAMVID_BLOCK
+from tcseg.errors import InputError
 from tcseg.evaluation import Blocks, count_clip, per_block, score, split_flow, summarise, summed
 from tcseg.labels import IGNORE
 from tcseg.machine import usable_cores, worker_pool
@@ -133,7 +134,7 @@ def _instances(clip: MapClip, shape: tuple[int, int]) -> dict[int, np.ndarray]:
         if beside != path and beside.exists():
             found[t] = cv2.imread(str(beside), cv2.IMREAD_UNCHANGED)
             if found[t] is None or found[t].ndim != 2:
-                raise ValueError(f"{beside} is no readable image of one channel; fetch it again, or remove it")
+                raise InputError(f"{beside} is no readable image of one channel; fetch it again, or remove it")
             require_size(clip.predictions[t], shape, beside, found[t].shape)
     return found
 
@@ -202,10 +203,10 @@ def evaluate_files(
     """
     for name in flows:
         if name not in FLOWS:
-            raise ValueError(f"flow is {name!r}; it must be one of {', '.join(FLOWS)}")
+            raise InputError(f"flow is {name!r}; it must be one of {', '.join(FLOWS)}")
     clips = find_clips(predictions, frames, labels, layout, "exact" in flows)
     if not labels and all(len(clip.frames) < 2 for clip in clips):
-        raise ValueError(
+        raise InputError(
             f"--frames {frames} holds no two frames in a row: without --labels there is nothing to measure"
         )
     for clip in clips:

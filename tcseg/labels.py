@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tcseg.errors import InputError
+
 IGNORE = 255
 """The trainId of a pixel that no metric and no loss may look at."""
 
@@ -115,7 +117,7 @@ def label_set(dataset: str) -> LabelSet:
         ValueError: the data set is not one of `DATASETS`.
     """
     if dataset not in DATASETS:
-        raise ValueError(f"dataset is {dataset!r}; it must be one of {', '.join(DATASETS)}")
+        raise InputError(f"dataset is {dataset!r}; it must be one of {', '.join(DATASETS)}")
     return CAMVID if dataset == "camvid" else CITYSCAPES
 
 
@@ -135,11 +137,11 @@ _TO_ID = _lookup([(row.train_id, row.id) for row in _EVALUATED] + [(IGNORE, 0)],
 
 def _translate(labels: np.ndarray, table: np.ndarray, what: str, known: str) -> np.ndarray:
     if labels.dtype != np.uint8:
-        raise ValueError(f"{what} have dtype {labels.dtype}; they must be uint8")
+        raise InputError(f"{what} have dtype {labels.dtype}; they must be uint8")
     out = table[labels]
     if (out == _UNKNOWN).any():
         bad = np.unique(labels[out == _UNKNOWN]).tolist()
-        raise ValueError(f"{what} contain {bad}, outside the Cityscapes table ({known})")
+        raise InputError(f"{what} contain {bad}, outside the Cityscapes table ({known})")
     return out
 
 

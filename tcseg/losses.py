@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tcseg.errors import InputError
 from tcseg.labels import IGNORE
 
 
@@ -37,7 +38,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
         ValueError: shapes disagree.
     """
     if labels.ndim != 3 or logits.ndim != 4 or logits.shape[0] != labels.shape[0]:
-        raise ValueError(
+        raise InputError(
             f"logits are {tuple(logits.shape)} and labels {tuple(labels.shape)}; need (B,K,h,w) and (B,H,W)"
         )
     if logits.shape[-2:] != labels.shape[-2:]:
@@ -83,7 +84,7 @@ def upsample_lattice(logits: Tensor, size: tuple[int, int], offset: tuple[int, i
 
 def _check(logits: Tensor, teacher_probs: Tensor) -> None:
     if logits.shape != teacher_probs.shape:
-        raise ValueError(f"logits are {tuple(logits.shape)} but teacher_probs {tuple(teacher_probs.shape)}; resize one")
+        raise InputError(f"logits are {tuple(logits.shape)} but teacher_probs {tuple(teacher_probs.shape)}; resize one")
 
 
 def _softened(logits: Tensor, teacher_probs: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -238,7 +239,7 @@ def feature_distillation(features: Tensor, teacher_features: Tensor, adapter: nn
     """
     adapted = adapter(features)
     if adapted.shape[:2] != teacher_features.shape[:2]:
-        raise ValueError(
+        raise InputError(
             f"adapted features are {tuple(adapted.shape)} but teacher_features {tuple(teacher_features.shape)}; batch and "
             f"channels must agree: use an adapter with {teacher_features.shape[1]} output channels"
         )
@@ -280,7 +281,7 @@ def pairwise_frame_dependency(
     """
     if len({features.shape[0] for features in (features_a, features_b, teacher_a, teacher_b)}) > 1:
         shapes = [tuple(features.shape) for features in (features_a, features_b, teacher_a, teacher_b)]
-        raise ValueError(f"features and teacher have shapes {shapes}; the first number, the batch, must agree")
+        raise InputError(f"features and teacher have shapes {shapes}; the first number, the batch, must agree")
     wanted = _similarities(teacher_a.detach(), teacher_b.detach(), nodes)
     return (_similarities(features_a, features_b, nodes) - wanted).square().mean()
 

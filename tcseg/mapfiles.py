@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import IGNORE, LabelSet, ids_to_train_ids, label_set
 from tcseg.videofiles import natural
 
@@ -69,21 +70,21 @@ def find_clips(predictions: Path, frames: Path, labels: Path | None, layout: str
         ValueError: an unknown layout; predictions without a frame; labels that belong to no frame.
     """
     if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
+        raise InputError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
     if exact and layout != "cityscapes":
-        raise ValueError(f"flow 'exact' needs layout cityscapes (a procity tree), not {layout!r}; use --flow dis")
+        raise InputError(f"flow 'exact' needs layout cityscapes (a procity tree), not {layout!r}; use --flow dis")
     for what, folder in (("frames", frames), ("predictions", predictions), ("labels", labels)):
         if folder is not None and not folder.is_dir():
-            raise FileNotFoundError(f"--{what} {folder} is not a folder")
+            raise NotFoundError(f"--{what} {folder} is not a folder")
     suffixes = {"frames": "_leftImg8bit.png", "labels": "_gtFine_labelIds.png"} if layout == "cityscapes" else {}
     found = _index(frames, layout, suffixes.get("frames", ""))
     if not found:
-        raise FileNotFoundError(f"--frames {frames} has no images in layout {layout!r}{_hint(layout)}")
+        raise NotFoundError(f"--frames {frames} has no images in layout {layout!r}{_hint(layout)}")
     maps = _index(predictions, layout, "")
     truth = _index(labels, layout, suffixes.get("labels", "")) if labels else {}
     _require_all(found, maps, predictions)
     if labels and not set(truth) & set(found):
-        raise ValueError(f"--labels {labels} has no label map of a frame in {frames}{_hint(layout)}")
+        raise InputError(f"--labels {labels} has no label map of a frame in {frames}{_hint(layout)}")
     flow = _exact_flow(frames, found) if exact else {}
     return [
         _clip(keys, layout, found, maps, truth, flow)
@@ -115,7 +116,7 @@ def _index(folder: Path, layout: str, suffix: str) -> dict[Key, Path]:
         else:
             key = (path.parent.relative_to(folder).as_posix(), path.stem)
         if key in found:
-            raise ValueError(f"{path} and {found[key]} are of the same frame; keep one of them")
+            raise InputError(f"{path} and {found[key]} are of the same frame; keep one of them")
         if key:
             found[key] = path
     return found
@@ -124,26 +125,26 @@ def _index(folder: Path, layout: str, suffix: str) -> dict[Key, Path]:
 def _require_all(frames: Mapping[Key, Path], maps: Mapping[Key, Path], folder: Path) -> None:
     missing = [path for key, path in frames.items() if key not in maps]
     if missing:
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{len(missing)} of {len(frames)} frames have no prediction below {folder} (first: {missing[0]}); "
             "every frame needs one, or TC has gaps: predict them, or take the frames out"
         )
     extra = [path for key, path in maps.items() if key not in frames]
     if extra:
-        raise ValueError(f"{len(extra)} predictions belong to no frame (first: {extra[0]}); are --frames complete?")
+        raise InputError(f"{len(extra)} predictions belong to no frame (first: {extra[0]}); are --frames complete?")
 
 
 def _exact_flow(frames: Path, found: Mapping[Key, Path]) -> dict[Key, Path]:
     """Forward flow files of a procity tree, by the frame that they start from."""
     parts = frames.resolve().parts
     if "leftImg8bit_sequence" not in parts:
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"flow 'exact' lies beside leftImg8bit_sequence/, which is not in {frames}; use --flow dis"
         )
     at = len(parts) - 1 - parts[::-1].index("leftImg8bit_sequence")
     folder = Path(*parts[:at], "flow", *parts[at + 1 :])
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not there: this data set has no exact flow; use --flow dis")
+        raise NotFoundError(f"{folder} is not there: this data set has no exact flow; use --flow dis")
     return _index(folder, "cityscapes", "_flow_forward.png")
 
 
@@ -163,7 +164,7 @@ def _clip(keys: list[Key], layout: str, frames, maps, truth, flow) -> MapClip:
     if flow:
         missing = [frames[key] for key in keys[:-1] if key not in flow]
         if missing:
-            raise FileNotFoundError(
+            raise NotFoundError(
                 f"clip {keys[0][0]} of {len(keys)} frames has {len(keys) - 1 - len(missing)} of {len(keys) - 1} flow files "
                 f"(first without: {missing[0]}); `tcseg data check --mend` makes them again"
             )
@@ -196,7 +197,7 @@ def check_headers(clip: MapClip) -> None:
         header, wanted = _png_header(path), _png_header(other)
         if header is None or header[2:] != (8, 0):
             what = "no PNG" if header is None else f"a PNG of {header[2]} bits and colour type {header[3]}"
-            raise ValueError(f"{path} is {what}; a label map is an 8-bit grey PNG that holds ids, not colours")
+            raise InputError(f"{path} is {what}; a label map is an 8-bit grey PNG that holds ids, not colours")
         if wanted:
             require_size(path, header[1::-1], other, wanted[1::-1])
 
@@ -214,9 +215,9 @@ def read_map(path: Path, encoding: Encoding, ids_in_name: bool = False) -> np.nd
     """
     ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if ids is None:
-        raise ValueError(f"{path} is not a readable image; write it again")
+        raise InputError(f"{path} is not a readable image; write it again")
     if ids.ndim != 2 or ids.dtype != np.uint8:
-        raise ValueError(f"{path} is {ids.dtype} {ids.shape}; a label map is uint8 with one channel: ids, not colours")
+        raise InputError(f"{path} is {ids.dtype} {ids.shape}; a label map is uint8 with one channel: ids, not colours")
     if encoding.layout == "camvid":
         ids = np.where(ids == CAMVID_VOID, np.uint8(IGNORE), ids)
     elif ids_in_name or not encoding.train_ids:
@@ -224,11 +225,11 @@ def read_map(path: Path, encoding: Encoding, ids_in_name: bool = False) -> np.nd
             return ids_to_train_ids(ids)
         except ValueError as error:
             hint = "" if ids_in_name else "; if these are trainIds, say --train-ids"
-            raise ValueError(f"{path}: {error}{hint}") from None
+            raise InputError(f"{path}: {error}{hint}") from None
     wrong = [value for value in np.unique(ids).tolist() if encoding.label_set.num_classes <= value < IGNORE]
     if wrong:
         wanted = f"0..{encoding.label_set.num_classes - 1} and {IGNORE} (void)"
-        raise ValueError(f"{path} contains {wrong}, outside the trainIds {wanted}; if these are ids, say --ids")
+        raise InputError(f"{path} contains {wrong}, outside the trainIds {wanted}; if these are ids, say --ids")
     return ids
 
 
@@ -251,7 +252,7 @@ def require_size(path: Path, shape: tuple[int, ...], other: Path, wanted: tuple[
         ValueError: both are named.
     """
     if shape[:2] != wanted[:2]:
-        raise ValueError(
+        raise InputError(
             f"{path} is {shape[1]}x{shape[0]} but {other} is {wanted[1]}x{wanted[0]}; resize the logits to the frame's "
             "size, then take the best class"
         )

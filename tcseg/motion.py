@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tcseg.data import Clips
+from tcseg.errors import InputError
 from tcseg.flow import FlowPair, compose, estimated_flow
 
 FLOW_SOURCES = ("exact", "dis", "farneback", "raft", "zero", "synthetic")
@@ -33,14 +34,14 @@ def with_flow(clips: Clips, source: str = "best", gap: int = 1) -> Clips:
     """
     length = clips.frames.shape[1]
     if source not in ("best", *FLOW_SOURCES):
-        raise ValueError(f"flow source is {source!r}; it must be best or one of {', '.join(FLOW_SOURCES)}")
+        raise InputError(f"flow source is {source!r}; it must be best or one of {', '.join(FLOW_SOURCES)}")
     if length == 1 or source == "synthetic":
         return replace(clips, flows={}, backward=None)
     if not 1 <= gap < length:
-        raise ValueError(f"gap is {gap}; clips of {length} frames have pairs with gaps of 1 to {length - 1}")
+        raise InputError(f"gap is {gap}; clips of {length} frames have pairs with gaps of 1 to {length - 1}")
     name = clips.flow_source if source == "best" else source
     if name == "exact" and "exact" not in clips.flows:
-        raise ValueError(f"flow source is 'exact', but {clips.dataset} has no true flow; use 'dis' or 'synthetic'")
+        raise InputError(f"flow source is 'exact', but {clips.dataset} has no true flow; use 'dis' or 'synthetic'")
     steps = clips.flows[name] if name in clips.flows else _flow_of(clips, name)
     if gap > 1:
         far = [_far(*(torch.from_numpy(np.asarray(part[i])) for part in steps), gap) for i in range(len(clips))]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tcseg.errors import InputError
 from tcseg.labels import CAMVID, CITYSCAPES, LabelSet
 
 MEAN = (123.675, 116.28, 103.53)  # ImageNet, in 0..255
@@ -96,7 +97,7 @@ class SegmentationModel(nn.Module):
         height, width = frames.shape[-2:]
         if height % 32 or width % 32:
             padded = (-(-width // 32) * 32, -(-height // 32) * 32)
-            raise ValueError(
+            raise InputError(
                 f"frame is {width}x{height}; sides must be multiples of 32: pad to {padded[0]}x{padded[1]} "
                 f"(postprocess.pad_to_multiple) or pass size={padded}"
             )

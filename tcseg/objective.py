@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tcseg import losses, temporal_losses
 from tcseg.augment import Clip
+from tcseg.errors import InputError
 from tcseg.flow import resize_flow
 from tcseg.motion import FLOW_SOURCES
 
@@ -90,15 +91,15 @@ class Recipe:
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}")
         least_of = {"steps": 1, "gap": 1, "label_stride": 1}
         for name in (*least_of, "temporal", "distillation", "ramp", "synthetic"):
             least = least_of.get(name, 0)
             if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         for name in ("synthetic", "ramp", "labelled_share"):
             if getattr(self, name) > 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it is a share, at most 1")
+                raise InputError(f"{name} is {getattr(self, name)}; it is a share, at most 1")
 
     @property
     def needs_pairs(self) -> bool:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
+from tcseg.errors import CannotRunError, InputError
 from tcseg.labels import CAMVID, CITYSCAPES, LabelSet
 from tcseg.networks import MEAN, STD
 
@@ -348,7 +349,7 @@ class _SegFormer(nn.Module):
         try:
             from transformers import SegformerConfig, SegformerForSemanticSegmentation
         except ImportError as error:
-            raise RuntimeError("segformer-b0 needs transformers, not installed: pip install transformers") from error
+            raise CannotRunError("segformer-b0 needs transformers, not installed: pip install transformers") from error
         config = SegformerConfig(
             num_labels=num_classes, depths=[2, 2, 2, 2], hidden_sizes=[32, 64, 160, 256], decoder_hidden_size=256
         )
@@ -434,11 +435,11 @@ class Peer(nn.Module):
             ValueError: a side is not a multiple of 32, or `features` are asked for.
         """
         if features:
-            raise ValueError(f"features is True, but {self.arch} is a peer: only models of tcseg.models give features")
+            raise InputError(f"features is True, but {self.arch} is a peer: only models of tcseg.models give features")
         height, width = frames.shape[-2:]
         if height % 32 or width % 32:
             padded = (-(-width // 32) * 32, -(-height // 32) * 32)
-            raise ValueError(
+            raise InputError(
                 f"frame is {width}x{height}; sides must be multiples of 32: pad to {padded[0]}x{padded[1]} "
                 f"(postprocess.pad_to_multiple) or pass size={padded}"
             )
@@ -454,5 +455,5 @@ def build(name: str, num_classes: int) -> Peer:
         RuntimeError: it comes from a package that is not installed.
     """
     if name not in PEERS:
-        raise ValueError(f"peer is {name!r}; it must be one of {', '.join(PEERS)}")
+        raise InputError(f"peer is {name!r}; it must be one of {', '.join(PEERS)}")
     return Peer(name, num_classes).to(memory_format=torch.channels_last)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from tcseg.errors import InputError
 from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, padded_size, upsample_argmax
 from tcseg.runtimes import Network, open_streams, torch_threads
@@ -275,7 +276,7 @@ def _first(source: Source) -> tuple[np.ndarray, Iterator[np.ndarray]]:
     stream = source.frames()
     frame = next(stream, None)
     if frame is None:
-        raise ValueError(f"{source.name} has no frames: an empty or damaged video")
+        raise InputError(f"{source.name} has no frames: an empty or damaged video")
     return frame, stream
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tcseg.data import data_root
+from tcseg.errors import NotFoundError
 from tcseg.recipes import ABLATION_SWEEPS
 
 FIGURES = data_root().parent / "figures"
@@ -66,4 +67,4 @@ def measured_table(name: str, runs: str = "train") -> Path:
             return folder / "tables" / f"{name}.csv"
     rooms = [path.stem for path in Path(__file__).with_name("measurements").glob("*.py")]
     maker = min((room for room in rooms if name.startswith(room)), key=len, default=name)
-    raise FileNotFoundError(f"there is no table {name}.csv, here or committed; make it with: tcseg measure {maker}")
+    raise NotFoundError(f"there is no table {name}.csv, here or committed; make it with: tcseg measure {maker}")

@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 from numba import njit
 
+from tcseg.errors import InputError
+
 if TYPE_CHECKING:
     import torch
 
@@ -205,9 +207,9 @@ def _as_planes(logits: np.ndarray | torch.Tensor) -> np.ndarray:
     if planes.ndim == 3:
         planes = planes[None]
     if planes.ndim != 4 or 0 in planes.shape:
-        raise ValueError(f"logits have shape {tuple(logits.shape)}; they must be (K,h,w) or (B,K,h,w), none of them 0")
+        raise InputError(f"logits have shape {tuple(logits.shape)}; they must be (K,h,w) or (B,K,h,w), none of them 0")
     if planes.shape[1] > MAX_CLASSES:
-        raise ValueError(f"logits have {planes.shape[1]} classes; a uint8 label map holds at most {MAX_CLASSES}")
+        raise InputError(f"logits have {planes.shape[1]} classes; a uint8 label map holds at most {MAX_CLASSES}")
     return planes
 
 
@@ -229,7 +231,7 @@ def upsample_argmax(logits: np.ndarray | torch.Tensor, size: tuple[int, int]) ->
     """
     width, height = size
     if width < 1 or height < 1:
-        raise ValueError(f"size is {width}x{height}; both sides must be at least 1")
+        raise InputError(f"size is {width}x{height}; both sides must be at least 1")
     planes = _as_planes(logits)
     batch, _, rows, columns = planes.shape
     out = np.empty((batch, height, width), np.uint8)
@@ -246,7 +248,7 @@ def upsample_argmax(logits: np.ndarray | torch.Tensor, size: tuple[int, int]) ->
 
 def _check_frame(frame: np.ndarray) -> None:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise ValueError(f"frame is {frame.dtype} {frame.shape}; it must be uint8 (H,W,3) RGB with H and W at least 1")
+        raise InputError(f"frame is {frame.dtype} {frame.shape}; it must be uint8 (H,W,3) RGB with H and W at least 1")
 
 
 def padded_size(size: tuple[int, int], multiple: int = 32) -> tuple[int, int]:

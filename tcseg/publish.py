@@ -18,6 +18,7 @@ import pandas as pd
 
 from tcseg import models, procity
 from tcseg.artefacts import write_json
+from tcseg.errors import CannotRunError
 from tcseg.machine import machine_facts
 from tcseg.pages import command_of
 from tcseg.places import FIGURES, MEASURED
@@ -30,7 +31,7 @@ MERGED_BY = ("dataset", "profile", "machine")  # columns that say whose rows a t
 SHIPPED_AS = dict(zip(PRIMARY, models.SHIPPED, strict=True))  # recipe -> name under tcseg/weights
 
 
-class PublishError(RuntimeError):
+class PublishError(CannotRunError):
     """Results that cannot be published, or that no longer belong to the code. The message says which and what to do."""
 
 

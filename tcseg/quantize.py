@@ -32,6 +32,7 @@ import cv2
 import numpy as np
 
 from tcseg import folding
+from tcseg.errors import InputError
 from tcseg.postprocess import to_planes
 
 if TYPE_CHECKING:
@@ -50,16 +51,16 @@ def check_calibration(precision: str, calibration: np.ndarray | None) -> None:
         ValueError: in one line, with the fix.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+        raise InputError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     if precision != "int8":
         return
     if calibration is None:
-        raise ValueError(
+        raise InputError(
             "precision is 'int8', calibration is None: int8 needs real frames to take its ranges from; pass "
             f"calibration=frames, uint8 (N,H,W,3) RGB, about {CALIBRATION_FRAMES} of the training data"
         )
     if calibration.dtype != np.uint8 or calibration.ndim != 4 or calibration.shape[3] != 3 or 0 in calibration.shape:
-        raise ValueError(
+        raise InputError(
             f"calibration is {calibration.dtype} {calibration.shape}; it must be uint8 (N,H,W,3) RGB with N at least 1"
         )
 
@@ -87,7 +88,7 @@ def convert(
     if path.suffix == ".xml":
         _to_openvino(source, path, precision, calibration, channels_last)
     elif path.suffix != ".onnx":
-        raise ValueError(f"path is {path.name!r}; its suffix must be .onnx or .xml")
+        raise InputError(f"path is {path.name!r}; its suffix must be .onnx or .xml")
     elif precision == "fp16":
         _save(_to_fp16(source), path, precision, channels_last)
     elif precision == "int8":

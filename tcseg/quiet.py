@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tcseg.errors import CannotRunError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,7 +19,7 @@ log = logging.getLogger(__name__)
 NOISY = 0.25  # spread of a fixed computation above which the machine is busy with something else
 
 
-class NoisyMachineError(RuntimeError):
+class NoisyMachineError(CannotRunError):
     """The machine is too busy for its times to mean anything. `table`: what was measured nevertheless, if it was."""
 
     def __init__(self, message: str, table: pd.DataFrame | None = None) -> None:

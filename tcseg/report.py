@@ -24,6 +24,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from tcseg import __version__
+from tcseg.errors import CannotRunError
 from tcseg.pages import fragments as fragments_of_pages
 from tcseg.summary import banner, course_map, provenance, result_table, values
 
@@ -49,7 +50,7 @@ FETCHED = {
 }
 
 
-class ReportError(RuntimeError):
+class ReportError(CannotRunError):
     """A report that cannot be built, or that would not be complete offline. The message says what to mend."""
 
 

@@ -21,6 +21,7 @@ from tcseg.contest import with_weights
 from tcseg.course import Course, run_course
 from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
+from tcseg.errors import InputError
 from tcseg.execution import NotebookError
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
@@ -68,10 +69,10 @@ def course_of(
     """
     for name, value, known in (("dataset", dataset, DATASETS), ("profile", profile, PROFILES), ("runs", runs, MODES)):
         if value not in known:
-            raise ValueError(f"unknown {name} '{value}'; choose from {', '.join(known)}")
+            raise InputError(f"unknown {name} '{value}'; choose from {', '.join(known)}")
     if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
         where = f"$TCSEG_DATA/{dataset} or {data_root() / dataset}"
-        raise ValueError(f"no {where}: data/README.md says how to get {dataset}; procity needs no download")
+        raise InputError(f"no {where}: data/README.md says how to get {dataset}; procity needs no download")
     if size:
         size_of(dataset, size)
     folder = Path(out).resolve() if out else study_folder(dataset, profile, runs, size)
@@ -184,9 +185,9 @@ def _require_whole(dataset: str, profile: str) -> None:
     try:
         there = {run.name for run in find_reference(FIGURES / "runs", dataset, profile)}
     except FileNotFoundError as error:
-        raise ValueError(str(error)) from None
+        raise InputError(str(error)) from None
     if missing := [name for name in RECIPES if name not in there]:
-        raise ValueError(
+        raise InputError(
             f"the committed rows of {dataset}-{profile} are without {', '.join(missing)}, and its pages show all recipes; "
             f"train your own: tcseg study --dataset {dataset} --profile {profile}"
         )
@@ -209,7 +210,7 @@ def known_notebook(name: str) -> str:
     stem = name.removesuffix(".ipynb")
     found = [known for known in NOTEBOOKS if known == stem or known.split("_")[0] == stem.zfill(2)]
     if not found:
-        raise ValueError(f"unknown notebook '{name}'; choose from {', '.join(NOTEBOOKS)}")
+        raise InputError(f"unknown notebook '{name}'; choose from {', '.join(NOTEBOOKS)}")
     return found[0]
 
 

@@ -19,6 +19,7 @@ import torch
 
 from tcseg import torch_runtimes
 from tcseg.deployed import missing, open_file, require
+from tcseg.errors import CannotRunError, InputError
 from tcseg.export import write_onnx
 from tcseg.folding import takes_bytes
 from tcseg.machine import usable_cores
@@ -70,7 +71,7 @@ def unavailable(runtime: str, precision: str, device: str = "cpu") -> str | None
     """
     for name, value, known in (("runtime", runtime, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
-            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+            raise InputError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
     if runtime in FILE_RUNTIMES:
         if precision not in ("fp32", "int8"):
             return f"{runtime} on a CPU computes in fp32 and int8; {precision} is a way to store a file"
@@ -134,7 +135,7 @@ def _require_available(model: SegmentationModel, runtimes: Sequence[str], precis
     device = next(model.parameters()).device.type
     for runtime in runtimes:
         if (reason := unavailable(runtime, precision, device)) is not None:
-            raise (RuntimeError if "install" in reason else ValueError)(reason)
+            raise (CannotRunError if "install" in reason else InputError)(reason)
 
 
 @contextmanager
@@ -196,7 +197,7 @@ def seeing(network: Network, size: tuple[int, int]) -> Network:
         ValueError: the size is not.
     """
     if padded_size(size) != size or min(size) < 1:
-        raise ValueError(
+        raise InputError(
             f"size is {size[0]}x{size[1]}; both must be positive multiples of 32, so that nothing is padded"
         )
     return replace(

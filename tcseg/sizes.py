@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tcseg.errors import InputError
+
 
 def parse_size(text: str, multiple: int = 1) -> tuple[int, int]:
     """Read a size: "1024x512" -> (1024, 512).
@@ -19,5 +21,5 @@ def parse_size(text: str, multiple: int = 1) -> tuple[int, int]:
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if min(size) < 1 or any(side % multiple for side in size):
         sides = f", both multiples of {multiple}" if multiple > 1 else ""
-        raise ValueError(f"size is {text!r}; write width x height{sides}, as 1024x512")
+        raise InputError(f"size is {text!r}; write width x height{sides}, as 1024x512")
     return size

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from tcseg import flow as optical_flow
+from tcseg.errors import InputError, NotFoundError
 from tcseg.flow import FlowPair
 from tcseg.labels import IGNORE, ids_to_train_ids
 
@@ -57,7 +58,7 @@ def cityscapes_snippets(root: Path, split: str, neighbours: int) -> list[Snippet
     labels = _png_index(folders["gtFine"], "_gtFine_labelIds.png")
     for (name, folder), files in zip(folders.items(), (frames, labels), strict=True):
         if not files:
-            raise FileNotFoundError(
+            raise NotFoundError(
                 f"{folder} has no {'frames' if name.startswith('left') else 'labels'}: is {name} unpacked under {root}? "
                 "`tcseg data check` lists what is missing; data/README.md says how to get it"
             )
@@ -69,7 +70,7 @@ def cityscapes_snippets(root: Path, split: str, neighbours: int) -> list[Snippet
             window = range(anchor - first, anchor + last + 1)
             missing = [number for number in window if number not in frames.get(sequence, {})]
             if missing:
-                raise FileNotFoundError(
+                raise NotFoundError(
                     f"{sequence}: {len(missing)} of {len(window)} frames around annotated frame {anchor} are missing in "
                     f"{folders['leftImg8bit_sequence']} (first: {missing[0]:06d}); download it again, or remove its labels"
                 )
@@ -100,11 +101,11 @@ def camvid_snippets(root: Path, split: str, frames: int | None = None) -> list[S
     """
     images = sorted((root / split).glob("*.png"))
     if not images:
-        raise FileNotFoundError(f"{root / split} has no images; CamVid's SegNet split has 367 in train and 101 in val")
+        raise NotFoundError(f"{root / split} has no images; CamVid's SegNet split has 367 in train and 101 in val")
     labels = [root / f"{split}annot" / image.name for image in images]
     for label in labels:
         if not label.exists():
-            raise FileNotFoundError(
+            raise NotFoundError(
                 f"{label} is missing; every CamVid frame of this split has a label of the same name"
             )
     if split == "train":
@@ -121,7 +122,7 @@ def read_frame(path: Path) -> np.ndarray:
     """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise ValueError(
+        raise InputError(
             f"{path} is not a readable image; delete it and get it again (`tcseg data check` finds all such)"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -135,15 +136,15 @@ def read_labels(path: Path, dataset: str) -> np.ndarray:
     """
     ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if ids is None or ids.ndim != 2 or ids.dtype != np.uint8:
-        raise ValueError(f"{path} is not a readable 8-bit, 1-channel label map; delete it and get it again")
+        raise InputError(f"{path} is not a readable 8-bit, 1-channel label map; delete it and get it again")
     if dataset == "camvid":
         if ids.max() > 11:
-            raise ValueError(f"{path} contains label {ids.max()}, outside CamVid's table (0..10, 11 = ignore)")
+            raise InputError(f"{path} contains label {ids.max()}, outside CamVid's table (0..10, 11 = ignore)")
         return np.where(ids == 11, np.uint8(IGNORE), ids)
     try:
         return ids_to_train_ids(ids)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def load_snippet(snippet: Snippet, dataset: str, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -154,7 +155,7 @@ def load_snippet(snippet: Snippet, dataset: str, size: tuple[int, int]) -> tuple
         if t in snippet.labels:
             label = read_labels(snippet.labels[t], dataset)
             if label.shape != frame.shape[:2]:
-                raise ValueError(
+                raise InputError(
                     f"{path.name} is {frame.shape[1]}x{frame.shape[0]} but its label {snippet.labels[t].name} is "
                     f"{label.shape[1]}x{label.shape[0]}; both must have one size"
                 )

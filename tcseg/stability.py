@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from tcseg.errors import InputError
 from tcseg.flow import estimate
 
 WIDTH = 256  # of the frames that motion is estimated on, at most
@@ -91,7 +92,7 @@ class Meter:
         """
         for labels in maps:
             if labels.shape != frame.shape[:2]:
-                raise ValueError(f"labels are {labels.shape} but the frame {frame.shape}; need (H,W) and (H,W,3)")
+                raise InputError(f"labels are {labels.shape} but the frame {frame.shape}; need (H,W) and (H,W,3)")
         now, shares = _small(frame), [float("nan")] * len(maps)
         if self._before is not None:
             flow, counted = _trace(now, self._before)

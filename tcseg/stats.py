@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats as scipy_stats
 
+from tcseg.errors import InputError
 from tcseg.metrics import Overlap
 
 Counts = Mapping[str, Sequence]
@@ -161,7 +162,7 @@ def require_same_clips(counts: Sequence[Counts]) -> None:
     """
     found = sorted({clips_in(one) for one in counts})
     if len(found) > 1:
-        raise ValueError(
+        raise InputError(
             f"counts are of {' and of '.join(map(str, found))} clips; a paired comparison needs the same clips"
         )
 
@@ -174,7 +175,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """
     values = np.asarray(values, dtype=np.float64)
     if values.size == 0:
-        raise ValueError("values is empty; give one number per seed")
+        raise InputError("values is empty; give one number per seed")
     if values.size < 2:
         return Interval(float(values.mean()), float("nan"), float("nan"))
     return _t_limits(float(values.mean()), values.std(ddof=1) / np.sqrt(values.size), values.size - 1, level)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from tcseg.data import Clips
+from tcseg.errors import InputError
 from tcseg.evaluation import Predictor
 from tcseg.flow import estimate, resize_flow, warp
 from tcseg.networks import SegmentationModel
@@ -50,7 +51,7 @@ class Filter(Protocol):
 
 def _share(name: str, value: float) -> float:
     if not 0 <= value < 1:
-        raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
+        raise InputError(f"{name} is {value}; it must be at least 0 and below 1")
     return value
 
 
@@ -139,7 +140,7 @@ class Keyframes:
 
     def __init__(self, every: int = 2) -> None:
         if every < 1:
-            raise ValueError(f"every is {every}; it must be at least 1")
+            raise InputError(f"every is {every}; it must be at least 1")
         self.every, self.lag = every, (every - 1) / 2
         self._count = 0
         self._kept: Tensor | None = None

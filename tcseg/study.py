@@ -22,6 +22,7 @@ from torch import Tensor
 from tcseg import artefacts, evaluation, models, procity, targets, tiles, timings, training
 from tcseg.artefacts import write_json
 from tcseg.data import Clips, data_root, find_dataset, load_clips
+from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
 from tcseg.networks import SegmentationModel
@@ -46,7 +47,7 @@ SIDES = 32  # what the sides of a study's frames are multiples of
 
 def _known(what: str, value: object, known: object) -> None:
     if value not in known:
-        raise ValueError(f"{what} is {value!r}; it must be one of {', '.join(map(str, known))}")
+        raise InputError(f"{what} is {value!r}; it must be one of {', '.join(map(str, known))}")
 
 
 def size_of(dataset: str, text: str) -> tuple[int, int]:
@@ -88,7 +89,7 @@ def open_study(
     if notebook is not None:
         _known("notebook", notebook, NOTEBOOKS)
     if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"dataset {dataset!r} is neither in $TCSEG_DATA/{dataset} nor in {data_root() / dataset}; "
             "data/README.md says how to get it, or use dataset='procity', which needs no download"
         )
@@ -98,7 +99,7 @@ def open_study(
         scale = replace(scale, size=wanted, camvid_size=wanted)
     if seeds := os.environ.get("TCSEG_SEEDS"):
         if not seeds.isdecimal() or int(seeds) < 1:
-            raise ValueError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
+            raise InputError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
         scale = replace(scale, primary_seeds=int(seeds), seeds=int(seeds))
     where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile, runs, size))
     return Study(dataset, scale, runs, classes, where, notebook, interactive)
@@ -154,7 +155,7 @@ class Study:
         if self.dataset != "procity":
             folder = find_dataset(self.dataset)
             if folder is None:
-                raise FileNotFoundError(
+                raise NotFoundError(
                     f"dataset {self.dataset!r} is not on this machine; data/README.md says how to get it"
                 )
             return folder
@@ -301,7 +302,7 @@ class Study:
         found = [run for run in self._reference_rows if (run.name, run.seed) == (name, seed)]
         if not found:
             at = f"{self.dataset}-{self.profile} at {self.size[0]}x{self.size[1]}"
-            raise FileNotFoundError(f"no reference row for {name} seed {seed} of {at}; use runs='train'")
+            raise NotFoundError(f"no reference row for {name} seed {seed} of {at}; use runs='train'")
         return found[0]
 
     @cached_property
@@ -359,7 +360,7 @@ class Study:
         for folder in places:
             if (folder / f"{name}.csv").exists():
                 return pd.read_csv(folder / f"{name}.csv")
-        raise FileNotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
+        raise NotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
 
     def measured(self, name: str) -> pd.DataFrame:
         """The table of a long measurement (`tcseg measure NAME`): your own if you made it, else the committed one.

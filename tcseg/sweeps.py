@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from tcseg.effects import PAIRS, ablation, effects
+from tcseg.errors import InputError
 from tcseg.machine import usable_cores, worker_pool
 from tcseg.recipes import (
     ABLATION_SWEEPS,
@@ -62,7 +63,7 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     chosen = tuple(sweeps or [sweep for sweep in SWEEPS if (sweep in NETWORK_SWEEPS) == networks])
     for sweep in chosen:
         if sweep not in SWEEPS:
-            raise ValueError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
+            raise InputError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
     asked = dataset == "procity" or (sweeps is not None and not networks)
     names = [v.name for v in variations(*chosen) if v.base != "teacher" and asked]
     others = [name for name in RECIPES if name not in PRIMARY and asked]
@@ -73,7 +74,7 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     ]  # the student is a candidate, too
     whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in dict.fromkeys(names)]
     if not whole:
-        raise ValueError(f"no sweep asks anything of {dataset} at profile {profile}: try --profile laptop")
+        raise InputError(f"no sweep asks anything of {dataset} at profile {profile}: try --profile laptop")
     most = max(PRIMARY_SEEDS, SEEDS)
     return [Task(name, seed) for seed in range(most) for name, seeds in whole if seed < seeds]
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tcseg.data import Clips
+from tcseg.errors import InputError
 from tcseg.flow import compose, resize_flow, warp
 from tcseg.machine import require_disk
 from tcseg.networks import SegmentationModel
@@ -110,10 +111,10 @@ def make(model: SegmentationModel, clips: Clips, kind: str, path: Path) -> Tenso
 
     Raises:
         ValueError: unknown kind.
-        OSError: too little disk; the message says how much is needed.
+        CannotWriteError: too little disk; the message says how much is needed.
     """
     if kind not in KINDS:
-        raise ValueError(f"kind of targets is {kind!r}; it must be one of {', '.join(KINDS)}")
+        raise InputError(f"kind of targets is {kind!r}; it must be one of {', '.join(KINDS)}")
     if not path.exists():
         width, height = clips.size
         is_features = kind == "features"

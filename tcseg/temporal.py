@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from tcseg.errors import InputError
 from tcseg.labels import IGNORE
 from tcseg.metrics import Overlap, Share, overlap
 
@@ -32,7 +33,7 @@ def check_flow(labels: np.ndarray, flow: np.ndarray) -> None:
         ValueError: its shape is not (2,H,W).
     """
     if flow.shape != (2, *labels.shape):
-        raise ValueError(f"flow is {flow.shape} but the label map {labels.shape}; need (2,H,W) and (H,W)")
+        raise InputError(f"flow is {flow.shape} but the label map {labels.shape}; need (2,H,W) and (H,W)")
 
 
 def _warped(kernel: Callable[..., None], labels_b: np.ndarray, flow_ab: np.ndarray, dtype: type) -> np.ndarray:

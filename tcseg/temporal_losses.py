@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tcseg.errors import InputError
 from tcseg.flow import pixel_grid, warp
 
 DISTANCES = ("l2", "kl", "js")
@@ -18,7 +19,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
 
 
 def _kl(target: Tensor, answer: Tensor) -> Tensor:

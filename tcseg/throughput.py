@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tcseg.errors import InputError
 from tcseg.machine import usable_cores
 from tcseg.pipeline import Answer, Outputs, answers, open_eyes, run
 from tcseg.video import painting
@@ -58,10 +59,10 @@ def pipeline_rates(
     """
     opened = open_source(source)
     if opened.live:
-        raise ValueError(f"source is {source}, which is live; rates are measured on a file or a folder")
+        raise InputError(f"source is {source}, which is live; rates are measured on a file or a folder")
     some = list(islice(opened.frames(), min(frames, 16)))
     if not some:
-        raise ValueError(f"{opened.name} has no frames: an empty or damaged video")
+        raise InputError(f"{opened.name} has no frames: an empty or damaged video")
     streams = open_eyes([model], runtime, some[0], False, size)
     answered = [Answer(frame, [labels], None) for frame, [(labels, _)], _ in answers(some, streams)]
 

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from tcseg import losses, models
 from tcseg.augment import LABELLED_VIEW, PAIR_VIEW, SYNTHETIC_VIEW, Clip, augment, join, sample_labelled, sample_pairs
 from tcseg.data import Clips, annotated_frame, labelled_subset
+from tcseg.errors import InputError
 from tcseg.motion import with_flow
 from tcseg.networks import SegmentationModel
 from tcseg.objective import Recipe, compute_losses
@@ -210,7 +211,7 @@ def train(
         ("features", recipe.needs_features, features),
     ):
         if needed and given is None:
-            raise ValueError(
+            raise InputError(
                 f"recipe {recipe.name!r} has teacher {recipe.teacher!r} and method {recipe.method!r} but {name} is None; make "
                 f"them with targets.make"
             )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tcseg.errors import CannotRunError, InputError
 from tcseg.labels import LabelSet, colorize
 from tcseg.pipeline import RECENT, Answer, Calibrate, Eye, OnFrame, open_eyes, run
 from tcseg.postprocess import padded_size
@@ -37,7 +38,7 @@ def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: f
     """
     if labels.dtype != np.uint8 or labels.shape != frame.shape[:2]:
         wanted = f"uint8 {frame.shape[:2]}, as the frame is; labels.astype(np.uint8) makes bytes of them"
-        raise ValueError(f"labels are {labels.dtype} {labels.shape}; they must be {wanted}")
+        raise InputError(f"labels are {labels.dtype} {labels.shape}; they must be {wanted}")
     palette = colorize(np.arange(256, dtype=np.uint8), label_set)
     colours = cv2.applyColorMap(labels, palette[:, None])  # ten times faster than indexing the palette with a map
     return cv2.addWeighted(frame, 1 - overlay, colours, overlay, 0)
@@ -126,7 +127,7 @@ def _open_outputs(
 ) -> _Outputs:
     """Make what will be written, aside; if one of them cannot be, the others are removed again."""
     if source.live and out is not None and out.suffix.lower() == ".gif":
-        raise ValueError(
+        raise InputError(
             f"out is {out.name!r}: a GIF is kept in memory until it ends, and a camera does not; use .mp4 or .avi"
         )
     with ExitStack() as stack:
@@ -169,15 +170,15 @@ def _checked(
 ) -> Path | None:
     """Find what is wrong before anything is opened; returns `out` as a path."""
     if not 0 <= overlay <= 1:
-        raise ValueError(f"overlay is {overlay}; it must be 0 (the frame) .. 1 (the colours)")
+        raise InputError(f"overlay is {overlay}; it must be 0 (the frame) .. 1 (the colours)")
     if size is not None and (min(size) < 32 or size != padded_size(size)):
         full = padded_size((max(size[0], 1), max(size[1], 1)))
-        raise ValueError(f"size is {size[0]}x{size[1]}; sides must be multiples of 32: pass {full[0]}x{full[1]}")
+        raise InputError(f"size is {size[0]}x{size[1]}; sides must be multiples of 32: pass {full[0]}x{full[1]}")
     if steady is not None and steady not in FILTERS:
-        raise ValueError(f"steady is {steady!r}; it must be one of: {', '.join(FILTERS)}")
+        raise InputError(f"steady is {steady!r}; it must be one of: {', '.join(FILTERS)}")
     out = None if out is None else Path(out)
     if out is not None and out.exists() and Path(str(source)).exists() and out.samefile(str(source)):
-        raise ValueError(f"out is the source itself ({out}); give another name")
+        raise InputError(f"out is the source itself ({out}); give another name")
     if show:
         require_window()
     return out
@@ -240,17 +241,17 @@ def segment(
     Raises:
         FileNotFoundError, ValueError: the source does not exist, cannot be read, has no frames; a wrong size, overlay or filter; a
             folder that has files already.
-        PermissionError: the folder of `out`, `labels` or `probs` cannot be written (before any work).
+        CannotWriteError: the folder of `out`, `labels` or `probs` cannot be written (before any work).
         RuntimeError: the runtime is not installed; no window can be opened; the disk is full.
     """
     out = _checked(source, out, overlay, size, steady, show)
     if (reason := unavailable(runtime, precision, next(model.parameters()).device.type)) is not None:
-        raise (RuntimeError if "install" in reason else ValueError)(reason)
+        raise (CannotRunError if "install" in reason else InputError)(reason)
     if precision == "int8" and calibrate is None:
-        raise ValueError("precision is 'int8', calibrate is None: int8 takes its ranges from frames; say where from")
+        raise InputError("precision is 'int8', calibrate is None: int8 takes its ranges from frames; say where from")
     folders = {"labels": None if labels is None else Path(labels), "probs": None if probs is None else Path(probs)}
     if labels is not None and folders["labels"] == folders["probs"]:
-        raise ValueError(f"labels and probs are both {labels}; give two folders")
+        raise InputError(f"labels and probs are both {labels}; give two folders")
     opened = open_source(source)
     outputs = painting(model, overlay, strip, live=opened.live)
     _open_outputs(outputs, opened, out, fps, show, folders)

@@ -19,6 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tcseg.errors import CannotRunError, CannotWriteError, InputError, NotFoundError
+
 # The backend's own remarks ("moov atom not found") would stand between ours; read when the first video is opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -65,7 +67,7 @@ def open_source(source: str | int | Path) -> Source:
     if re.search(r"%0?\d*d", path.name):
         return _open_file(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; give a video file, a folder of images, or a camera's number")
+        raise NotFoundError(f"{path} does not exist; give a video file, a folder of images, or a camera's number")
     return _open_folder(path) if path.is_dir() else _open_file(path)
 
 
@@ -78,17 +80,17 @@ def _open_folder(folder: Path) -> Source:
     pictures = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
     files = sorted(pictures, key=lambda file: natural(file.stem))
     if not files:
-        raise FileNotFoundError(f"{folder} has no images ({', '.join(IMAGES)}); give the folder that holds them itself")
+        raise NotFoundError(f"{folder} has no images ({', '.join(IMAGES)}); give the folder that holds them itself")
 
     def frames() -> Iterator[np.ndarray]:
         shape = None
         for file in files:
             image = cv2.imread(str(file), cv2.IMREAD_COLOR)
             if image is None:
-                raise ValueError(f"{file} cannot be read as an image; remove it or fetch it again")
+                raise InputError(f"{file} cannot be read as an image; remove it or fetch it again")
             shape = shape or image.shape
             if image.shape != shape:
-                raise ValueError(
+                raise InputError(
                     f"{file} is {_size(image.shape)}, the images before it are {_size(shape)}; use one size"
                 )
             yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -103,11 +105,11 @@ def _size(shape: tuple[int, ...]) -> str:
 def _open_file(path: Path) -> Source:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened() and not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; numbered images begin with 0 to 4, and none of these is there")
+        raise NotFoundError(f"{path} does not exist; numbered images begin with 0 to 4, and none of these is there")
     if not capture.isOpened():
         size = path.stat().st_size
         why = "it is empty" if not size else f"{size} bytes; is it a video, and complete?"
-        raise ValueError(f"{path} cannot be read as a video ({why})")
+        raise InputError(f"{path} cannot be read as a video ({why})")
     return _captured(path.name, capture, 25.0, live=False)
 
 
@@ -115,7 +117,7 @@ def _open_stream(source: int | str) -> Source:
     capture = cv2.VideoCapture(source)
     if not capture.isOpened():
         what = f"camera {source}" if isinstance(source, int) else f"stream {source}"
-        raise RuntimeError(f"{what} does not open; is it connected, and not in use by another program?")
+        raise CannotRunError(f"{what} does not open; is it connected, and not in use by another program?")
     return _captured(str(source), capture, 30.0, live=True)
 
 
@@ -144,7 +146,7 @@ def read_frames(source: str | int | Path, limit: int) -> np.ndarray:
     frames = [frame for frame, _ in zip(stream, range(limit), strict=False)]
     stream.close()
     if not frames:
-        raise ValueError(f"{opened.name} has no frames")
+        raise InputError(f"{opened.name} has no frames")
     return np.stack(frames)
 
 
@@ -154,7 +156,7 @@ def _make(parent: Path, make: Callable[[], None], what: str) -> None:
         parent.mkdir(parents=True, exist_ok=True)
         make()
     except OSError as error:
-        raise PermissionError(f"{what}, but its folder cannot be written ({error.strerror})") from error
+        raise CannotWriteError(f"{what}, but its folder cannot be written ({error.strerror})") from error
 
 
 class Sink:
@@ -164,12 +166,12 @@ class Sink:
 
     Raises:
         ValueError: another suffix.
-        PermissionError: the folder cannot be written. Raised before any work.
+        CannotWriteError: the folder cannot be written. Raised before any work.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
         if path.suffix.lower() not in (*CODECS, ".gif"):
-            raise ValueError(f"out is {path.name!r}; its suffix must be one of {', '.join((*CODECS, '.gif'))}")
+            raise InputError(f"out is {path.name!r}; its suffix must be one of {', '.join((*CODECS, '.gif'))}")
         self.path, self.fps, self.written = path, fps, 0
         self._aside = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
         self._video: cv2.VideoWriter | None = None
@@ -193,7 +195,7 @@ class Sink:
         codec = CODECS[self.path.suffix.lower()]
         video = cv2.VideoWriter(str(self._aside), cv2.VideoWriter.fourcc(*codec), self.fps, (width, height))
         if not video.isOpened():
-            raise RuntimeError(
+            raise CannotRunError(
                 f"OpenCV cannot encode {codec} at {width}x{height} here; try a name that ends in .avi or .gif"
             )
         return video
@@ -223,7 +225,7 @@ class Sink:
             count = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()
             if count < self.written:
-                raise RuntimeError(f"{self.path} has {count} of {self.written} frames after writing; is the disk full?")
+                raise CannotRunError(f"{self.path} has {count} of {self.written} frames after writing; is the disk full?")
         self._aside.replace(self.path)
 
 
@@ -250,7 +252,7 @@ def record(frames: Iterable[np.ndarray], path: Path, fps: float) -> Path:
 
     Raises:
         ValueError: there are no frames, or it is another suffix.
-        PermissionError, RuntimeError: as `Sink`.
+        CannotWriteError, RuntimeError: as `Sink`.
     """
     sink, finished = Sink(path, fps), False
     try:
@@ -260,7 +262,7 @@ def record(frames: Iterable[np.ndarray], path: Path, fps: float) -> Path:
     finally:
         sink.close(keep=finished)
     if not sink.written:
-        raise ValueError(f"there are no frames for {path.name}: an empty video, or a camera that is in use")
+        raise InputError(f"there are no frames for {path.name}: an empty video, or a camera that is in use")
     return path
 
 
@@ -300,17 +302,17 @@ class FrameFiles:
 
     Raises:
         ValueError: the folder has files already, or two frames have the same name.
-        PermissionError: the folder beside it cannot be written. Raised before any work, as the others are.
+        CannotWriteError: the folder beside it cannot be written. Raised before any work, as the others are.
     """
 
     SAVE = {"labels": (".png", save_labels), "probs": (".npz", save_probs)}
 
     def __init__(self, folder: Path, what: str, names: Sequence[str] | None = None) -> None:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise ValueError(f"{what} is {folder}, which is there already; give a new folder, or remove it")
+            raise InputError(f"{what} is {folder}, which is there already; give a new folder, or remove it")
         if names is not None and len(set(names)) < len(names):
             twice = next(name for name in names if list(names).count(name) > 1)
-            raise ValueError(f"two images of the source are called {twice}; {what} needs a name for each frame")
+            raise InputError(f"two images of the source are called {twice}; {what} needs a name for each frame")
         self.path, self.names, self.written = folder, names, 0
         self._suffix, self._save = self.SAVE[what]
         self._aside = folder.with_name(f".{folder.name}.part")

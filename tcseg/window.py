@@ -11,6 +11,8 @@ from contextlib import suppress
 import cv2
 import numpy as np
 
+from tcseg.errors import CannotRunError
+
 
 def require_window() -> None:
     """Refuse to go on where no window can be opened.
@@ -27,13 +29,13 @@ def require_window() -> None:
     except subprocess.TimeoutExpired:
         failed, said = True, ""
     if "not implemented" in said:
-        raise RuntimeError(
+        raise CannotRunError(
             "show needs windows, which this OpenCV is built without; install opencv-python, not -headless"
         )
     if failed:
         display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         where = f"display {display!r} does not answer" if display else "there is no display here"
-        raise RuntimeError(f"show needs a window, but {where}; write a file instead (out), or run it on a desktop")
+        raise CannotRunError(f"show needs a window, but {where}; write a file instead (out), or run it on a desktop")
 
 
 class Window:

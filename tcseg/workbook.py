@@ -16,6 +16,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from tcseg.errors import CannotWriteError, NotFoundError
+
 EXERCISE = re.compile(
     r"\*\*(?P<number>\d)\.\*\* (?P<question>.+?)\n\n"
     r"<details><summary>Hint</summary>\n\n(?P<hint>.+?)\n\n</details>\n"
@@ -107,16 +109,16 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: there are no notebooks in `source`.
-        NotADirectoryError: `goal` is a file, or lies in one.
-        FileExistsError: `goal` holds one of them already; what a reader has written there is not touched.
+        CannotWriteError: `goal` is a file, or lies in one.
+        `goal` holds one of them already; what a reader has written there is not touched.
     """
     chapters = sorted(source.glob("[0-9]*.ipynb"))
     if not chapters:
-        raise FileNotFoundError(f"no notebooks in {source}: run from a clone of the repository")
+        raise NotFoundError(f"no notebooks in {source}: run from a clone of the repository")
     if not _first_there(goal).is_dir():
-        raise NotADirectoryError(f"{goal} is, or lies in, a file: give a folder")
+        raise CannotWriteError(f"{goal} is, or lies in, a file: give a folder")
     if there := [path.name for path in chapters if (goal / path.name).exists()]:
-        raise FileExistsError(f"{goal} already holds {there[0]}, perhaps with your answers: give another folder")
+        raise CannotWriteError(f"{goal} already holds {there[0]}, perhaps with your answers: give another folder")
     goal.mkdir(parents=True, exist_ok=True)
     for path in chapters:
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)

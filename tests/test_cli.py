@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from tcseg import __version__
 from tcseg.cli import app, tools
+from tcseg.errors import InputError
 from tcseg.models import build, save_weights
 from tcseg.sizes import parse_size
 from tcseg.videofiles import read_frames
@@ -140,7 +142,41 @@ def test_an_error_of_a_library_is_one_line_too(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setenv("TCSEG_DEBUG", "0")
     monkeypatch.setattr(tools, "load_model", fail)
-    assert run("segment", clip, code=2).stderr == "error: error: size.width > 0 (TCSEG_DEBUG=1 shows where)\n"
+    told = run("segment", clip, code=2).stderr
+    assert re.fullmatch(
+        r"error: error: size.width > 0 \(tcseg/cli/tools.py:\d+ in segment\); TCSEG_DEBUG=1 shows the rest\n", told
+    )
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, OSError, KeyError])
+def test_a_defect_of_ours_shows_its_class_and_its_place(monkeypatch: pytest.MonkeyPatch, clip: Path, kind) -> None:
+    """numpy's broadcast error is a ValueError, and none of the user's making."""
+
+    def fail(*_: object) -> None:
+        raise kind("operands could not be broadcast together")
+
+    monkeypatch.setattr(tools, "load_model", fail)
+    told = run("segment", clip, code=2).stderr
+    assert told.startswith(f"error: {kind.__name__}: ") and "tcseg/cli/tools.py:" in told
+    assert "TCSEG_DEBUG=1 shows the rest" in told
+
+
+def test_a_message_for_people_is_the_line_alone(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    def fail(*_: object) -> None:
+        raise InputError("size is 3x3; use 32x32")
+
+    monkeypatch.setattr(tools, "load_model", fail)
+    assert run("segment", clip, code=2).stderr == "error: size is 3x3; use 32x32\n"
+
+
+def test_nothing_raises_python_s_own_errors_at_people():
+    """A bare ValueError of ours would be shown as a defect."""
+    package = Path(tools.__file__).parents[1]
+    kinds = {"ValueError", "RuntimeError", "OSError", "FileNotFoundError", "PermissionError", "FileExistsError", "Exception"}
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+                assert node.exc.func.id not in kinds, f"{path.name}:{node.lineno}"
 
 
 def test_a_run_s_weights_are_named_by_the_run(tmp_path: Path, weights: Path) -> None:

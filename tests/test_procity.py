@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tcseg import procity
+from tcseg.errors import CannotWriteError
 from tcseg.labels import CITYSCAPES_ROWS, ids_to_train_ids
 from tcseg.procity import effects, geometry, layout, shading, writer
 from tcseg.procity.geometry import Mesh, Skin
@@ -309,7 +310,7 @@ def test_a_complete_tree_is_left_alone(tree):
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
     procity.generate(tree, size=TINY, train=1, val=1, test=0, neighbours=1, workers=1)
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
-    with pytest.raises(FileExistsError, match="remove it or choose another root"):
+    with pytest.raises(CannotWriteError, match="remove it or choose another root"):
         procity.generate(tree, size=TINY, train=2, val=1, test=0, neighbours=1, workers=1)
 
 
@@ -402,7 +403,7 @@ def test_bad_requests_say_what_to_do(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(PermissionError, match="not a writable folder"):
+    with pytest.raises(CannotWriteError, match="not a writable folder"):
         procity.generate(tmp_path / "file", size=TINY, train=1, val=0, test=0)
 
 

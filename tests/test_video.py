@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from tcseg import pipeline, runtimes, video, videofiles, window
+from tcseg.errors import CannotWriteError
 from tcseg.mapfiles import Encoding, find_clips, read_maps
 from tcseg.models import build, save_weights
 from tcseg.networks import SegmentationModel
@@ -188,7 +189,7 @@ def test_wrong_targets_fail_before_any_work(tmp_path: Path, model: SegmentationM
     never = lambda *_: pytest.fail("work was done")  # noqa: E731
     for out, error, text in (
         (tmp_path / "x.mkv", ValueError, "suffix must be one of"),
-        (blocked / "x.mp4", PermissionError, "cannot be written"),
+        (blocked / "x.mp4", CannotWriteError, "cannot be written"),
         (source, ValueError, "out is the source itself"),
     ):
         with pytest.raises(error, match=text):
@@ -399,7 +400,7 @@ def test_folders_are_new_and_whole(tmp_path: Path, model: SegmentationModel) -> 
         segment(source, None, model, on_frame=never, progress=False, steady="slow")
     with pytest.raises(ValueError, match="two images of the source are called 1"):
         FrameFiles(tmp_path / "a", "labels", ["0", "1", "1"])
-    with pytest.raises(PermissionError, match="labels is .*cannot be written"):
+    with pytest.raises(CannotWriteError, match="labels is .*cannot be written"):
         FrameFiles(source / "a", "labels")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "in.avi"]
 

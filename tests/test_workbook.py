@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tcseg.errors import CannotWriteError
 from tcseg.workbook import exercises, unfolded, write_workbook
 
 CHAPTERS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("[0-9]*.ipynb"))
@@ -64,11 +65,11 @@ def test_what_a_reader_wrote_is_not_overwritten(tmp_path):
     written = write_workbook(CHAPTERS[0].parent, tmp_path / "mine")
     assert [path.name for path in written] == [path.name for path in CHAPTERS]
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [path.name for path in CHAPTERS]
-    with pytest.raises(FileExistsError, match=r"already holds 00_start_here.ipynb, perhaps with your answers"):
+    with pytest.raises(CannotWriteError, match=r"already holds 00_start_here.ipynb, perhaps with your answers"):
         write_workbook(CHAPTERS[0].parent, tmp_path / "mine")
     with pytest.raises(FileNotFoundError, match="no notebooks in"):
         write_workbook(tmp_path, tmp_path / "other")
     (tmp_path / "file").touch()
     for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(NotADirectoryError, match="is, or lies in, a file: give a folder"):
+        with pytest.raises(CannotWriteError, match="is, or lies in, a file: give a folder"):
             write_workbook(CHAPTERS[0].parent, wrong)

@@ -10,6 +10,7 @@ import typer
 import typer.core
 
 from tcseg import __version__
+from tcseg.errors import InputError, TcsegError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,31 +19,34 @@ if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
 
 
+# typer's own copy of click's class, or click's, as the version has it: neither has a public name.
+USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
 class _Group(typer.core.TyperGroup):
-    """Our errors are one line; a traceback only on request."""
+    """A message meant for people is one line; anything else says its class, its place, and how to see the rest."""
 
     def invoke(self, ctx: typer.Context) -> object:
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort):
+        except (USAGE, typer.Exit, typer.Abort):  # the library's own words
             raise
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
-        except (ValueError, OSError, RuntimeError, ImportError) as error:
+        except Exception as error:
             if ctx.params.get("debug") or os.environ.get("TCSEG_DEBUG") == "1":
                 raise
-            text = str(error).strip() or type(error).__name__
-            if isinstance(error, ImportError):
-                text += " (run: tcseg doctor)"
-            typer.echo(f"error: {text}", err=True)
+            typer.echo(f"error: {_told(error)}", err=True)
             raise typer.Exit(2) from None
-        except Exception as error:  # of a library: its first line, and where to find the rest
-            if ctx.params.get("debug") or os.environ.get("TCSEG_DEBUG") == "1":
-                raise
-            first = (str(error).strip().splitlines() or ["no message"])[0]
-            typer.echo(f"error: {type(error).__name__}: {first} (TCSEG_DEBUG=1 shows where)", err=True)
-            raise typer.Exit(2) from None
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, TcsegError):
+        return one_line(error)
+    if isinstance(error, ImportError):
+        return f"{error} (run: tcseg doctor)"
+    return f"{one_line(error)}; TCSEG_DEBUG=1 shows the rest"
 
 
 app = typer.Typer(
@@ -90,7 +94,7 @@ def load_model(name: str | None, weights: Path | None, default: str = DEFAULT) -
     from tcseg import models
 
     if name and weights:
-        raise ValueError(f"give --model {name} or --weights {weights}, not both")
+        raise InputError(f"give --model {name} or --weights {weights}, not both")
     return models.load_weights(weights) if weights else models.shipped(name or default)
 
 
@@ -115,7 +119,7 @@ def device_of(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError):  # unknown, not compiled in, not there
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device is {name!r}; it must be cpu, or cuda where there is a GPU (tcseg doctor)")
+        raise InputError(f"device is {name!r}; it must be cpu, or cuda where there is a GPU (tcseg doctor)")
     return device
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tcseg.errors import InputError, NotFoundError
 from tcseg.sizes import parse_size
 
 from .app import app, data_app, trees
@@ -86,11 +87,11 @@ def check(
     from tcseg.doctor import DATASETS, find_data
 
     if root is not None and not root.is_dir():
-        raise FileNotFoundError(f"{root} is not a folder; give a data set's folder, as data/procity")
+        raise NotFoundError(f"{root} is not a folder; give a data set's folder, as data/procity")
     folders = {None: root} if root else {name: find_data(name) for name in DATASETS}
     found = {tree: name or _kind(tree) for name, folder in folders.items() for tree in trees(folder)}
     if not found:
-        raise FileNotFoundError("no data set here; make one with: tcseg data procity")
+        raise NotFoundError("no data set here; make one with: tcseg data procity")
     failed = False
     for folder, name in found.items():
         if mend and name == "procity":
@@ -114,6 +115,6 @@ def _kind(root: Path) -> str:
         return "procity"
     if (root / "leftImg8bit_sequence").is_dir() or (root / "gtFine").is_dir():
         return "cityscapes"
-    raise ValueError(
+    raise InputError(
         f"{root} has the layout of no known data set (leftImg8bit_sequence + gtFine, or train + trainannot)"
     )

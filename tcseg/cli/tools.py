@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcseg.errors import InputError
 from tcseg.sizes import parse_size
 
 from .app import DEFAULT, Device, app, device_of, load_model, real_frames
@@ -60,7 +61,7 @@ def segment(
     wanted, more = parse_size(size) if size else None, {"strip": strip, "show": show, "steady": steady}
     if compare:
         if not (out or show) or model or weights or labels or probs or precision != "fp32":
-            raise ValueError(
+            raise InputError(
                 "--compare needs --out or --show, and takes no --model, --weights, --labels, --probs or --precision"
             )
         both = {name: models.shipped(name).to(device_of(device)) for name in models.SHIPPED}
@@ -114,7 +115,7 @@ def export(
     wanted, calibration, calibrated = parse_size(size), None, ""
     check_export(out, wanted, scope, precision, channels_last)
     if calibrate and precision != "int8":
-        raise ValueError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
+        raise InputError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
     network, (shown, where) = load_model(model, weights), real_frames(wanted, 8, frames)
     if precision == "int8":
         from tcseg.measurements.precision import calibration_frames
@@ -191,7 +192,7 @@ def bench(
         unused |= {"threads": threads, "cold": cold, "out": out, "device": device}
         unused |= {"frames": frames != FRAMES, "seconds": seconds != SECONDS, "processes": processes != 1}
         if given := [f"--{name}" for name, value in unused.items() if value]:
-            raise ValueError(f"--all measures everything and takes no {', '.join(given)}")
+            raise InputError(f"--all measures everything and takes no {', '.join(given)}")
         for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
             typer.echo(make(name, MEASURED, anyway=anyway)[0])
         return
@@ -230,7 +231,7 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
         of_a_run = path.stem == "weights"  # as the file of every run is called
         name = path.resolve().parent.name if of_a_run else path.stem
         if name in networks:
-            raise ValueError(f"two networks would be called {name!r} in the table: rename {path} (both files of it)")
+            raise InputError(f"two networks would be called {name!r} in the table: rename {path} (both files of it)")
         networks[name] = models.load_weights(path)
     return networks
 

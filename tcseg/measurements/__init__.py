@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tcseg import artefacts
+from tcseg.errors import InputError
 from tcseg.machine import machine_facts
 from tcseg.measurements.parts import forget
 from tcseg.places import MEASURED
@@ -60,10 +61,10 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool =
         ValueError: the name is unknown (the known ones are listed), or `anyway` with what no busy machine is refused for.
     """
     if name not in MEASUREMENTS:
-        raise ValueError(f"measurement is {name!r}; it must be one of {', '.join(MEASUREMENTS)}")
+        raise InputError(f"measurement is {name!r}; it must be one of {', '.join(MEASUREMENTS)}")
     make = importlib.import_module(f"tcseg.measurements.{name}").measure
     if anyway and "anyway" not in inspect.signature(make).parameters:
-        raise ValueError(f"measurement {name} refuses no busy machine: leave out --anyway")
+        raise InputError(f"measurement {name} refuses no busy machine: leave out --anyway")
     before, began = _stamps(out), time.monotonic()
     made = make(out, quick, **({"anyway": True} if anyway else {}))
     tables = [made] if isinstance(made, pd.DataFrame) else made

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from tcseg.benchmark import bench
+from tcseg.errors import CannotRunError
 from tcseg.measurements.latency import PROCESSES, frames_at, trained_or_built
 from tcseg.measurements.parts import Parts
 from tcseg.networks import SegmentationModel
@@ -49,7 +50,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
         NoisyMachineError: something else keeps the CPU busy (whether it keeps the GPU busy nobody looks).
     """
     if not torch.cuda.is_available():
-        raise RuntimeError(
+        raise CannotRunError(
             "measurement gpu needs an NVIDIA GPU and PyTorch's CUDA build, and finds none (tcseg doctor); "
             "a CPU's table: tcseg measure latency"
         )

@@ -21,6 +21,7 @@ import pandas as pd
 from tcseg import benchmark, crossed, evaluation, models, procity, quiet, tiles, training
 from tcseg.contest import with_weights
 from tcseg.data import Clips
+from tcseg.errors import CannotRunError, NotFoundError
 from tcseg.labels import CITYSCAPES, ids_to_train_ids
 from tcseg.machine import cpu_name, usable_cores, worker_pool
 from tcseg.measurements.precision import training_frames
@@ -104,7 +105,7 @@ def _networks(store: Path, frame: Size) -> dict[Size, list[SegmentationModel]]:
     study = open_study("procity", "bench")
     runs = with_weights(study, CHOSEN[ROLE])
     if not runs:
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{ROLE} is not trained on this machine; train it: tcseg sweep --profile bench --only students"
         )
     return {frame: [_whole(store, run, frame) for run in runs], study.size: [run.model() for run in runs]}
@@ -181,7 +182,7 @@ def _times(
     quiet.refuse(before, anyway or quick)
     _, refused = benchmark.warm_up(networks, images, False)
     if refused:
-        raise RuntimeError("; ".join(f"{what}: {why}" for what, why in refused.items()))
+        raise CannotRunError("; ".join(f"{what}: {why}" for what, why in refused.items()))
     taken = benchmark.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
     control = quiet.metronome(ms=5, repeats=20 if quick else 300)
     found = {}

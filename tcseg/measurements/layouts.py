@@ -14,6 +14,7 @@ import pandas as pd
 
 from tcseg import benchmark, quiet
 from tcseg.contest import network_of
+from tcseg.errors import CannotRunError
 from tcseg.machine import cpu_name, usable_cores
 from tcseg.measurements.latency import frames_at
 from tcseg.runtimes import FILE_RUNTIMES as RUNTIMES
@@ -56,7 +57,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
             opened |= {(name, f"{runtime} {layout}", precision): network for runtime, network in networks.items()}
     _, refused = benchmark.warm_up(opened, images, False)
     if refused:
-        raise RuntimeError("; ".join(f"{what}: {why}" for what, why in refused.items()))
+        raise CannotRunError("; ".join(f"{what}: {why}" for what, why in refused.items()))
     times = benchmark.take_turns(opened, images, 3 if quick else 300, 0 if quick else 3, not quick, meanwhile := [])
     noise = max(before, quiet.spread(meanwhile, tail=25), quiet.steadiest())
     quiet.refuse(noise, anyway or quick)

@@ -19,6 +19,7 @@ from tcseg import procity
 from tcseg.contest import with_weights
 from tcseg.data import Clips
 from tcseg.deployed import open_file, require
+from tcseg.errors import InputError
 from tcseg.evaluation import evaluate_predictor, predict
 from tcseg.export import write_onnx
 from tcseg.models import FAST, SHIPPED, shipped
@@ -156,7 +157,7 @@ def calibration_frames(
     step = max(1, (opened.count or count) // count)  # neighbours in a video look alike
     frames = [_resized(frame, size) for frame in islice(opened.frames(), 0, step * count, step)]
     if not frames:
-        raise ValueError(f"{source} has no frames; give a video, or a folder of images, of the road")
+        raise InputError(f"{source} has no frames; give a video, or a folder of images, of the road")
     return np.stack(frames), f"{len(frames)} frames of {source}"
 
 

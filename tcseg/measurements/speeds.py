@@ -13,6 +13,7 @@ import pandas as pd
 
 from tcseg.benchmark import bench
 from tcseg.contest import network_of
+from tcseg.errors import CannotRunError
 from tcseg.measurements.latency import CALIBRATION, frames_at
 from tcseg.measurements.parts import Parts
 from tcseg.measurements.precision import COLUMNS, refused
@@ -80,7 +81,7 @@ def _row(name: str, of_training: bool, timed: pd.DataFrame, scored: pd.DataFrame
     labels = whole["runtime"] + "_" + whole["precision"] + "_ms"
     times = dict(zip(labels, whole["p50_ms"].round(2), strict=True))
     if not times:
-        raise RuntimeError(f"{name} runs in none of {', '.join(RUNTIMES)} here: pip install -e '.[deploy]'")
+        raise CannotRunError(f"{name} runs in none of {', '.join(RUNTIMES)} here: pip install -e '.[deploy]'")
     no = {f"{runtime}_{precision}_ms" for arch, runtime, precision in refused(scored) if arch == name}
     fastest = min({way: ms for way, ms in times.items() if way not in no} or times, key=times.get)
     first = timed.iloc[0]

@@ -18,6 +18,7 @@ import torch
 from tcseg import quiet, steady
 from tcseg.data import Clips
 from tcseg.effects import effects
+from tcseg.errors import NotFoundError
 from tcseg.evaluation import evaluate_predictor
 from tcseg.machine import cpu_name
 from tcseg.measurements import write_table
@@ -97,7 +98,7 @@ def _trained(study: Study, name: str, quick: bool) -> list[Run]:
         return [study.run(name)]
     found = [run for run in study.found(name) if run.folder is not None][:SEEDS]
     if not found:
-        raise FileNotFoundError(f"no {name} is trained in {study.folder}; make the study first: make study")
+        raise NotFoundError(f"no {name} is trained in {study.folder}; make the study first: make study")
     return found
 
 

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numba import njit
 
+from tcseg.errors import InputError
+
 from .layout import stream
 from .style import WEATHERS, CityStyle
 
@@ -36,9 +38,9 @@ def choose(effects: bool | dict, style: CityStyle, city: str, seed: int) -> dict
     if isinstance(effects, dict):
         for name, value in effects.items():
             if name not in EFFECTS:
-                raise ValueError(f"effects has {name!r}; the switches are {', '.join(EFFECTS)}")
+                raise InputError(f"effects has {name!r}; the switches are {', '.join(EFFECTS)}")
             if not 0 <= float(value) <= 1:
-                raise ValueError(f"effects[{name!r}] is {value!r}; it must be True, False or a strength in 0..1")
+                raise InputError(f"effects[{name!r}] is {value!r}; it must be True, False or a strength in 0..1")
         return {name: float(value) for name, value in effects.items() if value}
     if not effects:
         return {}

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from tcseg.errors import InputError
+
 from . import effects as fx
 from . import layout, motion, raster, shading, textures
 from .geometry import poses_at
@@ -56,7 +58,7 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
     w, h = (int(v) for v in size)
     if w < 64 or h < 32 or w % 32 or h % 32 or w != 2 * h:
         near = max(32, 32 * round((w / 2 + h) / 64))
-        raise ValueError(f"size is {w}x{h}; sides must be multiples of 32 and W = 2 H: use size=({2 * near}, {near})")
+        raise InputError(f"size is {w}x{h}; sides must be multiples of 32 and W = 2 H: use size=({2 * near}, {near})")
     return w, h
 
 
@@ -81,7 +83,7 @@ class Sequence:
     def __init__(self, city: str, seed: int, size: tuple[int, int] = (512, 256), effects: bool | dict = True) -> None:
         style = style_of(city)
         if int(seed) < 0:
-            raise ValueError(f"seed is {seed}; it must be 0 or more")
+            raise InputError(f"seed is {seed}; it must be 0 or more")
         self.city, self.seed, self.size = city, int(seed), check_size(size)
         self.effects = fx.choose(effects, style, city, self.seed)
         self.way, standing = ego_way(city, self.seed)
@@ -232,7 +234,7 @@ class Sequence:
             ValueError: t outside 0..29.
         """
         if not 0 <= t < FRAMES:
-            raise ValueError(f"t is {t}; a snippet has frames 0..{FRAMES - 1}")
+            raise InputError(f"t is {t}; a snippet has frames 0..{FRAMES - 1}")
         view, inverse_depth = self.view(t)
         ahead = behind = blur = (None, None)
         if truth and flow[1]:  # first, so that walking forwards finds two of three views kept

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tcseg.errors import InputError
+
 WEATHERS = ("sunny", "overcast", "haze", "dusk", "rain", "glare")
 
 
@@ -147,7 +149,7 @@ def style_of(city: str) -> CityStyle:
         ValueError: unknown city.
     """
     if city not in _STYLES:
-        raise ValueError(f"city is {city!r}; it must be one of {', '.join(_STYLES)}")
+        raise InputError(f"city is {city!r}; it must be one of {', '.join(_STYLES)}")
     return _STYLES[city]
 
 

@@ -21,6 +21,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from tcseg.errors import CannotWriteError, InputError, NotFoundError
+
 from ..labels import CITYSCAPES_ROWS
 from ..machine import usable_cores, worker_pool
 from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
@@ -99,7 +101,7 @@ def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """
     raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 3:
-        raise ValueError(f"{path} is no KITTI flow file (a 16-bit PNG with three channels)")
+        raise InputError(f"{path} is no KITTI flow file (a 16-bit PNG with three channels)")
     flow = (raw[..., :0:-1].astype(np.float32) - 32768) / 64
     return np.ascontiguousarray(flow.transpose(2, 0, 1)), raw[..., 0] > 0
 
@@ -201,9 +203,9 @@ def _parameters(size: tuple[int, int], train: int, val: int, test: int, neighbou
     size = check_size(size)
     for name, value in (("train", train), ("val", val), ("test", test), ("seed", seed)):
         if int(value) != value or not 0 <= value < 8_000:
-            raise ValueError(f"{name} is {value}; it must be a whole number in 0..7999")
+            raise InputError(f"{name} is {value}; it must be a whole number in 0..7999")
     if not 0 <= neighbours <= FRAMES - 1:
-        raise ValueError(f"neighbours is {neighbours}; it must be in 0..{FRAMES - 1}")
+        raise InputError(f"neighbours is {neighbours}; it must be in 0..{FRAMES - 1}")
     return {"size": list(size), "train": train, "val": val, "test": test, "neighbours": neighbours, "seed": seed}
 
 
@@ -215,11 +217,11 @@ def _prepare(root: Path, p: dict) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise PermissionError(f"root {root} is not a writable folder ({error.strerror}): choose another one") from error
+        raise CannotWriteError(f"root {root} is not a writable folder ({error.strerror}): choose another one") from error
     need = disk_bytes(p["size"], p["train"], p["val"], p["test"], p["neighbours"])
     free = shutil.disk_usage(root).free
     if need > free:
-        raise OSError(
+        raise CannotWriteError(
             f"root {root} has {free / 1e6:.0f} MB free; the data set needs {need / 1e6:.0f} MB: "
             "free some or lower size, train, val, test"
         )
@@ -283,8 +285,8 @@ def generate(
         root.
 
     Raises:
-        ValueError: bad size or count. PermissionError: root not writable. OSError: too little disk.
-        FileExistsError: root holds a data set with other parameters.
+        ValueError: bad size or count. CannotWriteError: root cannot be written, there is too little disk, or
+            root holds a data set with other parameters.
     """
     root = Path(root)
     p = _parameters(size, train, val, test, neighbours, seed)
@@ -315,7 +317,7 @@ def _is_there(root: Path, p: dict) -> bool:
     if old is None:
         return False
     if old["parameters"] != p:
-        raise FileExistsError(
+        raise CannotWriteError(
             f"root {root} holds procity {old['version']} with {old['parameters']}; asked was {VERSION} with {p}: "
             "remove it or choose another root"
         )
@@ -366,9 +368,9 @@ def mend(root: Path | str) -> list[str]:
     root = Path(root)
     manifest = _manifest(root)
     if manifest is None:
-        raise FileNotFoundError(f"{root / 'manifest.json'} is missing: run generate() to complete the data set")
+        raise NotFoundError(f"{root / 'manifest.json'} is missing: run generate() to complete the data set")
     if manifest["version"] != VERSION:
-        raise ValueError(f"root {root} was made by procity {manifest['version']}, this is {VERSION}: generate it anew")
+        raise InputError(f"root {root} was made by procity {manifest['version']}, this is {VERSION}: generate it anew")
     broken = frozenset(problem.split(": ")[0] for problem in check(root))
     for snippet in _snippets(root, manifest["parameters"]):
         mine = broken & {name for _, _, name in snippet.files()}

@@ -1,0 +1,63 @@
+"""Errors whose message is meant for a person, told from errors that are a defect of this package.
+
+Whoever raises one of these says in one line what is wrong (argument, value) and what to do. The command line prints that line
+alone. Any other exception is a defect, or the system's: it is shown with its class and its place. The classes also derive from
+Python's own, so that a caller who catches `ValueError` or `FileNotFoundError` keeps working.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+class TcsegError(Exception):
+    """A message for a person: what is wrong, and how to go on."""
+
+
+class InputError(TcsegError, ValueError):
+    """An argument, a file or a combination of options that cannot be."""
+
+
+class NotFoundError(TcsegError, FileNotFoundError):
+    """A file, a data set or a row that is not there."""
+
+
+class CannotRunError(TcsegError, RuntimeError):
+    """What was asked for is right, but not possible here: a package, a device, a window, or a quiet machine is missing."""
+
+
+class CannotWriteError(TcsegError, OSError):
+    """A place that cannot be written: read-only, of another user, full, or taken."""
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception left this package: "tcseg/flow.py:12 in warp", the last frame of ours; "" where there is none."""
+    ours = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if PACKAGE in Path(frame.filename).resolve().parents
+    ]
+    if not ours:
+        return ""
+    last = ours[-1]
+    file = Path(last.filename).resolve().relative_to(PACKAGE.parent).as_posix()
+    return f"{file}:{last.lineno} in {last.name}"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as a line for a terminal: the message alone where it is meant for people, else class, message and place."""
+    text = str(error).strip()
+    if isinstance(error, TcsegError) and text:
+        return text
+    first = (text.splitlines() or ["no message"])[0]
+    where = place_of(error)
+    return f"{type(error).__name__}: {first}" + (f" ({where})" if where else "")
+
+
+def explain_unwritable(path: Path, error: OSError, fix: str) -> CannotWriteError:
+    """A failed write as a message: which folder, why, and what to do instead ("pass --out FOLDER")."""
+    return CannotWriteError(f"{path} cannot be written ({os.strerror(error.errno or 0).lower()}): {fix}")
