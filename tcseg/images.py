@@ -1,0 +1,277 @@
+"""Pictures from files, frames and label maps alike: which files count, decoded whole or refused by name, turned as they say.
+
+Three rules that hold wherever a folder of pictures is read. *Which*: every folder below, links included; hidden files and what
+archives and file servers leave (`__MACOSX`, `@eaDir`) are no pictures. *Whole*: a file that is cut off or damaged is an error, also
+where a decoder would fill the rest with grey. *Upright*: a picture whose metadata turns it (EXIF orientation) is turned.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import zlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps
+
+from tcseg.errors import InputError
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
+"""Suffixes of pictures, in lower case; files may have them in any case."""
+LEFT_BY_PROGRAMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB, _PALETTE = 0, 2, 3  # PNG's colour types; +4 = with transparency
+
+
+# ------------------------------------------------------------------------------------------------ which files
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no data: `.DS_Store`, `._berlin.png`, `__MACOSX`."""
+    return name.startswith(".") or name in LEFT_BY_PROGRAMS
+
+
+def files_below(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path]:
+    """Files with one of these suffixes (lower case; "" takes all) in a folder and in all below it, links followed, sorted.
+
+    A link that leads back to a folder above itself is not followed again. A link to nothing is listed: whoever reads it says so.
+    """
+    found: list[Path] = []
+    _walk(Path(folder), suffixes, found, ())
+    return sorted(found)
+
+
+def _walk(folder: Path, suffixes: Collection[str], found: list[Path], above: tuple[str, ...]) -> None:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                _walk(folder / entry.name, suffixes, found, (*above, real))
+            elif "" in suffixes or os.path.splitext(entry.name)[1].lower() in suffixes:
+                found.append(folder / entry.name)
+
+
+def natural(name: str) -> tuple:
+    """A key that sorts frame2 before frame10. Names that differ in leading zeros alone have one key."""
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
+
+
+# ------------------------------------------------------------------------------------------------ what a file is
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its picture before it is decoded.
+
+    Attributes:
+        size: (W,H), upright.
+        kind: "PNG", "JPEG", ...
+        bits: of a value.
+        form: "grey", "palette", "colour" or another.
+        lossy: values come out changed (JPEG; WebP, unless it says otherwise).
+    """
+
+    size: tuple[int, int]
+    kind: str
+    bits: int
+    form: str
+    lossy: bool
+
+
+def read_header(path: Path) -> Header:
+    """Look at a file's header.
+
+    Raises:
+        InputError: the file is empty, is a link to nothing, or is no picture.
+    """
+    data = _bytes(path, 1 << 16)
+    try:
+        with Image.open(path if len(data) == 1 << 16 else io.BytesIO(data)) as image:
+            kind, mode, (width, height) = image.format or "", image.mode, image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path} is not a picture that can be read ({_said(error)}){_what_else(data)}") from None
+    # Pillow turns the size of a TIFF by itself
+    turned = kind != "TIFF" and _orientation(path.read_bytes(), kind) in (5, 6, 7, 8)
+    bits, form = _depth_and_form(data, mode)
+    return Header((height, width) if turned else (width, height), kind, bits, form, kind in ("JPEG", "MPO", "WEBP"))
+
+
+def _depth_and_form(data: bytes, mode: str) -> tuple[int, str]:
+    if data.startswith(_PNG):
+        bits, colour = data[24], data[25]
+        return bits, {_GREY: "grey", _PALETTE: "palette", _RGB: "colour"}.get(colour, "grey" if colour == 4 else "colour")
+    bits = 16 if mode.startswith("I;16") else 32 if mode in ("I", "F") else 1 if mode == "1" else 8
+    return bits, {"P": "palette", "L": "grey", "1": "grey"}.get(mode, "grey" if mode.startswith("I") else "colour")
+
+
+def _bytes(path: Path, most: int = -1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(most)
+    except FileNotFoundError:
+        raise InputError(f"{path} is a link to nothing; remove it, or repair it") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from None
+    if not data:
+        raise InputError(f"{path} is empty (0 bytes); get it again, or remove it")
+    return data
+
+
+def _said(error: Exception) -> str:
+    return re.sub(r"\s*<_io\.[^>]*>|\s*'[^']*'", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def _what_else(data: bytes) -> str:
+    if data.startswith(b"version https://git-lfs"):
+        return ": it is a Git LFS pointer; run git lfs pull"
+    if data.lstrip()[:1] in (b"<", b"{"):
+        return ": it holds text; was a web page saved under its name?"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------ decoding
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Read a frame: uint8 (H,W,3) RGB, upright. 16-bit pictures keep their upper 8 bits; transparency is dropped.
+
+    Raises:
+        InputError: the file is missing, empty, cut off or damaged, or no picture; the message names it.
+    """
+    data = _bytes(path)
+    if data.startswith(_PNG):
+        _check_png(path, data)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise _damaged(path, "its pixels cannot be decoded")
+        return _upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), _orientation(data, "PNG"))
+    if data.startswith(b"\xff\xd8") and not _is_cmyk(data):
+        try:
+            return _upright(simplejpeg.decode_jpeg(data, "RGB", strict=True), _orientation(data, "JPEG"))
+        except ValueError as error:
+            raise _damaged(path, _said(error)) from None
+    image = _pillow(path, data)
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        return np.repeat((values >> 8 if values.max(initial=0) > 255 else values).astype(np.uint8)[..., None], 3, 2)
+    return np.ascontiguousarray(image.convert("RGB"))
+
+
+def read_values(path: Path) -> np.ndarray:
+    """Read what a label map holds, untouched and upright: (H,W) integers, or uint8 (H,W,3) RGB where it has colours.
+
+    A palette's *index* is the value (as mmsegmentation writes), unless the palette is one of greys: then a program that shrinks
+    PNGs made it, and the value is the grey. Grey of fewer than 8 bits holds small numbers, not shades.
+
+    Raises:
+        InputError: as `read_rgb`; or the file is a JPEG, or of another kind that changes values.
+    """
+    header, data = read_header(path), _bytes(path)
+    if header.lossy:
+        raise InputError(f"{path} is a {header.kind}, which changes values: a label map must be lossless; write PNG")
+    if data.startswith(_PNG):
+        _check_png(path, data)
+    image = _pillow(path, data)
+    if header.form == "palette":
+        return _palette_values(image)
+    if header.bits < 8 and header.form == "grey":  # Pillow spreads 0..3 over 0..255
+        return np.asarray(image.convert("L")) // np.uint8(255 // (2**header.bits - 1))
+    if header.form == "grey":
+        values = np.asarray(image)
+        values = values[..., 0] if values.ndim == 3 else values  # with transparency
+        return values.astype(np.uint8) if values.dtype == np.bool_ else values
+    return np.asarray(image.convert("RGB"))
+
+
+def _palette_values(image: Image.Image) -> np.ndarray:
+    index = np.asarray(image)
+    colours = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+    if len(colours) and (colours == colours[:, :1]).all():
+        table = np.zeros(256, np.uint8)
+        table[: len(colours)] = colours[:, 0]
+        return table[index]
+    return index
+
+
+def _pillow(path: Path, data: bytes) -> Image.Image:
+    """Decode with Pillow, which refuses what is cut off; upright."""
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+        raise _damaged(path, _said(error)) from None
+    if getattr(image, "n_frames", 1) > 1:
+        raise InputError(f"{path} holds {image.n_frames} pictures; write each into a file of its own")
+    return ImageOps.exif_transpose(image)
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} is cut off or damaged ({why}); get it again, or remove it (`tcseg data check` finds all such)"
+    )
+
+
+def _is_cmyk(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.mode == "CMYK"
+    except (OSError, SyntaxError, ValueError):  # so badly damaged that it is not seen to be a JPEG
+        return False
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """A PNG's chunks: name, start and end of the content."""
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        yield data[at + 4 : at + 8], at + 8, at + 8 + length
+        at += 12 + length
+
+
+def _check_png(path: Path, data: bytes) -> None:
+    """Refuse a PNG of which a byte is missing or changed: each chunk has a checksum, and the last one is called IEND."""
+    last = b""
+    for name, start, end in _chunks(data):
+        if end + 4 > len(data):
+            raise _damaged(path, f"{end + 4 - len(data)} bytes are missing")
+        if zlib.crc32(data[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise _damaged(path, f"a checksum of {name.decode('latin-1')} is wrong")
+        last = name
+        if name == b"IEND":
+            return
+    raise _damaged(path, f"its end is missing (the last part is {last.decode('latin-1') or 'none'})")
+
+
+def _orientation(data: bytes, kind: str) -> int:
+    """EXIF's number, 1 = upright."""
+    if kind == "PNG" and not any(name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt") for name, _, _ in _chunks(data)):
+        return 1
+    if kind == "JPEG" and b"Exif\0\0" not in data[: 1 << 17] and b"tiff:Orientation" not in data:
+        return 1
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return int(image.getexif().get(0x0112, 1))
+    except (OSError, SyntaxError, ValueError):
+        return 1
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn (H,W,C) as EXIF's orientation says."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
