@@ -8,7 +8,7 @@ counted anywhere and in any order, and `summarise` takes the shares.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 
@@ -117,6 +117,7 @@ def count_clip(
     truth_flow: str | None,
     instances: Mapping[int, np.ndarray] | None = None,
     blocks: Sequence[str] | None = None,
+    frames: Counter | None = None,
 ) -> Blocks:
     """Count everything about one clip's answers.
 
@@ -133,6 +134,7 @@ def count_clip(
         truth_flow: the flow that trajectories of constant true label follow; None = no flicker.
         instances: frame -> Cityscapes' instanceIds (H,W).
         blocks: the unit that each frame belongs to; default one, called "clip". A pair belongs to its first frame's.
+        frames: gets, for each metric, the frames (or pairs or windows) in which something was counted.
 
     Returns:
         block -> metric -> `Overlap` or `Share`. What the clip cannot say is not there.
@@ -152,6 +154,8 @@ def count_clip(
         for name, value in counts.items():
             block = found[blocks[t]]
             block[name] = block[name] + value if name in block else value
+            if frames is not None and value.counted():
+                frames[name] += 1
     return dict(found)
 
 

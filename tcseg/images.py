@@ -110,7 +110,9 @@ def read_header(path: Path) -> Header:
 def _depth_and_form(data: bytes, mode: str) -> tuple[int, str]:
     if data.startswith(_PNG):
         bits, colour = data[24], data[25]
-        return bits, {_GREY: "grey", _PALETTE: "palette", _RGB: "colour"}.get(colour, "grey" if colour == 4 else "colour")
+        return bits, {_GREY: "grey", _PALETTE: "palette", _RGB: "colour"}.get(
+            colour, "grey" if colour == 4 else "colour"
+        )
     bits = 16 if mode.startswith("I;16") else 32 if mode in ("I", "F") else 1 if mode == "1" else 8
     return bits, {"P": "palette", "L": "grey", "1": "grey"}.get(mode, "grey" if mode.startswith("I") else "colour")
 

@@ -1,179 +1,128 @@
 """Anyone's label maps on disk -> the study's metrics: `tcseg evaluate`.
 
 Clips are counted one at a time, in as many processes as there are cores, and only counts are kept: memory does not grow with the
-number of clips. Which files belong together: `mapfiles`.
+number of clips. Which files belong together: `layouts`. What their values mean: `map_values`. Beside each number stands over what
+it is: frames (or pairs of frames) and units in which something was counted, and the share of void (`map_tables`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from tcseg import flow as optical_flow
-from tcseg import stats
-from tcseg.artefacts import write_json, write_table
-from tcseg.data import CAMVID_BLOCK
-from tcseg.errors import InputError
-from tcseg.evaluation import Blocks, count_clip, per_block, score, split_flow, summarise, summed
+from tcseg.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, ClassTable, class_table
+from tcseg.errors import InputError, explain_unwritable
+from tcseg.images import read_header
 from tcseg.labels import IGNORE
-from tcseg.machine import usable_cores, worker_pool
-from tcseg.mapfiles import Encoding, MapClip, check_headers, find_clips, read_map, read_maps, require_size
-from tcseg.snippets import read_frame
-from tcseg.temporal import count_pair
-from tcseg.trajectories import chained
+from tcseg.layouts import MapClip, Pacing, find_clips
+from tcseg.map_counts import Counted, Task, count_files, default_workers, instances_beside, over_clips, require_size
+from tcseg.map_tables import tabulate
+from tcseg.map_values import Look, Reading, classes_of, decide, look_at, read_meta, said_by_name
 
 FLOWS = ("exact", "dis", "farneback", "raft")
-MEMORY = 3.4e9  # bytes that the workers may take together, so that all is below 4 GB: more than fit are not started
-_BASE, _PER_PIXEL, _PER_FRAME_PIXEL = 0.6e9, 150, 5  # bytes of one worker: 1.24e9 measured at 2048x1024 and 30 frames
+UNITS = ("clip", "city")
+CAMVID_LIKE = 11  # values up to this are CamVid's as well as Cityscapes' trainIds
 
 
-@dataclass(frozen=True)
-class Task:
-    """How clips are counted.
-
-    Attributes:
-        encoding: of the label maps.
-        flows: of `FLOWS`, the best first.
-        alone: there is one clip, whose 17-frame blocks stand in for clips.
-    """
-
-    encoding: Encoding
-    flows: tuple[str, ...]
-    alone: bool = False
+# ------------------------------------------------------------------------------------------------ what the maps hold
 
 
-# ------------------------------------------------------------------------------------------------ flow
-
-
-Flow = tuple[np.ndarray, np.ndarray]
-
-
-class _Flow:
-    """Flow of a clip's neighbours, t -> t+1, and what is visible; the last few are kept, as gap 5 walks them again."""
-
-    KEPT = 6
-
-    def __init__(self, clip: MapClip, source: str, shape: tuple[int, int], on_new: Callable[[int, Flow], None]) -> None:
-        self.clip, self.source, self.shape, self.on_new = clip, source, shape, on_new
-        self._steps: dict[int, Flow] = {}
-        self._frames: dict[int, np.ndarray] = {}
-
-    def __call__(self, t: int) -> Flow:
-        if t not in self._steps:
-            self._steps[t] = self._exact(t) if self.source == "exact" else self._estimated(t)
-            self.on_new(t, self._steps[t])
-            while len(self._steps) > self.KEPT:
-                del self._steps[min(self._steps)]
-        return self._steps[t]
-
-    def _exact(self, t: int) -> Flow:
-        flow, visible = optical_flow.read_kitti(self.clip.flow[t])
-        require_size(self.clip.flow[t], visible.shape, self.clip.predictions[t], self.shape)
-        return flow, visible
-
-    def _frame(self, t: int) -> np.ndarray:
-        if t not in self._frames:
-            self._frames[t] = read_frame(self.clip.frames[t])
-            require_size(self.clip.predictions[t], self.shape, self.clip.frames[t], self._frames[t].shape)
-        return self._frames[t]
-
-    def _estimated(self, t: int) -> Flow:
-        a, b = self._frame(t), self._frame(t + 1)
-        del self._frames[t]
-        forward, backward = (optical_flow.estimate(self.source, *pair) for pair in ((a, b), (b, a)))
-        visible = optical_flow.visibility(torch.from_numpy(forward)[None], torch.from_numpy(backward)[None])
-        return forward, visible[0].numpy()
-
-
-# ------------------------------------------------------------------------------------------------ counting
-
-
-def count_files(clip: MapClip, task: Task) -> tuple[Blocks, Blocks]:
-    """Count one clip, as `evaluation.count_clip` does, and TC's ceiling: the true labels' own TC on the same flow.
-
-    Returns:
-        Counts of the predictions, and {block: {"tc_<flow>": counts}} of the true labels, where neighbours are labelled.
+def look_at_clip(clip: MapClip) -> dict[tuple[str, Path], Look]:
+    """Decode all label maps of a clip, count their values, and hold their sizes against each other and the frames'.
 
     Raises:
-        ValueError: what is wrong with a file, by name.
+        InputError: a file is damaged, no label map, or of another size; it is named.
     """
-    maps = read_maps(clip.predictions, task.encoding)
-    annotated = np.array([t in clip.labels for t in range(len(maps))])
-    labels = np.broadcast_to(np.uint8(IGNORE), maps.shape)
-    if clip.labels:
-        labels = np.full(maps.shape, IGNORE, np.uint8)
-        for t, path in clip.labels.items():
-            label = read_map(path, task.encoding, ids_in_name=task.encoding.layout == "cityscapes")
-            require_size(clip.predictions[t], maps.shape[1:], path, label.shape)
-            labels[t] = label
-    units = [
-        f"{clip.name}+{t // CAMVID_BLOCK * CAMVID_BLOCK:03d}" if task.alone else clip.name for t in range(len(maps))
-    ]
-    tops: Blocks = {}
-    flows = {}
-    for source in task.flows:
-        truth = partial(_count_truth, tops, units, labels, annotated, task.encoding.label_set.num_classes, source)
-        flows[source] = chained(_Flow(clip, source, maps.shape[1:], truth))
-    things, instances = task.encoding.label_set, _instances(clip, maps.shape[1:])
-    return count_clip(maps, labels, annotated, flows, things, task.flows[0], blocks=units, instances=instances), tops
-
-
-def _instances(clip: MapClip, shape: tuple[int, int]) -> dict[int, np.ndarray]:
-    """Frame -> Cityscapes' instanceIds (H,W), for the iIoU of things, where they lie beside the labels."""
-    found = {}
-    for t, path in clip.labels.items():
-        beside = path.with_name(path.name.replace("_labelIds", "_instanceIds"))
-        if beside != path and beside.exists():
-            found[t] = cv2.imread(str(beside), cv2.IMREAD_UNCHANGED)
-            if found[t] is None or found[t].ndim != 2:
-                raise InputError(f"{beside} is no readable image of one channel; fetch it again, or remove it")
-            require_size(clip.predictions[t], shape, beside, found[t].shape)
+    found = {("predictions", path): look_at(path) for path in clip.predictions}
+    first = found["predictions", clip.predictions[0]].shape
+    require_size(clip.predictions[0], first, clip.frames[0], read_header(clip.frames[0]).size[::-1])
+    for t, path in enumerate(clip.predictions):
+        require_size(path, found["predictions", path].shape, clip.predictions[0], first)
+        if t in clip.labels:
+            found["labels", clip.labels[t]] = look_at(clip.labels[t])
+            require_size(path, first, clip.labels[t], found["labels", clip.labels[t]].shape)
     return found
 
 
-def _count_truth(tops: Blocks, units, labels, annotated, num_classes: int, source: str, t: int, flow: Flow) -> None:
-    """Add the true labels' own TC of frames t and t+1 to `tops`, while their flow is at hand."""
-    if not (annotated[t] and annotated[t + 1]):
-        return
-    nowhere = np.zeros(labels.shape[1:], np.bool_)
-    pair = count_pair(labels[t], labels[t + 1], *flow, num_classes, (labels[t], labels[t + 1], nowhere))
-    block, name, counts = tops.setdefault(units[t], {}), f"tc_{source}", pair.overlaps()["tc"]
-    block[name] = block[name] + counts if name in block else counts
+def read_as(
+    looks: Mapping[tuple[str, Path], Look], predictions: Path, layout: str, classes: str | None, train_ids: bool | None
+) -> tuple[dict[tuple[str, str | None], Reading], ClassTable]:
+    """Decide what predictions and labels hold: by what the user says, what they say themselves, then by all values.
+
+    Returns:
+        ("predictions" or "labels", what the name says) -> reading; and the classes that are evaluated.
+
+    Raises:
+        InputError: nothing decides, or two things decide differently; the message names the option.
+    """
+    of = {
+        what: {path: look for (kind, path), look in looks.items() if kind == what} for what in ("predictions", "labels")
+    }
+    meta = read_meta(of["predictions"], predictions)
+    wanted = class_table(classes) if classes else CAMVID_TABLE if layout == "camvid" else None
+    own, merged = classes_of(meta, wanted)
+    if wanted is None:
+        wanted = own or (CITYSCAPES_TABLE if layout == "cityscapes" else _not_camvid(of["labels"] or of["predictions"]))
+    own = own or wanted
+    if meta is None and wanted == CAMVID_TABLE and of["predictions"] and _are_cityscapes(of["predictions"]):
+        own, merged = CITYSCAPES_TABLE, True
+    flag = None if train_ids is None else ("trainIds" if train_ids else "ids")
+    if flag and meta and meta["values"] != flag and len(own.encodings) > 1:
+        raise InputError(
+            f"--{flag.lower()} is against the predictions' meta.json, which says {meta['values']}; take one away"
+        )
+    readings = {}
+    for what, paths in of.items():
+        for said in dict.fromkeys(map(said_by_name, paths)):
+            some = {path: look for path, look in paths.items() if said_by_name(path) == said}
+            table, join = (own, merged) if what == "predictions" else (wanted, False)
+            readings[what, said] = _decide(some, table, what, said, meta, flag, join)
+    return readings, wanted
 
 
-def _prepare() -> None:
-    """A worker counts on one core; the other cores have workers of their own."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+def _decide(some, table, what, said, meta, flag, merged) -> Reading:
+    """One kind of maps: its meta.json, then the user's word, then its names, then its values."""
+    if what == "predictions" and meta:
+        return decide(some, table, what, meta["values"], "as meta.json beside them says", merged)
+    if said and not (what == "predictions" and flag):
+        return decide(some, table, what, said, "as their names say", merged)
+    if flag:
+        other = {"ids": "trainIds", "trainIds": "ids"}[flag]
+        if what == "labels" and not _fits(some, table, flag) and _fits(some, table, other):
+            return decide(some, table, what)  # the flag is about predictions
+        return decide(some, table, what, flag, "as the option says", merged)
+    return decide(some, table, what, merged=merged)
 
 
-def default_workers(clips: Sequence[MapClip], encoding: Encoding, flows: Sequence[str] = ()) -> int:
-    """One a core, but no more than `MEMORY` holds at this size and length, with these sources of flow; at least one."""
-    height, width = read_map(clips[0].predictions[0], encoding).shape
-    longest = max(len(clip.predictions) for clip in clips)
-    each = _BASE + height * width * (_PER_PIXEL + _PER_FRAME_PIXEL * longest)
-    if "raft" in flows:  # compares each place of its grid (stride 8) with each, at four scales: 4 GB at 2048x1024
-        each += 4 * (4 / 3) * (height * width / 64) ** 2
-    return max(1, min(usable_cores(), len(clips), int(MEMORY / each)))
+def _fits(some: Mapping[Path, Look], table: ClassTable, values: str) -> bool:
+    return values in table.encodings and all(Reading(table, values).fits(look) for look in some.values())
 
 
-def _count_all(clips: Sequence[MapClip], task: Task, workers: int) -> Iterator[tuple[Blocks, Blocks]]:
-    if workers == 1:
-        yield from (count_files(clip, task) for clip in clips)
-        return
-    pool = worker_pool(workers, _prepare)
-    try:
-        yield from pool.map(count_files, clips, [task] * len(clips))
-    finally:  # on an error, what waits is not begun
-        pool.shutdown(cancel_futures=True)
+def _are_cityscapes(some: Mapping[Path, Look]) -> bool:
+    """Whether values are none of CamVid's, and all of Cityscapes': a network of 19 classes is held against CamVid's labels."""
+    as_camvid = all(Reading(CAMVID_TABLE, "ids").fits(look) for look in some.values())
+    return not as_camvid and any(_fits(some, CITYSCAPES_TABLE, values) for values in CITYSCAPES_TABLE.encodings)
+
+
+def _not_camvid(some: Mapping[Path, Look]) -> ClassTable:
+    """Cityscapes, where values show that it is not CamVid."""
+    used = {value for look in some.values() for counts in look.counts.values() for value in np.flatnonzero(counts)}
+    if max(used - {IGNORE}, default=CAMVID_LIKE + 1) <= CAMVID_LIKE:
+        raise InputError(
+            f"no value is above {max(used - {IGNORE})}: these may be CamVid's 11 classes or Cityscapes' trainIds; say "
+            "--classes camvid, --classes cityscapes, or --classes FILE"
+        )
+    return CITYSCAPES_TABLE
+
+
+# ------------------------------------------------------------------------------------------------ the whole
 
 
 def evaluate_files(
@@ -182,88 +131,103 @@ def evaluate_files(
     labels: Path | None = None,
     layout: str = "cityscapes",
     flows: Sequence[str] = ("dis",),
-    train_ids: bool = False,
+    train_ids: bool | None = None,
     workers: int | None = None,
     progress: bool = False,
+    *,
+    classes: str | None = None,
+    pacing: Pacing | None = None,
+    unit: str = "clip",
+    strict: bool = False,
 ) -> tuple[pd.DataFrame, dict]:
     """Evaluate label maps on disk.
 
     Args:
-        predictions, frames, labels, layout: see `find_clips`. Without labels: temporal consistency only.
+        predictions, frames, labels, layout, pacing: see `find_clips`. Without labels: steadiness only.
         flows: of `FLOWS`, the best first.
-        train_ids: predictions hold trainIds; else ids of Cityscapes' table. CamVid's ids are trainIds (11 or 255 = void).
+        train_ids: predictions (and labels whose names say nothing) hold trainIds, or ids; None = see `map_values`.
         workers: processes; default `default_workers`.
         progress: show a bar.
+        classes: "cityscapes", "camvid" or a file (see `class_tables`); None = as the predictions' meta.json says, else as the
+            layout does.
+        unit: of the intervals, one of `UNITS`. Clips of one city are not independent.
+        strict: what is missing is an error.
 
     Returns:
-        A table (metric, flow, value, ci_low, ci_high, units; shares), and a record as a run has: metrics, per_class, per_clip.
+        A table (metric, flow, value, ci_low, ci_high, frames, units, void, why; shares 0..1), and a record as a run has:
+        metrics, per_class, per_clip; and data, coverage, missing.
 
     Raises:
-        FileNotFoundError, ValueError: what is missing or wrong, by name.
+        NotFoundError, InputError: what is missing or wrong, by name.
     """
     for name in flows:
         if name not in FLOWS:
             raise InputError(f"flow is {name!r}; it must be one of {', '.join(FLOWS)}")
-    clips = find_clips(predictions, frames, labels, layout, "exact" in flows)
-    if not labels and all(len(clip.frames) < 2 for clip in clips):
+    if unit not in UNITS:
+        raise InputError(f"unit is {unit!r}; it must be one of {', '.join(UNITS)}")
+    predictions, flows = Path(predictions), tuple(dict.fromkeys(flows))
+    matched = find_clips(predictions, Path(frames), labels and Path(labels), layout, "exact" in flows, pacing)
+    clips = matched.clips
+    if not labels and all(len(clip.frames) < 2 or clip.stills for clip in clips):
         raise InputError(
             f"--frames {frames} holds no two frames in a row: without --labels there is nothing to measure"
+            + "".join(f" ({note})" for note in matched.notes)
         )
-    for clip in clips:
-        check_headers(clip)
-    task = Task(Encoding(layout, train_ids), tuple(flows), alone=len(clips) == 1)
-    counted: Blocks = {}
-    tops: Blocks = {}
-    results = _count_all(clips, task, workers or default_workers(clips, task.encoding, task.flows))
-    for blocks, truth in tqdm(results, "clips", len(clips), disable=not progress, dynamic_ncols=True):
-        counted |= blocks
-        tops |= truth
-    record = summarise(counted)
-    record["metrics"]["tc_ceiling"] = {
-        flow: score("tc", summed(tops, f"tc_{flow}")) if tops else None for flow in task.flows
-    }
-    record["classes"] = list(task.encoding.label_set.classes)
-    record["data"] = {"layout": layout, "clips": len(clips), "frames": sum(len(clip.frames) for clip in clips)}
-    return _table(counted, record), record
+    problems = [*matched.problems, *_missing_instances(clips)]
+    _refuse(problems if strict else [])
+    bar = partial(tqdm, total=len(clips), disable=not progress, dynamic_ncols=True)
+    shape = read_header(clips[0].frames[0]).size[::-1]
+    looks: dict[tuple[str, Path], Look] = {}
+    total = Counted({}, {}, Counter(), Counter())
+    with over_clips(workers or default_workers(clips, shape, flows)) as each:
+        for some in bar(each(look_at_clip, clips), "looking at all maps"):
+            looks |= some
+        readings, table = read_as(looks, predictions, layout, classes, train_ids)
+        task = Task(readings, table, flows, alone=len(clips) == 1)
+        problems += _void_labels(looks, readings)
+        _refuse(problems if strict else [])
+        for one in bar(each(count_files, clips, [task] * len(clips)), "counting clips"):
+            total += one
+    return tabulate(matched, total, task, looks, problems, bool(labels), layout, unit)
 
 
-def _table(blocks: Blocks, record: dict) -> pd.DataFrame:
-    """Metrics with intervals over clips."""
-    names = dict.fromkeys(name for counts in blocks.values() for name in counts)
-    rows = []
-    for name in names:
-        variant, flow = split_flow(name) or (name, "")
-        low = high = float("nan")
-        if variant != "etc_compat":  # its mean is its own
-            _, low, high = stats.bootstrap_interval(per_block(blocks, name))
-        value = score(name, summed(blocks, name))
-        rows.append({"metric": variant, "flow": flow, "value": value, "ci_low": low, "ci_high": high})
-        if variant == "tc" and record["metrics"]["tc_ceiling"].get(flow) is not None:
-            rows.append({"metric": "tc_ceiling", "flow": flow, "value": record["metrics"]["tc_ceiling"][flow]})
-    return pd.DataFrame(rows).assign(units=len(blocks))
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise InputError(f"--strict: {'; '.join(problems)}")
 
 
-# ------------------------------------------------------------------------------------------------ saying it
+def _void_labels(
+    looks: Mapping[tuple[str, Path], Look], readings: Mapping[tuple[str, str | None], Reading]
+) -> list[str]:
+    """Label maps that label nothing."""
+    labels = {path: look for (what, path), look in looks.items() if what == "labels"}
+    empty = []
+    for path, look in labels.items():
+        reading = readings["labels", said_by_name(path)]
+        if reading.void(look.counts[reading.channel]) == 1:
+            empty.append(path)
+    return [f"{len(empty)} of {len(labels)} label maps are wholly void (first: {min(empty)})"] if empty else []
 
 
-def write(out: Path, table: pd.DataFrame, record: dict) -> None:
-    """Write metrics.csv and metrics.json, aside and renamed."""
-    write_table(out / "metrics.csv", table)
-    write_json(out / "metrics.json", record)
+def _missing_instances(clips: Sequence[MapClip]) -> list[str]:
+    """Where some labels have instanceIds beside them, all should."""
+    labels = [path for clip in clips for path in clip.labels.values() if said_by_name(path) in ("ids", "trainIds")]
+    without = [path for path in labels if instances_beside(path) is None]
+    if not without or len(without) == len(labels):
+        return []
+    return [f"{len(without)} of {len(labels)} label maps have no instanceIds beside them (first: {without[0]})"]
 
 
-def as_text(table: pd.DataFrame, record: dict) -> str:
-    """The table in percent, IoU by class, and what the numbers are about."""
-    shown = table.assign(**{name: 100 * table[name] for name in ("value", "ci_low", "ci_high")}).drop(columns="units")
-    parts = [shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-")]
-    if "iou" in record["per_class"]:
-        pairs = zip(record["classes"], record["per_class"]["iou"], strict=True)
-        parts.append("IoU: " + ", ".join(f"{name} {'-' if iou is None else f'{100 * iou:.1f}'}" for name, iou in pairs))
-    data, units = record["data"], int(table["units"].iloc[0])
-    about = (
-        f"{units} clips"
-        if data["clips"] > 1
-        else f"{units} blocks of {CAMVID_BLOCK} frames of one clip: of that street alone"
-    )
-    parts.append(f"Percent; 95 % intervals over {about}. {data['frames']} frames.")
-    return "\n\n".join(parts)
+def require_writable(out: Path) -> None:
+    """Try a folder before the work that is to be kept there.
+
+    Raises:
+        CannotWriteError: nothing can be written there.
+    """
+    probe = out / f".{uuid.uuid4().hex}.part"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise explain_unwritable(out, error, "give another folder with --out") from None

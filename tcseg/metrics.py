@@ -98,6 +98,10 @@ class Overlap:
             self.intersection - other.intersection, self.predicted - other.predicted, self.labelled - other.labelled
         )
 
+    def counted(self) -> bool:
+        """Whether any pixel was counted."""
+        return bool(self.labelled.any() or self.predicted.any())
+
     def iou(self) -> np.ndarray:
         """IoU per class (..., K), nan where a class is in neither map."""
         union = self.predicted + self.labelled - self.intersection
@@ -127,6 +131,10 @@ class Share:
 
     def __add__(self, other: Share) -> Share:
         return Share(self.count + other.count, self.total + other.total)
+
+    def counted(self) -> bool:
+        """Whether anything was counted."""
+        return bool(self.total)
 
     def value(self) -> float:
         """The share, nan if there was nothing to count."""

@@ -123,7 +123,13 @@ def _meter(strip: bool, live: bool) -> Meter | None:
 
 
 def _open_outputs(
-    outputs: _Outputs, source: Source, out: Path | None, fps: float | None, show: bool, folders: dict[str, Path | None]
+    outputs: _Outputs,
+    source: Source,
+    out: Path | None,
+    fps: float | None,
+    show: bool,
+    folders: dict[str, Path | None],
+    label_set: LabelSet | None = None,
 ) -> _Outputs:
     """Make what will be written, aside; if one of them cannot be, the others are removed again."""
     if source.live and out is not None and out.suffix.lower() == ".gif":
@@ -135,7 +141,8 @@ def _open_outputs(
         outputs.sink = None if out is None else Sink(out, fps or source.fps)
         for what, folder in folders.items():
             if folder is not None:
-                setattr(outputs, what, FrameFiles(folder, what, source.names))
+                meaning = label_set if what == "labels" else None
+                setattr(outputs, what, FrameFiles(folder, what, source.names, meaning))
         outputs.window = Window(f"tcseg {source.name} (q ends)") if show else None
         stack.pop_all()
     return outputs
@@ -220,7 +227,8 @@ def segment(
         runtime: "pytorch", "onnxruntime" or "openvino".
         progress: a bar with live frames a second.
         labels: a new folder for label maps, an 8-bit PNG of trainIds a frame, of the frame's size. Called as the source's
-            images are, so that `tcseg evaluate --train-ids` finds them (any layout); of a video 000000.png, 000001.png, ...
+            images are, so that `tcseg evaluate` finds them (any layout); of a video 000000.png, 000001.png, ... A `meta.json`
+            beside them says what they hold.
         probs: a new folder for probabilities, called likewise, .npz: `np.load(file)["probs"]` is uint8 (K,h,w), 255 = 1, one cell
             for 4x4 pixels of what the network saw. About 0.3 byte a value: 12 kB a frame at 256x128, 190 kB at 1024x512.
         strip: measure flicker (see `stability`) and plot it under the picture.
@@ -254,7 +262,7 @@ def segment(
         raise InputError(f"labels and probs are both {labels}; give two folders")
     opened = open_source(source)
     outputs = painting(model, overlay, strip, live=opened.live)
-    _open_outputs(outputs, opened, out, fps, show, folders)
+    _open_outputs(outputs, opened, out, fps, show, folders, model.label_set)
 
     def eyes(first: np.ndarray) -> list[list[Eye]]:
         more = {"precision": precision, "calibrate": calibrate}

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 
 from tcseg.errors import CannotRunError, CannotWriteError, InputError, NotFoundError
+from tcseg.labels import LabelSet
+from tcseg.map_values import write_meta
 
 # The backend's own remarks ("moov atom not found") would stand between ours; read when the first video is opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -277,7 +279,7 @@ def _quantize(picture: np.ndarray):
 
 
 def save_labels(path: Path, labels: np.ndarray) -> None:
-    """Write a label map, uint8 (H,W) trainIds, as an 8-bit grey PNG: what `tcseg evaluate --train-ids` reads."""
+    """Write a label map, uint8 (H,W) trainIds, as an 8-bit grey PNG: what `tcseg evaluate` reads."""
     # Encoded in memory and written by Python: OpenCV's own writing says nothing when the disk is full.
     path.write_bytes(cv2.imencode(".png", labels)[1].tobytes())
 
@@ -299,6 +301,7 @@ class FrameFiles:
         folder: new, or empty: files of two runs are not mixed, and nothing is deleted.
         what: the argument's name, for messages: "labels" (NAME.png) or "probs" (NAME.npz).
         names: of the frames, as `Source.names`; None = 000000, 000001, ...
+        label_set: the classes of label maps, for the `meta.json` that is written beside them.
 
     Raises:
         ValueError: the folder has files already, or two frames have the same name.
@@ -307,13 +310,15 @@ class FrameFiles:
 
     SAVE = {"labels": (".png", save_labels), "probs": (".npz", save_probs)}
 
-    def __init__(self, folder: Path, what: str, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, what: str, names: Sequence[str] | None = None, label_set: LabelSet | None = None
+    ) -> None:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"{what} is {folder}, which is there already; give a new folder, or remove it")
         if names is not None and len(set(names)) < len(names):
             twice = next(name for name in names if list(names).count(name) > 1)
             raise InputError(f"two images of the source are called {twice}; {what} needs a name for each frame")
-        self.path, self.names, self.written = folder, names, 0
+        self.path, self.names, self.written, self.label_set = folder, names, 0, label_set
         self._suffix, self._save = self.SAVE[what]
         self._aside = folder.with_name(f".{folder.name}.part")
         if self._aside.exists():
@@ -333,6 +338,8 @@ class FrameFiles:
     def close(self, keep: bool) -> None:
         """Give the folder its name, or remove what was written."""
         if keep and self.written:
+            if self.label_set is not None:
+                write_meta(self._aside, self.label_set.classes, self.label_set.name)
             if self.path.exists():
                 self.path.rmdir()
             self._aside.replace(self.path)

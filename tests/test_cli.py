@@ -91,7 +91,8 @@ def test_segment_writes_everything(tmp_path: Path, clip: Path, weights: Path) ->
     more = [word for pair in folders.items() for word in pair]
     output = run("segment", clip, "--weights", weights, "--strip", "--steady", "median of three", *more).output
     assert "flicker" in output and all(str(folder) in output for folder in folders.values())
-    assert [len(list(folder.iterdir())) for folder in folders.values()] == [3, 3]
+    assert [len(list(folder.glob("*.[pn][np]*"))) for folder in folders.values()] == [3, 3]
+    assert (tmp_path / "maps" / "meta.json").exists()
     assert cv2.imread(str(tmp_path / "maps" / "0.png"), cv2.IMREAD_UNCHANGED).shape == (64, 96)
     evaluated = ["--predictions", tmp_path / "maps", "--frames", clip, "--layout", "folder", "--train-ids"]
     assert "3 frames" in run("evaluate", *evaluated, "--workers", 1).output

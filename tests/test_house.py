@@ -19,7 +19,8 @@ ORDER = """
     procity snippets
     data drives tiles motion augment networks students peers models postprocess targets objective training evaluation steady
     controls folding quantize deployed export gpulabels torch_folding torch_runtimes runtimes coldstart benchmark repeats stability
-    videofiles window pipeline video throughput artefacts timings runs mapfiles labelmaps recipes places figures explore study
+    class_tables map_values videofiles window pipeline video throughput artefacts timings runs layouts map_counts
+    map_tables labelmaps recipes places figures explore study
     effects contest sweeps summary wording again readme pages measurements datacard modelcard publish report execution course
     workbook runner doctor cli __main__
 """.split()

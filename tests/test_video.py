@@ -20,7 +20,9 @@ from PIL import Image, ImageSequence
 
 from tcseg import pipeline, runtimes, video, videofiles, window
 from tcseg.errors import CannotWriteError
-from tcseg.mapfiles import Encoding, find_clips, read_maps
+from tcseg.labelmaps import read_as
+from tcseg.layouts import find_clips
+from tcseg.map_values import look_at
 from tcseg.models import build, save_weights
 from tcseg.networks import SegmentationModel
 from tcseg.postprocess import upsample_argmax
@@ -179,7 +181,7 @@ def test_a_damaged_picture_costs_only_what_comes_after_it(tmp_path: Path, model:
             and text in result["message"]
             and "the 3 frames before it are good" in result["message"]
         )
-        assert len(read_frames(tmp_path / f"{folder.name}.avi", 9)) == len(list(labels.iterdir())) == 3
+        assert len(read_frames(tmp_path / f"{folder.name}.avi", 9)) == len(list(labels.glob("*.png"))) == 3
 
 
 def test_wrong_targets_fail_before_any_work(tmp_path: Path, model: SegmentationModel) -> None:
@@ -358,9 +360,13 @@ def test_label_maps_are_read_by_evaluate(tmp_path: Path, model: SegmentationMode
     )
     assert result["written"] == [tmp_path / "out"] and str(tmp_path / "out") in summary(result)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-    (clip,) = find_clips(tmp_path / "out", frames, None, layout, exact=False)
+    (clip,) = find_clips(tmp_path / "out", frames, None, layout).clips
     assert [path.stem for path in clip.predictions] == list(NAMES)
-    assert (read_maps(clip.predictions, Encoding(layout, train_ids=True)) == np.stack(maps)).all()
+    looks = {("predictions", path): look_at(path) for path in clip.predictions}
+    readings, table = read_as(looks, tmp_path / "out", layout, None, None)
+    assert table.label_set == model.label_set and readings["predictions", None].values == "trainIds"
+    read = [readings["predictions", None].read(path) for path in clip.predictions]
+    assert (np.stack(read) == np.stack(maps)).all()
 
 
 @pytest.mark.parametrize(("side", "size", "cells"), [((100, 66), None, (17, 25)), ((128, 64), (64, 32), (8, 16))])
@@ -426,7 +432,7 @@ def test_ctrl_c_completes_the_folders_and_an_error_removes_them(
         return
     result = segment(source, tmp_path / "x.avi", model, **arguments)
     assert result["interrupted"] and len(result["written"]) == 3
-    assert len(list((tmp_path / "l").iterdir())) == len(list((tmp_path / "p").iterdir())) == 5
+    assert len(list((tmp_path / "l").glob("*.png"))) == len(list((tmp_path / "p").iterdir())) == 5
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
@@ -690,7 +696,7 @@ def test_int8_is_calibrated_on_frames_of_the_size_that_the_network_sees(
 
     given = {"runtime": "onnxruntime", "precision": "int8", "progress": False}
     result = segment(source, None, model, labels=tmp_path / "labels", calibrate=calibrate, **given)
-    assert result["frames"] == 3 and asked == [(96, 64)] and len(list((tmp_path / "labels").iterdir())) == 3
+    assert result["frames"] == 3 and asked == [(96, 64)] and len(list((tmp_path / "labels").glob("*.png"))) == 3
     for more, text in (
         ({}, "int8 takes its ranges from frames"),
         (

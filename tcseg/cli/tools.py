@@ -238,34 +238,61 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Option(help="Folder of label maps (8-bit PNG, one channel), one a frame.")],
+    predictions: Annotated[Path, typer.Option(help="Folder of label maps (PNG with a class in each pixel), one a frame.")],
     frames: Annotated[Path, typer.Option(help="Folder of the frames that they belong to.")],
-    labels: Annotated[Path | None, typer.Option(help="Folder of true labels; without it, consistency only.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Folder of true labels; without it, steadiness only.")] = None,
     flow: Annotated[
         list[str] | None, typer.Option(help="exact, dis, farneback or raft; repeatable, the best first. Default dis.")
     ] = None,
     layout: Annotated[
         str, typer.Option(help="cityscapes (procity too), camvid, or folder: a folder a clip.")
     ] = "cityscapes",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="cityscapes, camvid, or a YAML file with names, ids, colours. Default: as meta.json or layout."),
+    ] = None,
     train_ids: Annotated[
-        bool, typer.Option("--train-ids/--ids", help="What the label maps hold: trainIds 0..18, or ids 0..33.")
-    ] = False,
+        bool | None,
+        typer.Option("--train-ids/--ids", help="What the label maps hold. Default: as meta.json, names or values say."),
+    ] = None,
+    stills: Annotated[bool, typer.Option("--stills", help="No frames are neighbours: accuracy only.")] = False,
+    step: Annotated[
+        int | None, typer.Option(min=1, help="Neighbours are frames whose numbers differ by this. Default: the usual step.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second of the files; says that they are video.")] = None,
+    unit: Annotated[str, typer.Option(help="Of the intervals: clip, or city (clips of one city are alike).")] = "clip",
+    strict: Annotated[bool, typer.Option("--strict", help="What is missing is an error, not a line of the report.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.csv and metrics.json.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one a core, within 4 GB.")] = None,
 ) -> None:
-    """Evaluate label maps that any method wrote: mIoU, temporal consistency, flicker, with 95 % intervals over clips.
+    """Evaluate label maps that any method wrote: changes along the flow, mIoU, TC, flicker, with 95 % intervals over clips.
 
-    Clip by clip: memory does not grow with their number. Files and names of each layout: README, "Evaluate your own label maps".
+    It says what it read the maps as, and beside each number how many frames it is over; what is missing is named. Clip by clip:
+    memory does not grow with their number. Files and names of each layout: README, "Evaluate your own label maps".
 
     Example: tcseg evaluate --predictions mine --frames leftImg8bit_sequence/val --labels gtFine/val --out results
     """
-    from tcseg import labelmaps
+    from tcseg import labelmaps, map_tables
+    from tcseg.layouts import Pacing
 
+    pacing = Pacing(stills, step, fps)
+    if out:
+        labelmaps.require_writable(out)
     table, record = labelmaps.evaluate_files(
-        predictions, frames, labels, layout, flow or ["dis"], train_ids, workers, progress=True
+        predictions,
+        frames,
+        labels,
+        layout,
+        flow or ["dis"],
+        train_ids,
+        workers,
+        progress=True,
+        classes=classes,
+        pacing=pacing,
+        unit=unit,
+        strict=strict,
     )
+    typer.echo(map_tables.as_text(table, record))
     if out:
-        labelmaps.write(out, table, record)
-    typer.echo(labelmaps.as_text(table, record))
-    if out:
+        map_tables.write(out, table, record)
         typer.echo(f"{out / 'metrics.csv'}, {out / 'metrics.json'}")

@@ -1,0 +1,146 @@
+"""Which classes there are and under which numbers label maps hold them: Cityscapes', CamVid's, or a file's.
+
+A file (YAML or JSON) lists the classes in the order of their trainIds, and the values that count as void:
+
+    classes:
+      - {name: road, id: 7, color: [128, 64, 128]}
+      - {name: car, id: 26, color: [0, 0, 142]}
+    ignore: [0, 255]
+
+`id` (default: the place in the list) is what label maps hold, `color` is for pictures. A class may be its name alone.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from tcseg.errors import InputError, NotFoundError
+from tcseg.labels import CAMVID, CITYSCAPES, CITYSCAPES_ROWS, IGNORE, LabelSet
+
+KNOWN = ("cityscapes", "camvid")
+UNKNOWN = 254  # in look-up tables: a value that the table does not have
+MOST = 250  # classes
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Classes, and the ids of their pixels.
+
+    Attributes:
+        label_set: the classes in the order of their trainIds.
+        ids: the id of each class.
+        void: ids that belong to no class. `IGNORE` always does.
+    """
+
+    label_set: LabelSet
+    ids: tuple[int, ...]
+    void: frozenset[int] = frozenset({IGNORE})
+
+    @property
+    def encodings(self) -> tuple[str, ...]:
+        """What maps may hold: "ids", and "trainIds" where these are other numbers."""
+        return ("ids",) if self.ids == tuple(range(len(self.ids))) else ("ids", "trainIds")
+
+    def lookup(self, encoding: str) -> np.ndarray:
+        """uint8 (256,): value -> trainId, `IGNORE` or `UNKNOWN`."""
+        table = np.full(256, UNKNOWN, np.uint8)
+        values = self.ids if encoding == "ids" else range(len(self.ids))
+        table[list(self.void if encoding == "ids" else {IGNORE})] = IGNORE
+        table[list(values)] = np.arange(len(self.ids))
+        return table
+
+    def known(self, encoding: str) -> str:
+        """The values of an encoding, for messages: "0..33, 255"."""
+        values = np.flatnonzero(self.lookup(encoding) != UNKNOWN)
+        runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+        return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
+
+
+CITYSCAPES_TABLE = ClassTable(
+    CITYSCAPES,
+    tuple(row.id for name in CITYSCAPES.classes for row in CITYSCAPES_ROWS if row.name == name),
+    frozenset({IGNORE, *(row.id for row in CITYSCAPES_ROWS if row.ignore_in_eval and row.id >= 0)}),
+)
+CAMVID_TABLE = ClassTable(CAMVID, tuple(range(CAMVID.num_classes)), frozenset({IGNORE, CAMVID.num_classes}))
+
+
+def class_table(name: str) -> ClassTable:
+    """The table of a name ("cityscapes", "camvid") or of a file.
+
+    Raises:
+        NotFoundError: there is no such file.
+        InputError: the file is no list of classes, or names, ids or colours are wrong; the message says which.
+    """
+    if name in KNOWN:
+        return {"cityscapes": CITYSCAPES_TABLE, "camvid": CAMVID_TABLE}[name]
+    path = Path(name)
+    if not path.is_file():
+        raise NotFoundError(
+            f"--classes is {name!r}; it must be {', '.join(KNOWN)}, or a file (YAML or JSON) that is there"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is neither YAML nor JSON ({str(error).splitlines()[0]})") from None
+    if isinstance(content, list):
+        content = {"classes": content}
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), list) or not content["classes"]:
+        raise InputError(f"{path} has no list called classes; write one, as: classes: [{{name: road, id: 7}}]")
+    if strange := sorted(map(str, content.keys() - {"classes", "ignore", "name"})):
+        raise InputError(f"{path} has {strange[0]!r}; it may have classes, ignore and name")
+    rows = [_row(path, place, item) for place, item in enumerate(content["classes"])]
+    ignore = content.get("ignore", [IGNORE])
+    return _checked(path, rows, ignore if isinstance(ignore, list) else [ignore])
+
+
+Row = tuple[str, int, tuple[int, ...]]
+
+
+def _row(path: Path, place: int, item: object) -> Row:
+    item = item if isinstance(item, dict) else {"name": item}
+    if strange := sorted(map(str, item.keys() - {"name", "id", "color", "colour"})):
+        raise InputError(f"{path}: class {place} has {strange[0]!r}; it may have name, id and color")
+    color = item.get("color", item.get("colour"))
+    hue = colorsys.hsv_to_rgb(place * 0.618 % 1, 0.65, 0.9)  # the golden ratio keeps neighbours apart
+    color = (
+        tuple(color)
+        if isinstance(color, list)
+        else tuple(round(255 * part) for part in hue)
+        if color is None
+        else color
+    )
+    name, number = item.get("name"), item.get("id", place)
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"{path}: class {place} is called {name!r}; give it a name (in quotes, if it is a number)")
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 255:
+        raise InputError(f"{path}: class {name!r} has id {number!r}; it must be a whole number, 0..255")
+    if (
+        not isinstance(color, tuple)
+        or len(color) != 3
+        or any(not isinstance(c, int) or not 0 <= c <= 255 for c in color)
+    ):
+        raise InputError(f"{path}: class {name!r} has color {color!r}; it must be [red, green, blue], 0..255 each")
+    return name.strip(), number, color
+
+
+def _checked(path: Path, rows: list[Row], ignore: list) -> ClassTable:
+    names, ids, colors = zip(*rows, strict=True)
+    for what, values in (("name", [name.casefold() for name in names]), ("id", ids)):
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise InputError(f"{path}: two classes have the {what} {twice[0]!r}")
+    if len(rows) > MOST:
+        raise InputError(f"{path} has {len(rows)} classes; at most {MOST} fit 8 bits")
+    wrong = [value for value in ignore if not isinstance(value, int) or not 0 <= value <= 255]
+    if wrong:
+        raise InputError(f"{path}: ignore has {wrong[0]!r}; it must be whole numbers, 0..255")
+    if both := set(ignore) & set(ids):
+        raise InputError(f"{path}: {min(both)} is the id of a class, and ignored; take it out of one")
+    if UNKNOWN in ids or IGNORE in ids:
+        raise InputError(f"{path}: ids {UNKNOWN} and {IGNORE} are taken ({IGNORE} is void); use others")
+    label_set = LabelSet(path.name, names, np.array(colors, np.uint8))
+    return ClassTable(label_set, ids, frozenset({IGNORE, *ignore}))
