@@ -195,7 +195,7 @@ def _why(name: str, data: Mapping, labelled: bool) -> str:
     if name in (*TC_LABELLED, *FLICKER, *WINDOWS) and not data["labelled_frames"]:
         return "no labels"
     if name == "tc_ceiling":
-        return f"only {data['labelled_pairs']} of {data['pairs']} pairs have labels on both frames"
+        return f"{data['labelled_pairs']} of {data['pairs']} pairs have labels on both frames"
     if name in WINDOWS and data["labelled_pairs"]:
         return f"no {name.removeprefix('vc').removesuffix('_right')} labelled frames in a row"
     if data["labels"] and data["labels"]["void"] == 1:

@@ -128,7 +128,7 @@ def test_the_ceiling_is_of_exactly_the_pairs_of_tc(tmp_path):
     sorted(folders["labels"].rglob("*.png"))[0].unlink()
     table, record = evaluated(folders)
     top = row(table, "tc_ceiling")
-    assert pd.isna(top["value"]) and top["why"] == "only 8 of 9 pairs have labels on both frames"
+    assert pd.isna(top["value"]) and top["why"] == "8 of 9 pairs have labels on both frames"
     assert record["metrics"]["tc_ceiling"] == {"dis": None}
 
 
