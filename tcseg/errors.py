@@ -58,6 +58,20 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" + (f" ({where})" if where else "")
 
 
+def told(error: BaseException) -> str:
+    """An exception as the last line of a command: `one_line`, and for what is not meant for people how to see the rest."""
+    if isinstance(error, TcsegError):
+        return one_line(error)
+    if isinstance(error, ImportError):
+        return f"{error} (run: tcseg doctor)"
+    return f"{one_line(error)}; TCSEG_DEBUG=1 shows the rest"
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted: `tcseg --debug`, or TCSEG_DEBUG=1."""
+    return os.environ.get("TCSEG_DEBUG") == "1"
+
+
 def explain_unwritable(path: Path, error: OSError, fix: str) -> CannotWriteError:
     """A failed write as a message: which folder, why, and what to do instead ("pass --out FOLDER")."""
     return CannotWriteError(f"{path} cannot be written ({os.strerror(error.errno or 0).lower()}): {fix}")

@@ -19,9 +19,9 @@ ORDER = """
     snippets
     data drives tiles motion augment networks students peers models postprocess targets objective training evaluation steady
     controls folding quantize deployed export gpulabels torch_folding torch_runtimes runtimes coldstart benchmark repeats stability
-    videofiles window pipeline video throughput artefacts timings runs mapfiles labelmaps recipes places figures explore study
-    effects contest sweeps summary wording again readme pages measurements datacard modelcard publish report execution course
-    workbook runner doctor cli __main__
+    videofiles window pipeline video throughput artefacts timings runs mapfiles labelmaps recipes places reference banners figures
+    explore study effects contest sweeps summary wording again readme pages measurements datacard modelcard publish report execution
+    course workbook runner doctor cli __main__
 """.split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
 TEXT = {".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".json", ".csv", ".css", ".svg", ""}
