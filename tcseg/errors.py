@@ -26,6 +26,14 @@ class NotFoundError(TcsegError, FileNotFoundError):
     """A file, a data set or a row that is not there."""
 
 
+class NoRowsError(InputError, NotFoundError):
+    """Parameters that cannot be together, for want of committed rows."""
+
+
+class NotCommittedError(NotFoundError):
+    """A committed row has no such file: weights and logs are not in the repository, but for the students that ship."""
+
+
 class CannotRunError(TcsegError, RuntimeError):
     """What was asked for is right, but not possible here: a package, a device, a window, or a quiet machine is missing."""
 

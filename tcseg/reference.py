@@ -9,16 +9,10 @@ from itertools import product
 from pathlib import Path
 
 from tcseg.data import find_dataset
-from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import DATASETS
 from tcseg.places import FIGURES
 from tcseg.recipes import PRIMARY, PROFILES, RECIPES, Profile
 from tcseg.runs import shipped_weights
-
-
-class NoRowsError(InputError, NotFoundError):
-    """Parameters that cannot be together, for want of committed rows."""
-
 
 STUDIES = ("smoke", "laptop", "full")
 """The profiles that chapters can be opened at; `bench` is for chapter 6's question alone."""

@@ -22,14 +22,14 @@ from tcseg.contest import with_weights
 from tcseg.course import Course, run_course, upto
 from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
-from tcseg.errors import InputError, NotFoundError, debugging, told
+from tcseg.errors import InputError, NoRowsError, NotFoundError, debugging, told
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
 from tcseg.models import FAST, WEIGHTS
 from tcseg.places import FIGURES, NOTEBOOKS, measured_table, study_folder
 from tcseg.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
 from tcseg.readme import fill_readme, readme_sections
-from tcseg.reference import STUDIES, NoRowsError, Request, committed_rows, has_data, need_of, refusal
+from tcseg.reference import STUDIES, Request, committed_rows, has_data, need_of, refusal
 from tcseg.report import ReportError, build_report
 from tcseg.students import CHOSEN
 from tcseg.study import MODES, PROFILES, open_study, size_of

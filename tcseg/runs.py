@@ -22,7 +22,7 @@ import pandas as pd
 
 from tcseg import models
 from tcseg.artefacts import alone, write_json
-from tcseg.errors import InputError, NotFoundError
+from tcseg.errors import InputError, NotCommittedError, NotFoundError
 from tcseg.machine import package_version
 from tcseg.networks import SegmentationModel
 
@@ -110,10 +110,6 @@ def git_state() -> dict[str, object]:
 def now() -> str:
     """UTC, to the second, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-class NotCommittedError(NotFoundError):
-    """A committed row has no such file: weights and logs are not in the repository, but for the students that ship."""
 
 
 def shipped_weights(run_id: str, folder: Path = models.WEIGHTS) -> Path | None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from tcseg import artefacts, banners, evaluation, models, procity, reference, targets, tiles, timings, training
 from tcseg.artefacts import write_json
 from tcseg.data import Clips, data_root, find_dataset, load_clips
-from tcseg.errors import InputError, NotFoundError
+from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
 from tcseg.networks import SegmentationModel
@@ -38,7 +38,7 @@ from tcseg.recipes import (
     Profile,
     Variation,
 )
-from tcseg.runs import TRAINING_CODE, NotCommittedError, Run, code_key, find_reference, run_id_of, run_or_load
+from tcseg.runs import TRAINING_CODE, Run, code_key, find_reference, run_id_of, run_or_load
 from tcseg.sizes import parse_size
 
 MODES = ("train", "reference")
@@ -101,7 +101,7 @@ def open_study(
     if runs == "train" and untrained:
         raise NotFoundError(untrained)
     if runs == "reference" and (refused := reference.refusal(asked, trainable=not untrained)):
-        raise reference.NoRowsError(refused)
+        raise NoRowsError(refused)
     return Study(dataset, asked.scale, runs, classes, where[runs], notebook, interactive)
 
 

@@ -12,8 +12,9 @@ import pytest
 from tcseg import banners, models, procity, reference
 from tcseg import study as study_module
 from tcseg.artefacts import write_json
+from tcseg.errors import NotCommittedError
 from tcseg.places import NOTEBOOKS
-from tcseg.runs import TRAINING_CODE, NotCommittedError, code_key
+from tcseg.runs import TRAINING_CODE, code_key
 from tcseg.study import PROFILES, RECIPES, open_study
 
 
