@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +20,15 @@ from typing import Any, TextIO
 
 from doit.api import run_tasks
 from doit.cmd_base import ModuleTaskLoader
+from doit.exceptions import BaseFail
 from doit.reporter import ZeroReporter
 from doit.tools import config_changed
 
 from tcseg import timings
 from tcseg.artefacts import alone
+from tcseg.errors import debugging, told
 from tcseg.execution import NotebookError, Progress, check_parameters, execute
+from tcseg.places import NOTEBOOKS
 
 
 @dataclass(frozen=True)
@@ -81,35 +86,98 @@ def digest(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+class _Reporter(ZeroReporter):
+    """Keeps what doit has to say of failures that are its own: a dependency that is not there, a task that cannot be."""
+
+    said: list[str]
+
+    def add_failure(self, task: Any, fail: BaseFail) -> None:
+        """A task failed."""
+        self.said.append(fail.get_msg().strip())
+
+    def cleanup_error(self, exception: BaseFail) -> None:
+        """Cleaning up failed."""
+        self.said.append(exception.get_msg().strip())
+
+    def runtime_error(self, msg: str) -> None:
+        """The run itself failed."""
+        self.said.append(msg.strip())
+
+
 class _Run:
     """One go at a course."""
 
     def __init__(self, course: Course, names: Sequence[str], stream: TextIO | None) -> None:
         self.course, self.names = course, list(names)
         self.progress = Progress(course.expected, stream)
+        self.errors = stream or sys.stderr
         self.states = {name: course.state(name) for name in course.artefacts}
         self.executed: set[str] = set()
-        self.error: NotebookError | None = None
+        self.error: BaseException | None = None
+        self.of_doit: list[str] = []
+
+    @property
+    def database(self) -> Path:
+        """Where doit notes what is up to date."""
+        return self.course.folder / ".doit.json"
+
+    def check_bookkeeping(self) -> None:
+        """Begin doit's notes anew where they were cut off, as by a kill while they were written: doit would refuse to start."""
+        try:
+            json.loads(self.database.read_text())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            self.database.unlink()
+            self.progress.say(f"{self.database} was damaged, and is begun anew: every notebook runs once more")
 
     def go(self) -> int:
         """Each notebook through doit, one call each, so that what has finished is on disk before the next begins."""
         for position, name in enumerate(self.names, start=1):
-            code = run_tasks(ModuleTaskLoader(self._graph()), {name: {}})
+            code = self._keep(lambda name=name: run_tasks(ModuleTaskLoader(self._graph()), {name: {}}))
             if self.error is not None or code != 0:
-                self.progress.say(f"{self.error or f'{name}: doit stopped with code {code}'}")
-                self.progress.say(f"Go on from there once it is mended: {self.course.again}")
+                self._tell(name, code)
                 return 1
             if name not in self.executed:
                 self.progress.say(f"[{position}/{len(self.names)}] {name}  up to date")
         return 0
 
+    def _keep(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns; None where it raises: the first exception is kept, since doit leaves nothing of one but a code."""
+        try:
+            return work()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit as well: a study that has not finished must not end in silence
+            self.error = self.error or error
+            return None
+
+    def _tell(self, name: str, code: int | None) -> None:
+        """What failed: the whole of it, how to go on, and in the last line why."""
+        error = self.error
+        if error is None:
+            whole = "\n".join(self.of_doit)
+            last = f"{name}: {(whole.splitlines() or [f'doit stopped with code {code}'])[-1]}"
+        elif isinstance(error, NotebookError):
+            whole, last = str(error), error.last
+        else:
+            lines = str(error).strip().splitlines()
+            whole = "\n".join(lines) if len(lines) > 1 else ""
+            whole = "".join(traceback.format_exception(error)).rstrip() if debugging() else whole
+            last = f"{name}: {told(error)}"
+        if whole and whole != last:
+            self.progress.say(whole)
+        self.progress.say(f"Go on from there once it is mended: {self.course.again}")
+        print(last, file=self.errors, flush=True)
+
     def _graph(self) -> dict[str, Any]:
         def tasks() -> Iterator[dict[str, Any]]:
             for name in self.course.artefacts:
-                yield self.course.task(name, self.states[name], partial(self._execute, name))
+                action = partial(self._keep, partial(self._execute, name))
+                yield self.course.task(name, self.states[name], lambda action=action: action() is not None)
 
-        database = str(self.course.folder / ".doit.json")
-        config = {"dep_file": database, "backend": "json", "reporter": ZeroReporter}
+        reporter = type("Reporter", (_Reporter,), {"said": self.of_doit})
+        config = {"dep_file": str(self.database), "backend": "json", "reporter": reporter}
         return {"DOIT_CONFIG": config, "task_notebooks": tasks}
 
     def _execute(self, name: str) -> bool:
@@ -125,18 +193,25 @@ class _Run:
             source, verify = course.source / f"{name}.ipynb", partial(self._verify, name)
             execute(source, course.output(name), course.parameters, self.progress, course.environment, verify)
             outcome = "done"
-        except NotebookError as error:
-            self.error, outcome = error, "failed"
+        except Exception as error:
+            self.error, outcome = error, "failed"  # kept here: to say that it failed may fail, too
+            raise
         finally:
             self.progress.stop(outcome)
         self.executed.add(name)
-        if self.error is None and course.parameters.get("runs", "train") == "train":
+        if course.parameters.get("runs", "train") == "train":
             write_times(course, name)
-        return self.error is None
+        return True
 
     def _verify(self, name: str) -> None:
         if missing := self.course.missing(name):
             raise NotebookError(f"{name} ran, but left no {', '.join(missing)} in {self.course.folder}")
+
+
+def upto(names: Sequence[str] | None, order: Sequence[str] = tuple(NOTEBOOKS)) -> list[str]:
+    """The notebooks that are run to have these: all up to the last of them; all where none is named."""
+    last = max((order.index(name) for name in names or ()), default=len(order) - 1)
+    return list(order[: last + 1])
 
 
 def run_course(course: Course, names: Sequence[str] | None = None, stream: TextIO | None = None) -> int:
@@ -145,22 +220,24 @@ def run_course(course: Course, names: Sequence[str] | None = None, stream: TextI
     Args:
         course: What to run, and where.
         names: Stop after the last of these; all notebooks by default. Earlier ones are brought up to date, as always.
-        stream: For progress and failures; standard output by default.
+        stream: For progress and failures; by default standard output, and standard error for the line that says why it failed.
 
     Returns:
-        0; 1 where a notebook failed (its cell and traceback have been written), 130 after Ctrl-C.
+        0; 1 where a notebook failed (its cell and traceback have been written, or the exception and where it came from), 130 after
+        Ctrl-C.
 
     Raises:
         NotebookError: The course cannot start: a parameter does not fit a notebook, or another study is at work in the
             folder.
     """
-    order = list(course.artefacts)
-    last = max((order.index(name) for name in names), default=len(order) - 1) if names else len(order) - 1
-    for name in order:  # all of them before the first starts: a mistyped parameter must not cost the hours before it
+    for name in (
+        course.artefacts
+    ):  # all of them before the first starts: a mistyped parameter must not cost the hours before it
         check_parameters(course.source / f"{name}.ipynb", course.parameters)
     course.folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(course, order[: last + 1], stream)
+    run = _Run(course, upto(names, list(course.artefacts)), stream)
     with lock(course.folder):
+        run.check_bookkeeping()
         try:
             return run.go()
         except KeyboardInterrupt:

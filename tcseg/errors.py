@@ -26,6 +26,14 @@ class NotFoundError(TcsegError, FileNotFoundError):
     """A file, a data set or a row that is not there."""
 
 
+class NoRowsError(InputError, NotFoundError):
+    """Parameters that cannot be together, for want of committed rows."""
+
+
+class NotCommittedError(NotFoundError):
+    """A committed row has no such file: weights and logs are not in the repository, but for the students that ship."""
+
+
 class CannotRunError(TcsegError, RuntimeError):
     """What was asked for is right, but not possible here: a package, a device, a window, or a quiet machine is missing."""
 
@@ -56,6 +64,20 @@ def one_line(error: BaseException) -> str:
     first = (text.splitlines() or ["no message"])[0]
     where = place_of(error)
     return f"{type(error).__name__}: {first}" + (f" ({where})" if where else "")
+
+
+def told(error: BaseException) -> str:
+    """An exception as the last line of a command: `one_line`, and for what is not meant for people how to see the rest."""
+    if isinstance(error, TcsegError):
+        return one_line(error)
+    if isinstance(error, ImportError):
+        return f"{error} (run: tcseg doctor)"
+    return f"{one_line(error)}; TCSEG_DEBUG=1 shows the rest"
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted: `tcseg --debug`, or TCSEG_DEBUG=1."""
+    return os.environ.get("TCSEG_DEBUG") == "1"
 
 
 def explain_unwritable(path: Path, error: OSError, fix: str) -> CannotWriteError:

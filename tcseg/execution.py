@@ -28,7 +28,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.models import Parameter
 from papermill.translators import PythonTranslator
 
-from tcseg.errors import CannotRunError
+from tcseg.errors import PACKAGE, CannotRunError, TcsegError
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # Quiets a notice of the kernel's start that nobody can act on, and progress bars that nobody watches (training.py).
@@ -37,7 +37,15 @@ TAIL_LINES = 40  # lines of a traceback that a failure shows; the kept notebook 
 
 
 class NotebookError(CannotRunError):
-    """A notebook that cannot run, or that ran and did not keep its promises. The message is meant for a terminal."""
+    """A notebook that cannot run, or that ran and did not keep its promises. The message is meant for a terminal.
+
+    Attributes:
+        last: the one line that says why, where the message is longer: for the end of what is printed.
+    """
+
+    def __init__(self, message: str, last: str = "") -> None:
+        super().__init__(message)
+        self.last = last or message
 
 
 def known_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -54,7 +62,11 @@ def known_parameters(notebook: Path) -> dict[str, Parameter]:
     """
     if not notebook.is_file():
         raise NotebookError(f"no notebook {notebook.name} in {notebook.parent}: run from a clone of the repository")
-    cells = nbformat.read(notebook, as_version=4).cells
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except Exception as error:  # no JSON, or none of a notebook: the library raises many kinds
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotebookError(f"{notebook} is no notebook that can be read: {why}") from error
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(f"{notebook.name} has {len(tagged)} cells tagged 'parameters'; it must have exactly one")
@@ -102,6 +114,7 @@ class Progress:
         self.title, self.later, self.notebook_started, self.cell, self.cells = "", (), 0.0, 0, 0
         self._stop = threading.Event()
         self._ticker: threading.Thread | None = None
+        self._broken: Exception | None = None
 
     def start(self, position: str, notebook: str, later: tuple[str, ...]) -> None:
         """A notebook begins: `position` is "2/6", `later` names the ones that follow."""
@@ -113,10 +126,12 @@ class Progress:
         self._ticker.start()
 
     def stop(self, outcome: str) -> None:
-        """The notebook has ended: one line with how, and how long it took."""
+        """The notebook has ended: one line with how, and how long it took; raises what kept the clock from running."""
         self._stop.set()
         if self._ticker is not None:
             self._ticker.join()
+        if self._broken is not None:
+            raise self._broken
         seconds = time.monotonic() - self.notebook_started
         self.say(f"{self.title}  {outcome} in {clock(seconds)}")
 
@@ -140,8 +155,11 @@ class Progress:
         self.stream.flush()
 
     def _tick(self) -> None:
-        while not self._stop.wait(1.0 if self.rewrites else self.LOG_EVERY):
-            self._write()
+        try:
+            while not self._stop.wait(1.0 if self.rewrites else self.LOG_EVERY):
+                self._write()
+        except Exception as error:  # told by `stop`: a thread's own words go past the reader
+            self._broken = error
 
 
 def clock(seconds: float) -> str:
@@ -246,7 +264,7 @@ def execute(
         except (PapermillExecutionError, DeadKernelError, NotebookError) as error:
             if running.exists():
                 os.replace(running, failed)
-            raise NotebookError(_explain(error, notebook.name, failed, log)) from error
+            raise _explain(error, notebook.name, failed, log) from error
         finally:
             running.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)
@@ -266,16 +284,40 @@ def _check_complete(executed: Path, name: str) -> None:
             raise NotebookError(f"{name}: code cell {n} did not run: {cell.source.strip().splitlines()[0]}")
 
 
-def _explain(error: Exception, name: str, failed: Path, log: Path) -> str:
-    """What a reader needs of a failure: the cell, the traceback without colour codes, where the notebook is kept."""
+def _explain(error: Exception, name: str, failed: Path, log: Path) -> NotebookError:
+    """What a reader needs of a failure: the cell, the traceback without colour codes, where the notebook is kept; and why, last."""
     kept = f"\nThe notebook up to there: {failed}" if failed.exists() else ""
     if isinstance(error, PapermillExecutionError):
         traceback = ANSI.sub("", "\n".join(error.traceback)).splitlines()
         body = "\n".join(f"    {line}" for line in traceback[-TAIL_LINES:])
         source = "\n".join(f"    {line}" for line in error.source.strip().splitlines()[:TAIL_LINES])
-        return f"{name} failed in cell [{error.exec_count}]:\n{source}\n\n{body}{kept}"
+        message = f"{name} failed in cell [{error.exec_count}]:\n{source}\n\n{body}{kept}"
+        return NotebookError(message, f"{name}, cell [{error.exec_count}]: {_of_cell(error, traceback)}")
     if isinstance(error, DeadKernelError):
         words = ANSI.sub("", log.read_text(errors="replace")).splitlines() if log.exists() else []
         tail = "".join(f"\n    {line}" for line in words[-10:] if "IPKernelApp" not in line)
-        return f"{name}: the kernel died, most often for want of memory; a smaller profile needs less.{tail}{kept}"
-    return f"{error}{kept}"
+        why = f"{name}: the kernel died, most often for want of memory; a smaller profile needs less."
+        return NotebookError(f"{why}{tail}{kept}", why)
+    return NotebookError(f"{error}{kept}", str(error))
+
+
+def _of_cell(error: PapermillExecutionError, traceback: list[str]) -> str:
+    """A cell's exception as `errors.one_line` tells one; of the kernel's, only the name, the text and the traceback are here."""
+    text = ANSI.sub("", str(error.evalue)).strip()
+    if error.ename in _names(TcsegError) and text:
+        return text
+    places = [_place(line) for line in traceback]
+    where = next((place for place in reversed(places) if place), "")
+    return f"{error.ename}: {(text.splitlines() or ['no message'])[0]}" + (f" ({where})" if where else "")
+
+
+def _names(kind: type) -> set[str]:
+    return {kind.__name__}.union(*map(_names, kind.__subclasses__()))
+
+
+def _place(line: str) -> str:
+    """The frame of this package that a line of IPython's traceback names, as `errors.place_of` writes it; else nothing."""
+    frame = re.match(r"\s*File (?P<file>.+?):(?P<line>\d+), in (?P<name>[\w<>.]+)", line)
+    if frame is None or PACKAGE not in Path(frame["file"]).parents:
+        return ""
+    return f"{Path(frame['file']).relative_to(PACKAGE.parent).as_posix()}:{frame['line']} in {frame['name']}"

@@ -23,7 +23,7 @@ from tcseg.machine import machine_facts
 from tcseg.pages import command_of
 from tcseg.places import FIGURES, MEASURED
 from tcseg.runs import Run, git_state, now, versions
-from tcseg.study import PRIMARY, PROFILES, open_study
+from tcseg.study import PRIMARY, PROFILES, rows_of
 
 MAX_BYTES = 1_000_000  # of a committed file
 MAX_SVG_BYTES = 300_000
@@ -321,4 +321,4 @@ def _why_stale(record: dict[str, Any]) -> str:
     if record["profile"] not in PROFILES:
         return f"there is no profile {record['profile']} any more"
     with tempfile.TemporaryDirectory() as folder:
-        return open_study(record["dataset"], record["profile"], "reference", folder=Path(folder)).why_stale(record)
+        return rows_of(record["dataset"], record["profile"], Path(folder)).why_stale(record)

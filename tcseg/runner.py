@@ -9,7 +9,8 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,30 +19,20 @@ from tcseg import timings
 from tcseg.again import compare, verdict
 from tcseg.artefacts import write_table
 from tcseg.contest import with_weights
-from tcseg.course import Course, run_course
+from tcseg.course import Course, run_course, upto
 from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
-from tcseg.errors import InputError
-from tcseg.execution import NotebookError
+from tcseg.errors import InputError, NoRowsError, NotFoundError, debugging, told
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
 from tcseg.models import FAST, WEIGHTS
 from tcseg.places import FIGURES, NOTEBOOKS, measured_table, study_folder
-from tcseg.publish import (
-    PublishError,
-    left_out,
-    publish,
-    publish_measurements,
-    publish_parts,
-    publish_rows,
-    ship,
-    stale,
-)
+from tcseg.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
 from tcseg.readme import fill_readme, readme_sections
+from tcseg.reference import STUDIES, Request, committed_rows, has_data, need_of, refusal
 from tcseg.report import ReportError, build_report
-from tcseg.runs import find_reference
 from tcseg.students import CHOSEN
-from tcseg.study import MODES, PROFILES, RECIPES, open_study, size_of
+from tcseg.study import MODES, PROFILES, open_study, size_of
 from tcseg.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,42 +146,65 @@ def run_study(
         An exit code: 0 done, 1 a notebook or the report failed, 2 an argument is wrong, 130 interrupted. What went
         wrong has been printed.
     """
-    try:
-        names = None if notebooks is None else [known_notebook(name) for name in notebooks]
-        course = course_of(dataset, profile, runs, out, seeds, size)
-        if runs == "reference":
-            _require_whole(dataset, profile)
-        if runs == "reference" and (problems := stale()):
+    return _finish("tcseg study", lambda: _study(dataset, profile, runs, notebooks, out, seeds, with_report, size))
+
+
+def _study(
+    dataset: str,
+    profile: str,
+    runs: str,
+    notebooks: Sequence[str] | None,
+    out: Path | None,
+    seeds: int | None,
+    with_report: bool,
+    size: str | None,
+) -> int:
+    names = None if notebooks is None else [known_notebook(name) for name in notebooks]
+    course = course_of(dataset, profile, runs, out, seeds, size)
+    if profile not in STUDIES:
+        raise InputError(f"profile '{profile}' is no study; choose from {', '.join(STUDIES)}")
+    if runs == "reference":
+        require_reference(dataset, profile, upto(names), size, seeds)
+        if problems := stale():
             raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
-        code = run_course(course, names)
-        if code == 0 and runs == "train" and not names:
-            _compare(course.folder)
-        if code == 0 and with_report and not names:
-            print(f"report: {build_report(course.folder)}")
-        return code
-    except ValueError as error:
-        print(f"tcseg study: {error}", file=sys.stderr)
-        return 2
-    except (NotebookError, ReportError) as error:
-        print(f"tcseg study: {error}", file=sys.stderr)
-        return 1
+    code = run_course(course, names)
+    if code == 0 and runs == "train" and not names:
+        _compare(course.folder)
+    if code == 0 and with_report and not names:
+        print(f"report: {build_report(course.folder)}")
+    return code
 
 
-def _require_whole(dataset: str, profile: str) -> None:
-    """Refuse to show a study of which not all recipes are committed: half of its pages could not be made.
+def _finish(who: str, work: Callable[[], int]) -> int:
+    """The exit code of a command, which ends in one line on standard error where it fails: no exception gets lost on the way.
 
-    Raises:
-        ValueError: with what is missing, and the command that makes it.
+    Returns:
+        What `work` returns; 1 where something failed, 2 where what was asked for cannot be, 130 where somebody interrupted.
     """
     try:
-        there = {run.name for run in find_reference(FIGURES / "runs", dataset, profile)}
-    except FileNotFoundError as error:
-        raise InputError(str(error)) from None
-    if missing := [name for name in RECIPES if name not in there]:
-        raise InputError(
-            f"the committed rows of {dataset}-{profile} are without {', '.join(missing)}, and its pages show all recipes; "
-            f"train your own: tcseg study --dataset {dataset} --profile {profile}"
-        )
+        return work()
+    except KeyboardInterrupt:
+        print(f"{who}: interrupted", file=sys.stderr)
+        return 130
+    except (Exception, SystemExit) as error:
+        if debugging():
+            traceback.print_exception(error)
+        print(f"{who}: {told(error)}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+
+
+def require_reference(
+    dataset: str, profile: str, chapters: Iterable[str] = NOTEBOOKS, size: str | None = None, seeds: int | None = None
+) -> None:
+    """Refuse to show chapters of which not all is committed: half of their pages could not be made.
+
+    Raises:
+        ValueError: with what is missing, and what would do.
+    """
+    wanted = size_of(dataset, size) if size else None
+    asked = Request(dataset, profile, wanted, seeds, need_of(chapters), command=True)
+    if refused := refusal(asked, trainable=has_data(dataset)):
+        raise NoRowsError(refused)
 
 
 def _compare(folder: Path) -> None:
@@ -226,12 +240,12 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
         An exit code: 0 done, 1 there is nothing finished to publish. What went wrong is printed.
     """
     ship = ship if ship is not None else (dataset == "procity" and profile != "smoke")
+    return _finish("make reference", lambda: _reference(dataset, profile, ship))
+
+
+def _reference(dataset: str, profile: str, ship: bool) -> int:
     study = study_folder(dataset, profile)
-    try:
-        written = [*publish(study, dataset, profile, ship), *publish_measurements()]
-    except PublishError as error:
-        print(f"make reference: {error}", file=sys.stderr)
-        return 1
+    written = [*publish(study, dataset, profile, ship), *publish_measurements()]
     print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
     for path in left_out(study):
         print(f"left out, too large to commit: {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
@@ -250,30 +264,26 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
     Returns:
         An exit code, as `run_study`'s.
     """
-    try:
-        course_of(dataset, profile, "reference")
-        made = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
-        find_reference(FIGURES / "runs", dataset, profile)
-    except ValueError as error:
-        print(f"make rows: {error}", file=sys.stderr)
-        return 2
-    except FileNotFoundError:
+    return _finish("make rows", lambda: _rows(dataset, profile))
+
+
+def _rows(dataset: str, profile: str) -> int:
+    course_of(dataset, profile, "reference")
+    made = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
+    if not any(row.study == f"{dataset}-{profile}" for row in committed_rows()):
         again = f"make sweeps DATASET={dataset} PROFILE={profile}"
-        print(
-            f"make rows: no run of {dataset} at {profile} is finished, here or committed; train some: {again}",
-            file=sys.stderr,
-        )
-        return 1
+        raise NotFoundError(f"no run of {dataset} at {profile} is finished, here or committed; train some: {again}")
     print(f"{len(made)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
         for run in (one for one in with_weights(open_study(dataset, profile), CHOSEN[FAST]) if one.seed == 0):
             print(ship(run, FAST).relative_to(ROOT))
         return 0
-    if dataset == "procity":
+    drawn = Request(dataset, profile, need=need_of(upto([CHAPTER_OF_ROWS])))
+    if dataset == "procity" and not refusal(drawn, trainable=False):
         if code := run_study(dataset, profile, "reference", [CHAPTER_OF_ROWS], with_report=False):
             return code
         shown = artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb")
-    else:  # the primary comparison alone: not all that the chapters show
+    else:  # tables alone: not all that the chapter shows is committed
         study, shown = open_study(dataset, profile, "reference"), set()
         for name, table in tables(study).items():
             study.write_table(name, table)

@@ -22,7 +22,7 @@ import pandas as pd
 
 from tcseg import models
 from tcseg.artefacts import alone, write_json
-from tcseg.errors import NotFoundError
+from tcseg.errors import InputError, NotCommittedError, NotFoundError
 from tcseg.machine import package_version
 from tcseg.networks import SegmentationModel
 
@@ -112,13 +112,29 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def shipped_weights(run_id: str, folder: Path = models.WEIGHTS) -> Path | None:
+    """The weights in the package that came out of a run, as the sidecars beside them say; None where they do not ship.
+
+    Raises:
+        ValueError: a sidecar is damaged.
+    """
+    for sidecar in sorted(folder.glob("*.json")):
+        try:
+            theirs = json.loads(sidecar.read_text()).get("run_id")
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{sidecar} is damaged; take it from the repository again") from error
+        if theirs == run_id:
+            return sidecar.with_suffix(".safetensors")
+    return None
+
+
 class Run:
     """A finished run.
 
     Attributes:
         record: run_id, recipe_name, recipe, seed, dataset, profile, split, data_key, generator; metrics, per_class, per_clip (see
             `evaluation`); cost, model, versions, machine, git, started, finished.
-        folder: with weights and log; None for a committed reference row.
+        folder: with weights and log; None for a committed row, of which the weights may ship (see `weights`).
         trained_now: whether this process trained it.
     """
 
@@ -148,28 +164,36 @@ class Run:
         """Shares in 0..1, None where the data set cannot say."""
         return self.record["metrics"]
 
+    @property
+    def weights(self) -> Path | None:
+        """The file of the trained weights; of a committed row, those that ship with the package, or None."""
+        return self.folder / "weights.safetensors" if self.folder else shipped_weights(self.id)
+
     def model(self) -> SegmentationModel:
-        """The trained network, in eval mode.
+        """The trained network, in eval mode; a committed row's in half precision, as it ships.
 
         Raises:
-            FileNotFoundError: a reference row: its weights are not in the repository.
+            FileNotFoundError: a committed row whose weights do not ship.
         """
-        if self.folder is None:
-            raise NotFoundError(
-                f"{self.id} is a committed reference row without weights; train it with runs='train'"
-            )
-        return models.load_weights(self.folder / "weights.safetensors")
+        if self.weights is None:
+            raise self._not_committed("weights")
+        return models.load_weights(self.weights)
 
     @property
     def log(self) -> pd.DataFrame:
         """Training log: step, loss and its parts, lr, seconds.
 
         Raises:
-            FileNotFoundError: a reference row has no log.
+            FileNotFoundError: a committed row has no log.
         """
         if self.folder is None:
-            raise NotFoundError(f"{self.id} is a committed reference row without a log; train it with runs='train'")
+            raise self._not_committed("log")
         return pd.read_json(self.folder / "log.jsonl", lines=True)
+
+    def _not_committed(self, what: str) -> NotCommittedError:
+        seconds = self.record.get("cost", {}).get("train_seconds")
+        takes = f" (it took {max(1, round(seconds / 60))} minutes)" if seconds else ""
+        return NotCommittedError(f"{self.id} is a committed row without {what}; train it with runs='train'{takes}")
 
 
 def run_id_of(name: str, seed: int, recipe: dict, inputs: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,10 @@ from IPython.display import Image, Markdown, display
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tcseg import artefacts, evaluation, models, procity, targets, tiles, timings, training
+from tcseg import artefacts, banners, evaluation, models, procity, reference, targets, tiles, timings, training
 from tcseg.artefacts import write_json
 from tcseg.data import Clips, data_root, find_dataset, load_clips
-from tcseg.errors import InputError, NotFoundError
+from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
 from tcseg.networks import SegmentationModel
@@ -43,10 +43,11 @@ from tcseg.sizes import parse_size
 
 MODES = ("train", "reference")
 SIDES = 32  # what the sides of a study's frames are multiples of
+AS_COMMITTED = "*As the reference run drew it: this figure needs weights or logs that are not in the repository.*"
 
 
-def _known(what: str, value: object, known: object) -> None:
-    if value not in known:
+def _known(what: str, value: object, known: Iterable[str]) -> None:
+    if value not in tuple(known):  # a tuple: a value that cannot be hashed is unknown as well
         raise InputError(f"{what} is {value!r}; it must be one of {', '.join(map(str, known))}")
 
 
@@ -80,29 +81,61 @@ def open_study(
             notebook's kernel as `$TCSEG_STUDY_FOLDER`, `$TCSEG_SEEDS` and `$TCSEG_SIZE`.
 
     Raises:
-        ValueError: an unknown value; the message lists the known ones.
-        FileNotFoundError: the data set is not there; or no reference rows.
+        ValueError: an unknown value (the message lists the known ones), or with runs="reference" one that goes with no committed
+            rows (the message says what would do).
+        FileNotFoundError: the data set is not there, or a table of an earlier chapter.
     """
     classes = label_set(dataset)
-    _known("profile", profile, PROFILES)
+    _known("profile", profile, PROFILES if notebook is None else reference.STUDIES)
     _known("runs", runs, MODES)
     if notebook is not None:
         _known("notebook", notebook, NOTEBOOKS)
-    if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
-        raise NotFoundError(
+    size, seeds = os.environ.get("TCSEG_SIZE"), os.environ.get("TCSEG_SEEDS")
+    if seeds and (not seeds.isdecimal() or int(seeds) < 1):
+        raise InputError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
+    need = reference.NEEDS[notebook] if notebook else reference.ROWS_ALONE
+    asked = reference.Request(dataset, profile, _own_size(dataset, size), int(seeds) if seeds else None, need)
+    given = folder or os.environ.get("TCSEG_STUDY_FOLDER")
+    where = {mode: Path(given or study_folder(dataset, profile, mode, size)) for mode in MODES}
+    untrained = _why_not_trained(asked, where["train"])
+    if runs == "train" and untrained:
+        raise NotFoundError(untrained)
+    if runs == "reference" and (refused := reference.refusal(asked, trainable=not untrained)):
+        raise NoRowsError(refused)
+    return Study(dataset, asked.scale, runs, classes, where[runs], notebook, interactive)
+
+
+def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
+    try:
+        return size_of(dataset, text) if text else None
+    except InputError as error:
+        raise InputError(f"TCSEG_SIZE: {error}, or unset it") from None
+
+
+def _why_not_trained(asked: reference.Request, folder: Path) -> str:
+    """What training would need and is not there, and what to do about it; empty where all is."""
+    dataset = asked.dataset
+    if dataset != "procity" and find_dataset(dataset) is None:
+        return (
             f"dataset {dataset!r} is neither in $TCSEG_DATA/{dataset} nor in {data_root() / dataset}; "
             "data/README.md says how to get it, or use dataset='procity', which needs no download"
         )
-    scale, size = PROFILES[profile], os.environ.get("TCSEG_SIZE")
-    if size:
-        wanted = size_of(dataset, size)
-        scale = replace(scale, size=wanted, camvid_size=wanted)
-    if seeds := os.environ.get("TCSEG_SEEDS"):
-        if not seeds.isdecimal() or int(seeds) < 1:
-            raise InputError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
-        scale = replace(scale, primary_seeds=int(seeds), seeds=int(seeds))
-    where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile, runs, size))
-    return Study(dataset, scale, runs, classes, where, notebook, interactive)
+    for table, chapter in asked.need.earlier.items():
+        if not (folder / "tables" / f"{table}.csv").is_file():
+            shown = "" if reference.refusal(asked, trainable=False) else ", or use runs='reference'"
+            return f"{folder} has no tables/{table}.csv; run {chapter} first, with the same parameters{shown}"
+    return ""
+
+
+def rows_of(dataset: str, profile: str, folder: Path | None = None) -> Study:
+    """A study that is asked about recipes and rows alone (`found`, `why_stale`): nothing of it need be here, `--size` is another's.
+
+    Args:
+        dataset, profile: whose.
+        folder: where runs of one's own are looked for; its usual place by default.
+    """
+    where = folder or study_folder(dataset, profile)
+    return Study(dataset, PROFILES[profile], "reference", label_set(dataset), where, None, False)
 
 
 @dataclass
@@ -127,6 +160,11 @@ class Study:
     def profile(self) -> str:
         """The profile's name."""
         return self.scale.name
+
+    @property
+    def name(self) -> str:
+        """Data set and profile, as committed results are noted by."""
+        return f"{self.dataset}-{self.profile}"
 
     @property
     def tables(self) -> Path:
@@ -234,9 +272,7 @@ class Study:
         return run
 
     def network(self, name: str) -> SegmentationModel:
-        """The first seed of `student` or `consistent`; with runs="reference", whose rows have no weights, the one that ships."""
-        if self.runs == "reference":
-            return models.shipped(dict(zip(PRIMARY, models.SHIPPED, strict=True))[name])
+        """The first seed of a recipe, in eval mode; of the committed rows, those of `student` and `consistent` ship."""
         return self.run(name).model()
 
     def count(self, run: Run, trained: bool) -> None:
@@ -302,7 +338,7 @@ class Study:
         found = [run for run in self._reference_rows if (run.name, run.seed) == (name, seed)]
         if not found:
             at = f"{self.dataset}-{self.profile} at {self.size[0]}x{self.size[1]}"
-            raise NotFoundError(f"no reference row for {name} seed {seed} of {at}; use runs='train'")
+            raise NotFoundError(f"no reference row for {name} seed {seed} of {at}; runs='train' trains it")
         return found[0]
 
     @cached_property
@@ -356,11 +392,16 @@ class Study:
         Raises:
             FileNotFoundError: no notebook has written it yet.
         """
-        places = [self.tables, *([FIGURES / "tables"] if self.runs == "reference" else [])]
-        for folder in places:
-            if (folder / f"{name}.csv").exists():
-                return pd.read_csv(folder / f"{name}.csv")
-        raise NotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
+        own, committed = self.tables / f"{name}.csv", None
+        if self.runs == "reference" and not own.exists():
+            committed = reference.committed_file(self.name, f"tables/{name}.csv")
+        if not own.exists() and committed is None:
+            raise NotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
+        table = pd.read_csv(committed or own)
+        for column, mine in (("dataset", self.dataset), ("profile", self.profile)):
+            if committed and column in table:  # others' rows stand there, too
+                table = table[table[column] == mine].reset_index(drop=True)
+        return table
 
     def measured(self, name: str) -> pd.DataFrame:
         """The table of a long measurement (`tcseg measure NAME`): your own if you made it, else the committed one.
@@ -373,20 +414,20 @@ class Study:
     def figure(self, name: str, draw: Callable[[], Figure], alt: str) -> None:
         """Draw a figure, save it as `figures/<name>.png` (and .svg where it is all lines) with its alt text, show it.
 
-        With runs="reference", a figure that needs weights or logs is shown as it was committed, and says so.
+        With runs="reference", a figure that needs weights or logs that are not in the repository is shown as it was committed, and
+        says so; where this study left none there, a sentence stands in its place.
         """
         path = self.figures / f"{name}.png"
         try:
             figure = draw()
-        except FileNotFoundError:
-            committed = FIGURES / f"{name}.png"
-            if self.runs != "reference" or not committed.exists():
+        except NotCommittedError as error:
+            committed = reference.committed_file(self.name, f"{name}.png")
+            if self.runs != "reference":
                 raise
-            display(
-                Markdown(
-                    "*As the reference run drew it: this figure needs weights or logs that are not in the repository.*"
-                )
-            )
+            if committed is None:
+                display(Markdown(f"*Not shown: {error}.*"))
+                return
+            display(Markdown(AS_COMMITTED))
             path.write_bytes(committed.read_bytes())
             write_json(path.with_suffix(".json"), {"alt": alt})
         else:
@@ -395,18 +436,8 @@ class Study:
         display(Image(path.read_bytes(), format="png", alt=alt, metadata={"alt": alt}))
 
     def banner(self) -> Markdown:
-        """What this page shows: data, profile, mode; at smoke, that its numbers mean nothing."""
-        width, height = self.size
-        data = {
-            "procity": "the embedded procedural city (**not** Cityscapes; same classes and layout)",
-            "camvid": "CamVid (stills at 1 Hz to train on; one 101-frame clip of one street to evaluate on)",
-            "cityscapes": "Cityscapes (labels on one frame of 30, no true flow)",
-        }[self.dataset]
-        lines = [f"Data: {data} at {width}x{height}. Profile: `{self.profile}`. Runs: `{self.runs}`."]
-        if self.runs == "reference":
-            lines.append("Results are the **committed reference rows**; nothing is trained here.")
-        if self.profile == "smoke":
-            lines.append("**Smoke profile: a few training steps on a handful of clips. Its numbers have no meaning.**")
+        """What this page shows: data, networks, mode; at smoke, that its numbers mean nothing. See banners.py."""
+        lines = banners.of_shipped(self.notebook) or banners.of_study(self.dataset, self.profile, self.runs, self.size)
         quoted = "\n".join(f"> {line}  " for line in lines)
         return Markdown("\n\n".join(filter(None, (quoted, self._measured_time()))))
 

@@ -14,8 +14,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 matplotlib.use("Agg")  # before anything imports pyplot: no test needs a screen
 
 PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
-profile: str = "smoke"  # smoke | laptop | full
-runs: str = "train"  # train | reference
+profile: str = "laptop"  # smoke | laptop | full
+runs: str = "reference"  # train | reference
 interactive: bool = True  # widgets as well as static pictures"""
 
 

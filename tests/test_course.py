@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import time
 import pandas as pd
 import pytest
 
+from tcseg import course as course_module
 from tcseg import timings
-from tcseg.course import Course, digest, lock, run_course, write_times
+from tcseg.course import Course, digest, lock, run_course, upto, write_times
+from tcseg.errors import InputError
 from tcseg.execution import NotebookError
 
 WRITES = """from pathlib import Path
@@ -174,3 +177,142 @@ def test_ctrl_c_ends_with_a_line(tmp_path, write_notebook):
     assert said.endswith("Interrupted; what has finished is kept. Go on with: make study\n")
     assert "Traceback" not in said
     assert os.listdir(tmp_path / "study" / "notebooks") == []
+
+
+# ------------------------------------------------------------------------------------------------ no failure gets lost
+
+
+class Odd(Exception):
+    """An exception whose text is asked for in vain."""
+
+    def __str__(self):
+        return ""
+
+
+FAULTS = {
+    "RuntimeError: boom": RuntimeError("boom"),
+    "OSError: [Errno 28] No space left on device": OSError(28, "No space left on device"),
+    "MemoryError: no message": MemoryError(),
+    "SystemExit: 3": SystemExit(3),
+    "Odd: no message": Odd(),
+    "KeyError: 'papermill'": KeyError("papermill"),
+    "ValueError: first line": ValueError("first line\nsecond line"),
+    "AssertionError: no message": AssertionError(),
+}
+
+
+def fail_in(monkeypatch, three, where, error):
+    """Let a part of the runner raise."""
+
+    def raises(*args, **kwargs):
+        raise error
+
+    def verifies(source, output, parameters, progress, environment, verify):
+        verify()
+
+    if where == "verify":
+        monkeypatch.setattr(course_module, "execute", verifies)
+        monkeypatch.setattr(Course, "missing", raises)
+    elif where == "progress":
+        monkeypatch.setattr(course_module, "execute", lambda *a, **k: None)
+        monkeypatch.setattr(course_module.Progress, "stop", raises)
+    elif where == "start":
+        monkeypatch.setattr(course_module.Progress, "start", raises)
+    elif where == "after":
+        monkeypatch.setattr(course_module, "execute", lambda *a, **k: None)
+        monkeypatch.setattr(course_module, "write_times", raises)
+    elif where == "doit":
+        monkeypatch.setattr(course_module, "run_tasks", raises)
+    else:
+        monkeypatch.setattr(course_module, "execute", raises)
+
+
+@pytest.mark.parametrize("where", ["execute", "verify", "progress", "start", "after", "doit"])
+@pytest.mark.parametrize("line", FAULTS)
+def test_every_exception_is_told_with_its_class_its_text_and_its_place(three, monkeypatch, line, where):
+    fail_in(monkeypatch, three, where, FAULTS[line])
+    assert three.run(["01_a"])[0] == 1
+    last = three.said.splitlines()[-1]
+    assert (
+        last.startswith(f"01_a: {line}")
+        and "tcseg/course.py:" in last
+        and last.endswith("TCSEG_DEBUG=1 shows the rest")
+    )
+    assert "Go on from there once it is mended: make study" in three.said
+    assert "second line" in three.said or "first line" not in line, "a text of several lines is told whole"
+
+
+def test_the_last_line_goes_to_standard_error(three, monkeypatch, capsys):
+    fail_in(monkeypatch, three, "execute", RuntimeError("boom"))
+    assert run_course(three.course, ["01_a"]) == 1
+    said = capsys.readouterr()
+    assert re.fullmatch(r"01_a: RuntimeError: boom \(tcseg/course.py:\d+ in _execute\); TCSEG_DEBUG=1 .*\n", said.err)
+    assert "[1/1] 01_a  failed in 0:00" in said.out
+
+
+def test_debugging_shows_the_traceback(three, monkeypatch):
+    monkeypatch.setenv("TCSEG_DEBUG", "1")
+    fail_in(monkeypatch, three, "execute", RuntimeError("boom"))
+    three.run(["01_a"])
+    assert "Traceback (most recent call last)" in three.said and "in raises\n    raise error" in three.said
+
+
+def test_a_message_for_people_stands_alone(three, monkeypatch):
+    fail_in(monkeypatch, three, "execute", InputError("size is 3; write 512x256"))
+    assert three.run(["01_a"])[0] == 1
+    assert three.said.splitlines()[-1] == "01_a: size is 3; write 512x256"
+
+
+def test_an_interruption_is_no_failure(three, monkeypatch):
+    fail_in(monkeypatch, three, "execute", KeyboardInterrupt())
+    assert three.run(["01_a"])[0] == 130
+    assert three.said.splitlines()[-1] == "Interrupted; what has finished is kept. Go on with: make study"
+
+
+def test_what_doit_itself_finds_is_told(three, monkeypatch):
+    """A dependency that goes missing between two notebooks: no exception of ours, and doit says it to its reporter alone."""
+    for name in ("execute", "write_times"):
+        monkeypatch.setattr(course_module, name, lambda *a, **k: None)
+    of_task = Course.task
+
+    def needs_more(self, name, state, action):
+        made = of_task(self, name, state, action)
+        return made | {"file_dep": [str(self.folder / "gone.csv")], "targets": []}
+
+    monkeypatch.setattr(Course, "task", needs_more)
+    assert three.run(["01_a"])[0] == 1
+    assert re.search(r"^01_a: .*gone\.csv' does not exist", three.said.splitlines()[-1])
+
+
+def test_a_clock_that_broke_is_told(three, monkeypatch):
+    monkeypatch.setattr(course_module.Progress, "LOG_EVERY", 0.01)
+
+    def slow(*args, **kwargs):
+        monkeypatch.setattr(course_module.Progress, "left", lambda self: 1 / 0)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(course_module, "execute", slow)
+    assert three.run(["01_a"])[0] == 1
+    assert three.said.splitlines()[-1].startswith("01_a: ZeroDivisionError: division by zero (tcseg/execution.py:")
+
+
+def test_notes_that_were_cut_off_are_begun_anew(three, monkeypatch):
+    def leaves(source, output, *rest):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for path in (output, three.study / "tables" / "a.csv"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x")
+
+    monkeypatch.setattr(course_module, "execute", leaves)
+    monkeypatch.setattr(course_module, "write_times", lambda *a: None)
+    assert three.run(["01_a"]) == (0, {"01_a": "done"}) and three.run(["01_a"]) == (0, {"01_a": "up to date"})
+    notes = three.study / ".doit.json"
+    notes.write_text(notes.read_text()[:-20])
+    assert three.run(["01_a"]) == (0, {"01_a": "done"})
+    assert f"{notes} was damaged, and is begun anew" in three.said
+
+
+def test_names_mean_all_notebooks_up_to_the_last():
+    order = ["01_a", "02_b", "03_c"]
+    assert upto(None, order) == upto(["03_c", "01_a"], order) == order
+    assert upto(["02_b"], order) == ["01_a", "02_b"]

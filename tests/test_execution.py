@@ -6,8 +6,10 @@ import sys
 
 import nbformat
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from tcseg import execution
+from tcseg.errors import PACKAGE
 from tcseg.execution import NotebookError, Progress, check_parameters, clock, execute
 
 
@@ -108,3 +110,54 @@ def test_without_ipykernel_the_fix_is_named(tmp_path, write_notebook, monkeypatc
     monkeypatch.setattr(execution.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(NotebookError, match=f"{sys.executable} -m pip install ipykernel"):
         execute(write_notebook(tmp_path / "a.ipynb"), tmp_path / "out.ipynb", {})
+
+
+def cell_error(ename, evalue, *traceback):
+    return PapermillExecutionError(
+        cell_index=2, exec_count=3, source="x", ename=ename, evalue=evalue, traceback=traceback
+    )
+
+
+OURS = f"File {PACKAGE / 'flow.py'}:12, in warp(frame, flow)"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (cell_error("InputError", "size is 3; write 512x256", OURS), "size is 3; write 512x256"),
+        (cell_error("NoRowsError", "runs is 'reference'", OURS), "runs is 'reference'"),
+        (cell_error("InputError", "", OURS), "InputError: no message (tcseg/flow.py:12 in warp)"),
+        (cell_error("MemoryError", ""), "MemoryError: no message"),
+        (cell_error("ValueError", "one\ntwo"), "ValueError: one"),
+        (
+            cell_error("KeyError", "'a'", OURS, "    12 text", "File /usr/lib/python3.11/json.py:3, in load(x)"),
+            "KeyError: 'a' (tcseg/flow.py:12 in warp)",
+        ),
+        (
+            cell_error("RuntimeError", "x", f"\x1b[0;32mFile {PACKAGE / 'cli' / 'app.py'}:7\x1b[0m, in f()"),
+            "RuntimeError: x (tcseg/cli/app.py:7 in f)",
+        ),
+    ],
+)
+def test_a_cell_s_exception_is_told_as_any_other(error, line, tmp_path):
+    told = execution._explain(error, "a.ipynb", tmp_path / "none", tmp_path / "none.log")
+    assert told.last == f"a.ipynb, cell [3]: {line}" and str(told).startswith("a.ipynb failed in cell [3]:\n    x")
+
+
+def test_what_is_no_notebook_is_named(tmp_path):
+    for number, text in enumerate(("", "{", "[1]", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}')):
+        path = tmp_path / f"{number}.ipynb"
+        path.write_text(text)
+        with pytest.raises(NotebookError, match=rf"{number}\.ipynb is no notebook that can be read: \S"):
+            check_parameters(path, {})
+
+
+@pytest.mark.slow
+def test_a_cell_s_message_for_people_comes_last(tmp_path, write_notebook):
+    cells = "from tcseg.study import open_study", "open_study(profile='smoke', runs='reference')"
+    with pytest.raises(NotebookError) as caught:
+        execute(write_notebook(tmp_path / "a.ipynb", *cells), tmp_path / "out" / "a.ipynb", {})
+    assert caught.value.last.startswith(
+        "a.ipynb, cell [3]: runs is 'reference', but no reference rows for procity-smoke"
+    )
+    assert caught.value.last.endswith("use profile='laptop', or runs='train'")

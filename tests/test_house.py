@@ -15,14 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `figures` and `measurements` are folders of rooms, each one module to the others.
 # `procity` is a wing: imported by data, drives, study, publish, measurements and cli alone.
 ORDER = """
-    errors images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed
-    procity snippets
-    data drives tiles motion augment networks students peers models postprocess targets objective training evaluation steady
-    controls folding quantize deployed export gpulabels torch_folding torch_runtimes runtimes coldstart benchmark repeats stability
-    class_tables map_values videofiles window pipeline video throughput artefacts timings runs layouts map_counts
-    map_tables labelmaps recipes places figures explore study
-    effects contest sweeps summary wording again readme pages measurements datacard modelcard publish report execution course
-    workbook runner doctor cli __main__
+    caches errors images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats
+    crossed procity snippets trained data drives tiles motion augment networks students peers models postprocess targets
+    objective training evaluation steady controls folding quantize deployed export gpulabels torch_folding torch_runtimes
+    runtimes coldstart benchmark repeats stability class_tables map_values videofiles window pipeline video throughput artefacts
+    timings runs layouts map_counts map_tables labelmaps recipes places reference banners figures explore study effects contest
+    sweeps summary wording again readme pages measurements datacard modelcard publish report execution course workbook runner
+    doctor cli __main__
 """.split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
 TEXT = {".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".json", ".csv", ".css", ".svg", ""}

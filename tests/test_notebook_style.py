@@ -25,8 +25,8 @@ NAMES = (
     "07_your_own_video",
 )
 PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
-profile: str = "smoke"  # smoke | laptop | full
-runs: str = "train"  # train | reference
+profile: str = "laptop"  # smoke | laptop | full
+runs: str = "reference"  # train | reference
 interactive: bool = True  # widgets as well as static pictures"""
 OWN_PARAMETERS = {
     "07_your_own_video": """

@@ -6,8 +6,10 @@ import pytest
 
 from tcseg import runner
 from tcseg.course import Course
+from tcseg.errors import InputError, TcsegError
 from tcseg.execution import NotebookError
 from tcseg.places import NOTEBOOKS, study_folder
+from tcseg.publish import PublishError
 from tcseg.runner import course_of, data_fingerprint, expected_seconds, known_notebook, run_study
 from tcseg.study import open_study
 
@@ -169,3 +171,84 @@ def test_rows_are_refused_before_work_starts(capsys):
     assert "make rows: unknown profile 'huge'; choose from" in said.err
     assert "train some: make sweeps DATASET=camvid PROFILE=full" in said.err
     assert said.out == ""
+
+
+# ------------------------------------------------------------------------------------------------ no failure gets lost
+
+
+def raising(error):
+    def raises(*args, **kwargs):
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "code"),
+    [
+        (RuntimeError("boom"), "RuntimeError: boom", 1),
+        (OSError(28, "No space left on device"), "OSError: [Errno 28] No space left on device", 1),
+        (MemoryError(), "MemoryError: no message", 1),
+        (SystemExit(3), "SystemExit: 3", 1),
+        (ValueError("operands could not be broadcast"), "ValueError: operands could not be broadcast", 1),
+        (InputError("size is 3; write 512x256"), "size is 3; write 512x256", 2),
+        (PublishError("no finished study"), "no finished study", 1),
+        (KeyboardInterrupt(), "interrupted", 130),
+    ],
+)
+@pytest.mark.parametrize(
+    ("who", "part", "arguments"),
+    [
+        ("tcseg study", "course_of", ["study"]),
+        ("tcseg study", "run_course", ["study", "--profile", "smoke"]),
+        ("tcseg study", "build_report", ["report"]),
+        ("make rows", "publish_rows", ["rows"]),
+        ("make reference", "publish", ["reference"]),
+    ],
+)
+def test_a_failure_ends_in_one_line_whatever_it_is(who, part, arguments, error, line, code, monkeypatch, capsys):
+    for name in ("run_course", "_compare", "stale"):
+        monkeypatch.setattr(runner, name, lambda *a, **k: 0)
+    monkeypatch.setattr(runner, part, raising(error))
+    assert runner.main(arguments) == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"{who}: {line}")
+    ours = isinstance(error, (TcsegError, KeyboardInterrupt))
+    assert ours == (last == f"{who}: {line}")
+    assert ours or ("(tcseg/runner.py:" in last and last.endswith("; TCSEG_DEBUG=1 shows the rest"))
+
+
+def test_debugging_shows_where_a_command_failed(monkeypatch, capsys):
+    monkeypatch.setenv("TCSEG_DEBUG", "1")
+    monkeypatch.setattr(runner, "publish", raising(RuntimeError("boom")))
+    assert runner.main(["reference"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback (most recent call last)") and "make reference: RuntimeError: boom" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profile": "smoke"}, "no reference rows for procity-smoke are committed"),
+        ({"profile": "full"}, "no reference rows for procity-full are committed"),
+        ({"profile": "bench"}, "profile 'bench' is no study; choose from smoke, laptop, full"),
+        (
+            {"size": "512x256"},
+            "procity-laptop are of frames of 512x256: those committed are of 256x128; leave out --size",
+        ),
+        ({"seeds": 6}, "the committed rows of procity-laptop have 5 of 6 seeds of student; leave out --seeds"),
+        (
+            {"dataset": "camvid"},
+            "the committed rows of camvid-laptop are without kd+tl, trajectory; use --dataset procity",
+        ),
+    ],
+)
+def test_what_is_not_committed_is_refused_before_a_kernel_starts(options, message, ran, capsys):
+    assert run_study(runs="reference", **options) == 2
+    assert message in capsys.readouterr().err and ran == []
+
+
+def test_a_study_that_is_committed_is_shown(ran, monkeypatch):
+    monkeypatch.setattr(runner, "stale", list)
+    assert run_study(runs="reference", with_report=False) == run_study(runs="reference", seeds=5, notebooks=["5"]) == 0
+    assert [names for _, names in ran] == [None, ["05_ablations"]]

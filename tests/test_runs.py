@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
+import torch
 
 from tcseg import models, runs
 from tcseg.artefacts import alone, write_json
+from tcseg.places import FIGURES
 
 
 def make(store, recipe=None, inputs="data", fail=False, calls=None):
@@ -120,7 +122,45 @@ def test_reference_rows(tmp_path):
     write_json(tmp_path / "a.json", {**row, "metrics": {"miou": 0.4}})
     (run,) = runs.find_reference(tmp_path, "procity", "laptop")
     assert (run.name, run.seed, run.metrics["miou"]) == ("student", 0, 0.4)
-    with pytest.raises(FileNotFoundError, match="committed reference row without weights"):
+    with pytest.raises(
+        FileNotFoundError, match="student-s0-x is a committed row without weights; train it with runs='train'$"
+    ):
         run.model()
+    with pytest.raises(FileNotFoundError, match="student-s0-x is a committed row without log"):
+        _ = run.log
     with pytest.raises(FileNotFoundError, match=r"no reference rows for camvid-full .*procity-laptop"):
         runs.find_reference(tmp_path, "camvid", "full")
+
+
+@pytest.mark.parametrize("name", (*models.SHIPPED, models.FAST))
+def test_a_committed_row_finds_the_network_that_ships(name):
+    """By the run id in the sidecar: `student` at procity-laptop has a network, the very same recipe on CamVid has none."""
+    note = models.shipped_notes(name)
+    rows = runs.find_reference(FIGURES / "runs", note["dataset"], note["profile"])
+    (row,) = (run for run in rows if run.id == note["run_id"])
+    assert row.folder is None and row.weights == models.WEIGHTS / f"{name}.safetensors"
+    for mine, theirs in zip(row.model().parameters(), models.shipped(name).parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    others = [run for run in rows if run.name == row.name and run.seed != row.seed]
+    assert others and all(run.weights is None for run in others)
+
+
+def test_committed_rows_of_other_data_have_no_network():
+    rows = runs.find_reference(FIGURES / "runs", "camvid", "laptop")
+    assert rows and all(run.weights is None for run in rows)
+
+
+def test_shipped_weights_are_told_by_the_run_not_by_the_file(tmp_path):
+    (tmp_path / "renamed.json").write_text('{"run_id": "student-s0-x"}')
+    (tmp_path / "student-s1-y.json").write_text('{"arch": "student"}')
+    assert runs.shipped_weights("student-s0-x", tmp_path) == tmp_path / "renamed.safetensors"
+    assert runs.shipped_weights("student-s1-y", tmp_path) is None
+    (tmp_path / "damaged.json").write_text("{")
+    with pytest.raises(ValueError, match=r"damaged\.json is damaged; take it from the repository again"):
+        runs.shipped_weights("student-s0-x", tmp_path)
+
+
+def test_a_row_without_weights_says_how_long_training_took(tmp_path):
+    run = runs.Run({"run_id": "kd-s0-x", "cost": {"train_seconds": 260.0}}, None)
+    with pytest.raises(FileNotFoundError, match=r"train it with runs='train' \(it took 4 minutes\)"):
+        run.model()

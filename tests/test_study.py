@@ -1,22 +1,26 @@
 """The study's front door: what it refuses, where it writes, how figures and tables are kept."""
 
+import itertools
 import json
+import re
 from dataclasses import asdict, fields
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from tcseg import procity
+from tcseg import banners, models, procity, reference
 from tcseg import study as study_module
 from tcseg.artefacts import write_json
+from tcseg.errors import NotCommittedError
+from tcseg.places import NOTEBOOKS
 from tcseg.runs import TRAINING_CODE, code_key
 from tcseg.study import PROFILES, RECIPES, open_study
 
 
 @pytest.fixture
 def study(tmp_path):
-    return open_study("procity", "smoke", notebook="05_ablations", folder=tmp_path / "study")
+    return open_study("procity", "smoke", notebook="04_temporal_consistency", folder=tmp_path / "study")
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,13 @@ def study(tmp_path):
         ({"profile": "huge"}, "profile is 'huge'; it must be one of smoke, laptop, full, bench"),
         ({"runs": "guess"}, "runs is 'guess'; it must be one of train, reference"),
         ({"notebook": "99_end"}, "notebook is '99_end'; it must be one of"),
+        (
+            {"profile": "bench", "notebook": "05_ablations"},
+            "profile is 'bench'; it must be one of smoke, laptop, full$",
+        ),
+        ({"profile": "Laptop"}, "profile is 'Laptop'; it must be one of smoke, laptop, full, bench"),
+        ({"runs": ["train"]}, r"runs is \['train'\]; it must be one of"),
+        ({"profile": None}, "profile is None; it must be one of"),
     ],
 )
 def test_unknown_values_name_the_known(options, message, tmp_path):
@@ -45,12 +56,13 @@ def test_a_study_of_another_size_takes_no_rows_of_the_usual_one(monkeypatch, tmp
     (row, *_) = usual.found("student")
     assert usual.run("student").record == row.record
     monkeypatch.setenv("TCSEG_SIZE", "512x256")
-    other = open_study("procity", "laptop", "reference", folder=tmp_path)
-    assert other.found("student") == []
-    with pytest.raises(FileNotFoundError, match="no reference row for student seed 0 of procity-laptop at 512x256"):
-        other.run("student")
+    assert open_study("procity", "laptop", folder=tmp_path).found("student") == []
+    with pytest.raises(ValueError, match="of frames of 512x256: those committed are of 256x128; unset TCSEG_SIZE"):
+        open_study("procity", "laptop", "reference", folder=tmp_path)
     monkeypatch.setenv("TCSEG_SIZE", "480x352")  # fine for CamVid, not for procity's camera
-    with pytest.raises(ValueError, match=r"multiples of 32 and W = 2 H: use size=\(\d+, \d+\)"):
+    with pytest.raises(
+        ValueError, match=r"TCSEG_SIZE: .* multiples of 32 and W = 2 H: use size=\(\d+, \d+\), or unset it"
+    ):
         open_study("procity", "laptop", folder=tmp_path)
 
 
@@ -113,22 +125,176 @@ def test_a_figure_is_kept_with_its_alt_text(study):
     assert (study.figures / "line.svg").read_bytes() == first, "the same figure again is another file"
 
 
-def test_reference_mode_shows_the_committed_figure(tmp_path, monkeypatch, study, capsys):
-    def needs_weights():
-        raise FileNotFoundError("no weights")
+@pytest.fixture
+def committed(tmp_path, monkeypatch):
+    """A folder of committed results with one figure and one table, both of procity-laptop alone."""
+    folder = tmp_path / "figures"
+    (folder / "tables").mkdir(parents=True)
+    (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 40)
+    rows = [("procity", "laptop", 1), ("camvid", "laptop", 2), ("procity", "bench", 3)]
+    pd.DataFrame(rows, columns=["dataset", "profile", "miou"]).to_csv(folder / "tables" / "scores.csv", index=False)
+    files = {"picture.png": {"procity-laptop": {}}, "tables/scores.csv": {"procity-laptop": {}, "camvid-laptop": {}}}
+    write_json(folder / "provenance.json", {"files": files})
+    monkeypatch.setattr(reference, "FIGURES", folder)
+    return folder
 
-    with pytest.raises(FileNotFoundError, match="no weights"):  # nothing to fall back on in training
-        study.figure("picture", needs_weights, alt="x")
-    committed = tmp_path / "figures"
-    committed.mkdir()
-    (committed / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 40)
-    monkeypatch.setattr(study_module, "FIGURES", committed)
-    study.runs = "reference"
+
+def needs_weights():
+    raise NotCommittedError("kd-s0 is a committed row without weights")
+
+
+def test_reference_mode_shows_the_committed_figure_of_this_study_alone(committed, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(study_module, "display", said.append)
     monkeypatch.setattr(study_module, "Image", lambda *args, **kwargs: "shown")
+    study = study_module.rows_of("procity", "laptop", tmp_path / "procity")
     study.figure("picture", needs_weights, alt="x")
-    assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG") and said.pop() == "shown"
+    assert "As the reference run drew it" in said.pop().data
+
+    other = study_module.rows_of("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
+    other.figure("picture", needs_weights, alt="x")
+    assert said.pop().data == "*Not shown: kd-s0 is a committed row without weights.*" and said == []
+    assert not (other.figures / "picture.png").exists()
+
+
+def test_what_else_goes_wrong_in_a_figure_is_no_want_of_weights(committed, tmp_path, study):
+    def broken():
+        raise FileNotFoundError("frame 7 is missing")
+
+    with pytest.raises(FileNotFoundError, match="frame 7"):  # a fault, not a row without weights
+        study_module.rows_of("procity", "laptop", tmp_path / "procity").figure("picture", broken, alt="x")
+    with pytest.raises(NotCommittedError):  # nothing to fall back on in training
+        study.figure("picture", needs_weights, alt="x")
+
+
+def test_a_committed_table_is_read_as_far_as_it_is_of_the_study(committed, tmp_path):
+    for dataset, miou in (("procity", 1), ("camvid", 2)):
+        study = study_module.rows_of(dataset, "laptop", tmp_path / dataset)
+        assert study.read_table("scores")["miou"].tolist() == [miou]
+    with pytest.raises(FileNotFoundError, match=r"table scores\.csv is not in"):
+        study_module.rows_of("procity", "bench", tmp_path / "bench").read_table("scores")
 
 
 def test_banner_warns_of_smoke(study):
     text = study.banner().data
     assert "not** Cityscapes" in text and "numbers have no meaning" in text
+
+
+def test_the_chapters_that_show_the_shipped_students_say_so(tmp_path):
+    """Their numbers are those of the students that ship, whatever the parameters: no banner may call them meaningless."""
+    for notebook in banners.SHOW_SHIPPED:
+        told = {
+            open_study("procity", profile, runs, notebook, folder=tmp_path).banner().data.split("<details>")[0]
+            for profile, runs in (("smoke", "train"), ("laptop", "reference"))
+        }
+        assert len(told) == 1
+        (text,) = told
+        assert "no meaning" not in text and "nothing is trained here" in text and "CamVid" not in text
+        for name in models.SHIPPED:
+            notes = models.shipped_notes(name)
+            assert f"`{notes['recipe']}`, trained on procity at 256x128" in text
+            assert f"{100 * notes['metrics']['miou']:.1f} %" in text
+    assert set(banners.SHOW_SHIPPED) < set(NOTEBOOKS)
+
+
+# ------------------------------------------------------------------------------------------------ what cannot be
+
+
+def test_each_chapter_says_what_it_needs_of_the_committed_results():
+    assert tuple(reference.NEEDS) == tuple(NOTEBOOKS)
+    for notebook, need in reference.NEEDS.items():
+        assert set(need.rows) <= {"teacher", *RECIPES} and set(need.weights) <= set(need.rows), notebook
+
+
+def settings_of(way, asked):
+    """The parameters that an advice such as "use profile='laptop' and unset TCSEG_SIZE" leaves of those that were asked for."""
+    changed = dict(re.findall(r"(dataset|profile|runs)='(\w+)'", way))
+    dropped = {name.lower(): None for name in re.findall(r"TCSEG_(SIZE|SEEDS)", way)}
+    assert changed or dropped, f"no advice in {way!r}"
+    return asked | changed | dropped
+
+
+@pytest.fixture
+def try_open(tmp_path, monkeypatch):
+    """Open a study with what is asked for; (study, "") or (None, the message)."""
+    rows = reference.committed_rows()  # read once: there are hundreds
+    monkeypatch.setattr(reference, "committed_rows", lambda: rows)
+
+    def opens(asked):
+        for name in ("size", "seeds"):
+            if asked[name]:
+                monkeypatch.setenv(f"TCSEG_{name.upper()}", asked[name])
+            else:
+                monkeypatch.delenv(f"TCSEG_{name.upper()}", raising=False)
+        try:
+            given = (asked[name] for name in ("dataset", "profile", "runs", "notebook"))
+            return open_study(*given, folder=tmp_path / asked["runs"]), ""
+        except (ValueError, FileNotFoundError) as error:
+            return None, str(error)
+
+    return opens
+
+
+@pytest.mark.parametrize("here", [(), ("camvid",), ("camvid", "cityscapes")], ids=["no-data", "camvid", "all-data"])
+@pytest.mark.parametrize("notebook", [None, "00_start_here", "03_distill_student", "05_ablations"])
+def test_a_study_is_whole_or_refused_with_advice_that_works(notebook, here, try_open, monkeypatch, tmp_path):
+    for module in (study_module, reference):
+        monkeypatch.setattr(module, "find_dataset", lambda name: tmp_path if name in here else None)
+    values = itertools.product(
+        ("procity", "camvid", "cityscapes"),
+        PROFILES if notebook is None else reference.STUDIES,
+        ("train", "reference"),
+        (None, "256x128", "512x256"),
+        (None, "6"),
+    )
+    for dataset, profile, runs, size, seeds in values:
+        asked = {
+            "dataset": dataset,
+            "profile": profile,
+            "runs": runs,
+            "size": size,
+            "seeds": seeds,
+            "notebook": notebook,
+        }
+        study, said = try_open(asked)
+        if study is None:
+            check_refusal(said, asked, try_open)
+        elif runs == "reference":
+            check_whole(study, notebook)
+
+
+def check_refusal(said, asked, try_open):
+    assert "\n" not in said and len(said) < 400
+    if asked["runs"] == "reference":
+        assert "runs is 'reference', but " in said and asked["dataset"] in said, said
+        for way in said.rsplit("; ", 1)[1].split(", or "):
+            study, again = try_open(settings_of(way, asked))
+            assert study is not None, f"{asked}: {said!r} is answered with {again!r}"
+    elif "controls.csv" in said:
+        assert "run 04_temporal_consistency first" in said
+        if "or use" in said:
+            assert try_open(asked | {"runs": "reference"})[0] is not None, said
+    else:
+        assert f"dataset '{asked['dataset']}' is neither in" in said
+        study, again = try_open(settings_of("dataset='procity'", asked))
+        assert study is not None or "controls.csv" in again, again
+
+
+def check_whole(study, notebook):
+    need = reference.NEEDS[notebook] if notebook else reference.ROWS_ALONE
+    for name in need.rows:
+        seeds = study.seeds(name) if need.every_seed and name != "teacher" else (0,)
+        assert [study.run(name, seed).seed for seed in seeds] == list(seeds)
+    assert all(study.run(name).weights.exists() for name in need.weights)
+    assert all(len(study.read_table(name)) for name in need.tables)
+
+
+def test_a_chapter_that_reads_an_earlier_one_asks_for_it_before_it_trains(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no tables/controls\.csv; run 04_temporal_consistency first, with the same"
+    ):
+        open_study("procity", "smoke", "train", "05_ablations", folder=tmp_path)
+    (tmp_path / "tables").mkdir(exist_ok=True)
+    (tmp_path / "tables" / "controls.csv").write_text("control,miou\n")
+    assert open_study("procity", "smoke", "train", "05_ablations", folder=tmp_path).notebook == "05_ablations"

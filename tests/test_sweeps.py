@@ -10,7 +10,7 @@ import pytest
 from tcseg import sweeps
 from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS, compared, variations
 from tcseg.students import CHOSEN
-from tcseg.study import open_study
+from tcseg.study import open_study, rows_of
 from tcseg.sweeps import Task
 
 
@@ -63,7 +63,7 @@ def test_runs_side_by_side_are_found_again(tmp_path):
 def test_a_sweep_that_asks_nothing_says_so(tmp_path):
     for named in (None, ["pareto"]):
         with pytest.raises(ValueError, match="no sweep asks anything of camvid at profile bench"):
-            sweeps.run_sweeps(open_study("camvid", "bench", "reference", folder=tmp_path), named)
+            sweeps.run_sweeps(rows_of("camvid", "bench", tmp_path), named)
 
 
 def test_profile_bench_asks_for_networks_and_the_others_for_training():

@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 from tcseg import __version__
-from tcseg.errors import InputError, TcsegError, one_line
+from tcseg.errors import InputError, debugging, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,18 +35,10 @@ class _Group(typer.core.TyperGroup):
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
         except Exception as error:
-            if ctx.params.get("debug") or os.environ.get("TCSEG_DEBUG") == "1":
+            if debugging():
                 raise
-            typer.echo(f"error: {_told(error)}", err=True)
+            typer.echo(f"error: {told(error)}", err=True)
             raise typer.Exit(2) from None
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, TcsegError):
-        return one_line(error)
-    if isinstance(error, ImportError):
-        return f"{error} (run: tcseg doctor)"
-    return f"{one_line(error)}; TCSEG_DEBUG=1 shows the rest"
 
 
 app = typer.Typer(
@@ -79,6 +71,8 @@ def main(
 
     Try a trained student:     tcseg segment drive.mp4 --out classes.mp4
     """
+    if debug:
+        os.environ["TCSEG_DEBUG"] = "1"  # for what a command starts, too
 
 
 DEFAULT = "student-consistent"  # of the students that ship
