@@ -8,6 +8,7 @@ Python's own, so that a caller who catches `ValueError` or `FileNotFoundError` k
 from __future__ import annotations
 
 import os
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -56,6 +57,25 @@ def one_line(error: BaseException) -> str:
     first = (text.splitlines() or ["no message"])[0]
     where = place_of(error)
     return f"{type(error).__name__}: {first}" + (f" ({where})" if where else "")
+
+
+def require_writable(folder: Path, fix: str) -> Path:
+    """Make a folder and try to write into it, before any work; returns it.
+
+    Args:
+        folder: it and those above it are made.
+        fix: what to do if that fails, as "pass --out FOLDER".
+
+    Raises:
+        CannotWriteError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise explain_unwritable(folder, error, fix) from error
+    return folder
 
 
 def explain_unwritable(path: Path, error: OSError, fix: str) -> CannotWriteError:

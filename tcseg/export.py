@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from tcseg import __version__
 from tcseg.deployed import FORMATS, open_file, require
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, InputError, require_writable
 from tcseg.folding import fold_normalisation
 from tcseg.postprocess import padded_size, to_planes, upsample_argmax
 from tcseg.quantize import PRECISIONS, check_calibration, convert
@@ -140,9 +140,9 @@ def export(
     path, size = Path(path), size or export_size(model)
     check(path, size, scope, precision, channels_last)
     check_calibration(precision, calibration)
+    require_writable(path.parent, "give the file another folder")
     network = copy.deepcopy(model).cpu().float().eval()
     shown = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         aside = Path(folder) / path.name
         WRITERS[path.suffix](network, aside, size, scope, dynamic, precision, calibration, channels_last)

@@ -21,12 +21,12 @@ from tcseg.contest import with_weights
 from tcseg.course import Course, run_course
 from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
-from tcseg.errors import InputError
+from tcseg.errors import InputError, require_writable
 from tcseg.execution import NotebookError
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
 from tcseg.models import FAST, WEIGHTS
-from tcseg.places import FIGURES, NOTEBOOKS, measured_table, study_folder
+from tcseg.places import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
 from tcseg.publish import (
     PublishError,
     left_out,
@@ -162,6 +162,7 @@ def run_study(
             _require_whole(dataset, profile)
         if runs == "reference" and (problems := stale()):
             raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
+        require_writable(course.folder, PASS_OUT)
         code = run_course(course, names)
         if code == 0 and runs == "train" and not names:
             _compare(course.folder)

@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `figures` and `measurements` are folders of rooms, each one module to the others.
 # `procity` is a wing: imported by data, drives, study, publish, measurements and cli alone.
 ORDER = """
-    errors labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed procity
-    snippets trained
+    caches errors labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats crossed
+    procity snippets trained
     data drives tiles motion augment networks students peers models postprocess targets objective training evaluation steady
     controls folding quantize deployed export gpulabels torch_folding torch_runtimes runtimes coldstart benchmark repeats stability
     videofiles window pipeline video throughput artefacts timings runs mapfiles labelmaps recipes places figures explore study

@@ -44,6 +44,8 @@ class _Group(typer.core.TyperGroup):
 def _told(error: Exception) -> str:
     if isinstance(error, TcsegError):
         return one_line(error)
+    if "no locator available" in str(error):  # numba's, where not even a temporary folder can be written
+        return "no folder can be written for compiled code: set NUMBA_CACHE_DIR to one (run: tcseg doctor)"
     if isinstance(error, ImportError):
         return f"{error} (run: tcseg doctor)"
     return f"{one_line(error)}; TCSEG_DEBUG=1 shows the rest"

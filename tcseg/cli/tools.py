@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcseg.errors import InputError
+from tcseg.errors import InputError, require_writable
 from tcseg.sizes import parse_size
 from tcseg.trained import by, export_size, read_size, trained_size, training_of
 
@@ -219,9 +219,12 @@ def bench(
         unused |= {"frames": frames != FRAMES, "seconds": seconds != SECONDS, "processes": processes != 1}
         if given := [f"--{name}" for name, value in unused.items() if value]:
             raise InputError(f"--all measures everything and takes no {', '.join(given)}")
+        require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the same elsewhere")
         for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
             typer.echo(make(name, MEASURED, anyway=anyway)[0])
         return
+    if out:
+        require_writable(out.parent, "give --out another folder")
     sizes = [parse_size(one) for one in size or []]
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
     networks = {name: network.to(device_of(device)) for name, network in networks.items()}
