@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
 from contextlib import suppress
@@ -197,6 +198,15 @@ def shipped_notes(name: str) -> dict:
         ValueError: no student of that name ships.
     """
     return json.loads(_shipped_file(name, ".json").read_text())
+
+
+def weights_hash(name: str) -> str:
+    """SHA-256 of a shipped student's weights, hexadecimal: which file a table is of.
+
+    Raises:
+        ValueError: no student of that name ships.
+    """
+    return hashlib.sha256(_shipped_file(name, ".safetensors").read_bytes()).hexdigest()
 
 
 def _shipped_file(name: str, suffix: str) -> Path:

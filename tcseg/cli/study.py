@@ -77,8 +77,8 @@ def measure(
     name: Annotated[
         str,
         typer.Argument(
-            help="procity, transfer, metrics, coverage, cost, latency, gpu, speeds, layouts, half_resolution, pipeline, "
-            "steadiness, precision or flow."
+            help="procity, transfer, zero_shot, metrics, coverage, cost, latency, gpu, speeds, layouts, half_resolution, "
+            "pipeline, steadiness, precision or flow."
         ),
     ],
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
