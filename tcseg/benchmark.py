@@ -36,6 +36,7 @@ from tcseg.machine import cpu_name, gpu_name, usable_cores
 from tcseg.postprocess import padded_size
 from tcseg.runtimes import FILE_RUNTIMES, Network, open_networks, torch_threads, unavailable
 from tcseg.torch_runtimes import DTYPES
+from tcseg.trained import by, export_size
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
@@ -197,7 +198,7 @@ def _device(model: SegmentationModel) -> str:
 
 def bench(
     models: dict[str, SegmentationModel],
-    size: tuple[int, int] = (1024, 512),
+    size: tuple[int, int] | None = None,
     frames: int = 500,
     seconds: float = 10,
     runtimes: Sequence[str] = RUNTIMES,
@@ -213,7 +214,7 @@ def bench(
 
     Args:
         models: name in the table -> network. PyTorch runs it on the device it is on, the file runtimes on the CPU.
-        size: (W,H) of the frames.
+        size: (W,H) of the frames; None = that of the networks' training (`trained.export_size`), 1024x512 of untrained ones.
         frames: per model and runtime, at most; not under 30 unless `frames` itself is.
         seconds: per model and runtime, at most.
         runtimes: of `tcseg.runtimes.ENGINES`; one that is not there gives rows with n = 0 and no times.
@@ -234,7 +235,8 @@ def bench(
         by scope), `roof`.
 
     Raises:
-        ValueError: no model, an unknown runtime or precision, images of another size, more threads than cores.
+        ValueError: no model, no size for networks of several, an unknown runtime or precision, images of another size, more
+            threads than cores.
         RuntimeError: nothing of what is asked runs here.
         NoisyMachineError: something else keeps the CPU busy; after the measurement, its `table` is what was measured.
     """
@@ -247,6 +249,7 @@ def bench(
     reasons = [unavailable(*one) for one in asked]  # an unknown name is refused before anything is measured
     if all(reasons):
         raise CannotRunError(f"nothing to measure: {'; '.join(dict.fromkeys(reasons))}")
+    size = size or _one_size(models)
     images = sample_frames(size, 8) if images is None else images
     if images.dtype != np.uint8 or images.shape[1:] != (size[1], size[0], 3):
         raise InputError(
@@ -288,6 +291,15 @@ def bench(
     quiet.refuse(after, anyway, table=table)
     quiet.refuse(during, anyway, A_JOB, table)
     return table
+
+
+def _one_size(models: dict[str, SegmentationModel]) -> tuple[int, int]:
+    """The size of the training of all of them."""
+    sizes = {name: export_size(model) for name, model in models.items()}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {by(size)}" for name, size in sizes.items())
+        raise InputError(f"models were trained at several sizes ({told}); give the size at which they are compared")
+    return next(iter(sizes.values()))
 
 
 def _gpu_roofs(networks: dict[Key, Network]) -> dict[tuple[str, str], roofline.Roof]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tcseg.caches import compiled_code, is_temporary, writable
 from tcseg.machine import EXTRAS, PACKAGES, cpu_name, free_disk_gib, memory_gib, package_version, usable_cores
 
 IMPORTS = {
@@ -143,6 +144,27 @@ def check_machine() -> list[Line]:
     ]
 
 
+def check_caches() -> Line:
+    """Where compiled code is kept, so that it is not compiled in every process."""
+    what, place = "compiled code", compiled_code()
+    if place is None:
+        found = "no place can be written: neither beside the package, nor below HOME, nor a temporary one"
+        return Line(what, BAD, found, "export NUMBA_CACHE_DIR=FOLDER, one that you can write")
+    called, folder = place
+    if is_temporary(folder):
+        found = f"{folder}, for neither the package's folder nor HOME can be written"
+        return Line(what, WARN, found, "export NUMBA_CACHE_DIR=FOLDER, one that stays, or it is compiled again when this is gone")
+    return Line(what, GOOD, f"{folder} ({called})")
+
+
+def check_results() -> Line:
+    """Whether results can be written where they usually go."""
+    root = data_root()
+    if writable(root):
+        return Line("results", GOOD, str(root))
+    return Line("results", WARN, f"{root} cannot be written", "pass --out FOLDER to study, sweep, measure and data procity")
+
+
 def check_data() -> list[Line]:
     """Which data sets and studies are there, and whether the trained students came with the package."""
     lines = []
@@ -179,7 +201,8 @@ def next_step(lines: Iterable[Line]) -> str:
 
 def examine() -> list[Line]:
     """Every check, in the order of the table."""
-    return [check_python(), *check_imports(), *check_packages(), *check_machine(), *check_data()]
+    mine = [check_caches(), check_results()]
+    return [check_python(), *check_imports(), *check_packages(), *check_machine(), *mine, *check_data()]
 
 
 def brief() -> list[Line]:

@@ -8,6 +8,7 @@ Python's own, so that a caller who catches `ValueError` or `FileNotFoundError` k
 from __future__ import annotations
 
 import os
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def told(error: BaseException) -> str:
     """An exception as the last line of a command: `one_line`, and for what is not meant for people how to see the rest."""
     if isinstance(error, TcsegError):
         return one_line(error)
+    if "no locator available" in str(error):  # numba's, where not even a temporary folder can be written
+        return "no folder can be written for compiled code: set NUMBA_CACHE_DIR to one (run: tcseg doctor)"
     if isinstance(error, ImportError):
         return f"{error} (run: tcseg doctor)"
     return f"{one_line(error)}; TCSEG_DEBUG=1 shows the rest"
@@ -78,6 +81,25 @@ def told(error: BaseException) -> str:
 def debugging() -> bool:
     """Whether tracebacks are wanted: `tcseg --debug`, or TCSEG_DEBUG=1."""
     return os.environ.get("TCSEG_DEBUG") == "1"
+
+
+def require_writable(folder: Path, fix: str) -> Path:
+    """Make a folder and try to write into it, before any work; returns it.
+
+    Args:
+        folder: it and those above it are made.
+        fix: what to do if that fails, as "pass --out FOLDER".
+
+    Raises:
+        CannotWriteError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise explain_unwritable(folder, error, fix) from error
+    return folder
 
 
 def explain_unwritable(path: Path, error: OSError, fix: str) -> CannotWriteError:

@@ -32,10 +32,11 @@ from torch import Tensor, nn
 
 from tcseg import __version__
 from tcseg.deployed import FORMATS, open_file, require
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, InputError, require_writable
 from tcseg.folding import fold_normalisation
 from tcseg.postprocess import padded_size, to_planes, upsample_argmax
 from tcseg.quantize import PRECISIONS, check_calibration, convert
+from tcseg.trained import by, export_size, trained_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +105,7 @@ def export(
     model: SegmentationModel,
     path: Path | str,
     frames: np.ndarray | None = None,
-    size: tuple[int, int] = (1024, 512),
+    size: tuple[int, int] | None = None,
     scope: str = "network",
     dynamic: bool = False,
     precision: str = "fp32",
@@ -117,7 +118,8 @@ def export(
         model: a trained network.
         path: .onnx (one file), .xml (OpenVINO IR, with its .bin) or .pt2 (torch.export). Written aside and renamed.
         frames: uint8 (N,H,W,3) RGB, any size: the real frames to compare on; None = `sample_frames`.
-        size: (W,H) that the graph takes, multiples of 32; with `dynamic`, only the example's size.
+        size: (W,H) that the graph takes, multiples of 32; with `dynamic`, only the example's size. None = that of the training
+            (`trained.export_size`), or 1024x512 where it is not known.
         scope: "network" or "labels".
         dynamic: the graph takes any height and width that are multiples of 32. The batch is always dynamic.
         precision: "fp32"; "fp16": half the bytes, faster only where the processor computes in fp16 (as .pt2 for GPUs: torch's fp16
@@ -135,12 +137,12 @@ def export(
             is left).
     """
     began = time.perf_counter()
-    path = Path(path)
+    path, size = Path(path), size or export_size(model)
     check(path, size, scope, precision, channels_last)
     check_calibration(precision, calibration)
+    require_writable(path.parent, "give the file another folder")
     network = copy.deepcopy(model).cpu().float().eval()
     shown = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         aside = Path(folder) / path.name
         WRITERS[path.suffix](network, aside, size, scope, dynamic, precision, calibration, channels_last)
@@ -164,7 +166,9 @@ def _compared(
     except Exception as error:  # ONNX Runtime's own are of no common kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         use = "another format" if precision == "fp32" else "fp32"
-        raise CannotRunError(f"{path.name} in {precision} does not run on this machine ({reason}); use {use}") from error
+        raise CannotRunError(
+            f"{path.name} in {precision} does not run on this machine ({reason}); use {use}"
+        ) from error
 
 
 def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32", channels_last: bool = False) -> None:
@@ -259,8 +263,14 @@ def _facts(network: SegmentationModel, size: tuple[int, int], scope: str, dynami
         "colors": json.dumps(network.label_set.colors.tolist()),
         "scope": scope,
         "precision": "fp32",
-        "size": "dynamic, multiples of 32" if dynamic else f"{size[0]}x{size[1]}",
-    }
+        "size": "dynamic, multiples of 32" if dynamic else by(size),
+    } | _of_training(network)
+
+
+def _of_training(network: SegmentationModel) -> dict[str, str]:
+    """What is known of it: a reader of a dynamic file must choose a size."""
+    size, dataset = trained_size(network), getattr(network, "trained_on", None)
+    return ({"trained_size": by(size)} if size else {}) | ({"trained_on": dataset} if dataset else {})
 
 
 def _write_onnx(

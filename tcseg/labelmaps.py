@@ -7,7 +7,6 @@ it is: frames (or pairs of frames) and units in which something was counted, and
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from tcseg.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, ClassTable, class_table
-from tcseg.errors import InputError, explain_unwritable
+from tcseg.errors import InputError
 from tcseg.images import read_header
 from tcseg.labels import IGNORE
 from tcseg.layouts import MapClip, Pacing, find_clips
@@ -216,18 +215,3 @@ def _missing_instances(clips: Sequence[MapClip]) -> list[str]:
     if not without or len(without) == len(labels):
         return []
     return [f"{len(without)} of {len(labels)} label maps have no instanceIds beside them (first: {without[0]})"]
-
-
-def require_writable(out: Path) -> None:
-    """Try a folder before the work that is to be kept there.
-
-    Raises:
-        CannotWriteError: nothing can be written there.
-    """
-    probe = out / f".{uuid.uuid4().hex}.part"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise explain_unwritable(out, error, "give another folder with --out") from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import timm
@@ -12,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tcseg import peers
+from tcseg import peers, trained
 from tcseg.errors import CannotRunError, InputError, NotFoundError
 from tcseg.networks import ModelSpec, SegmentationModel
 from tcseg.peers import PeerSpec
@@ -62,10 +64,13 @@ def build(name: str, num_classes: int, pretrained: bool | None = None) -> Segmen
     """
     spec = spec_of(name)
     if isinstance(spec, PeerSpec):
-        return peers.build(name, num_classes)
+        model = peers.build(name, num_classes)
+        trained.note(model, None, None)
+        return model
     model = (Student if isinstance(spec, StudentSpec) else SegmentationModel)(name, spec, num_classes)
     if spec.pretrained if pretrained is None else pretrained:
         load_imagenet(model.encoder, spec.encoder)
+    trained.note(model, None, None)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -123,6 +128,8 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
 def load_weights(path: Path | str) -> SegmentationModel:
     """Load a model saved by `save_weights`, in eval mode, float32.
 
+    What its sidecar says of the training, `size` [W,H] and `dataset`, is noted on it: see `trained`.
+
     Raises:
         FileNotFoundError: weights or sidecar are missing.
         ValueError: the weights are of another architecture, or one of the files is damaged or of another program.
@@ -151,7 +158,23 @@ def load_weights(path: Path | str) -> SegmentationModel:
             f"{path} does not fit architecture {arch!r} named in its sidecar "
             f"({str(error).splitlines()[1].strip() if chr(10) in str(error) else error}); use the pair that was saved together"
         ) from error
+    try:
+        trained.note(model, **_training(path, meta))
+    except InputError as error:
+        raise InputError(f"{sidecar}: {error}") from None
     return model.eval()
+
+
+def _training(path: Path, meta: dict) -> dict:
+    """Size and data set of a file's training: of its sidecar, else of the run's record beside it (older sidecars lack both)."""
+    known = {key: meta.get(key) for key in ("size", "dataset")}
+    record = path.with_name("record.json")
+    if None in known.values() and meta.get("run_id") and record.exists():
+        with suppress(ValueError):
+            of_run = json.loads(record.read_text())
+            if of_run.get("run_id") == meta["run_id"]:
+                known = {key: of_run.get(key) if value is None else value for key, value in known.items()}
+    return known
 
 
 SHIPPED = ("student", "student-consistent")
@@ -175,6 +198,15 @@ def shipped_notes(name: str) -> dict:
         ValueError: no student of that name ships.
     """
     return json.loads(_shipped_file(name, ".json").read_text())
+
+
+def weights_hash(name: str) -> str:
+    """SHA-256 of a shipped student's weights, hexadecimal: which file a table is of.
+
+    Raises:
+        ValueError: no student of that name ships.
+    """
+    return hashlib.sha256(_shipped_file(name, ".safetensors").read_bytes()).hexdigest()
 
 
 def _shipped_file(name: str, suffix: str) -> Path:

@@ -30,6 +30,7 @@ from tcseg.postprocess import pad_to_multiple, padded_size, upsample_argmax
 from tcseg.runtimes import Network, open_streams, torch_threads
 from tcseg.stability import forget
 from tcseg.steady import FILTERS
+from tcseg.trained import Size, size_for
 from tcseg.videofiles import Source
 from tcseg.window import Window
 
@@ -74,7 +75,11 @@ class Outputs(Protocol):
 
 
 class Eye:
-    """A network as the pipeline uses it: resize, run, filter if one is wanted, finish."""
+    """A network as the pipeline uses it: resize, run, filter if one is wanted, finish.
+
+    Attributes:
+        size: (W,H) that frames are resized to; None = they stay as they are, and are padded.
+    """
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class Eye:
     def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Labels uint8 (H,W) of the frame's own size, and probabilities uint8 (K,h,w) if wanted."""
         size = frame.shape[1], frame.shape[0]
-        shown = frame if self.size is None else cv2.resize(frame, self.size, interpolation=cv2.INTER_AREA)
+        shown = frame if self.size is None else resized(frame, self.size)
         if self.filter is None:
             scores = self._logits(shown)
             probs = _softmax(scores) if self.wants_probs else None
@@ -112,12 +117,18 @@ class Eye:
         return (probs[:, :rows, :columns] * 255).round().to(torch.uint8).numpy()
 
 
+def resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A frame uint8 (H,W,3) at another size (W,H): means over areas where it shrinks, else bilinear."""
+    shrinks = size[0] <= frame.shape[1] and size[1] <= frame.shape[0]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
 def open_eyes(
     models: Iterable[SegmentationModel],
     runtime: str,
     first: np.ndarray,
     live: bool,
-    size: tuple[int, int] | None,
+    size: Size = None,
     steady: str | None = None,
     wants_probs: bool = False,
     precision: str = "fp32",
@@ -125,19 +136,22 @@ def open_eyes(
 ) -> list[list[Eye]]:
     """Eyes [stream][model]: several streams, but one for a live source, a filter (frames in order), a compiled network or a GPU.
 
-    For int8, `calibrate` gives frames of the size that the network sees.
+    Each network sees frames at the size that `trained.size_for` gives it. For int8, `calibrate` gives frames of that size.
     """
     models = list(models)
     on_cpu = all(next(model.parameters()).device.type == "cpu" for model in models)
     alone = live or steady is not None or runtime.startswith("compile")  # which would compile again for other threads
     streams = min(STREAMS, usable_cores()) if on_cpu and not alone else 1
-    shown = size or (first.shape[1], first.shape[0])
-    calibration = calibrate(padded_size(shown)) if precision == "int8" and calibrate else None
-    networks = [open_streams(model, runtime, shown, streams, precision, calibration) for model in models]
+    frame = first.shape[1], first.shape[0]
+    sizes = [size_for(model, frame, size) for model in models]
+    networks = []
+    for model, seen in zip(models, sizes, strict=True):
+        calibration = calibrate(padded_size(seen or frame)) if precision == "int8" and calibrate else None
+        networks.append(open_streams(model, runtime, seen or frame, streams, precision, calibration))
     return [
         [
-            Eye(opened[i], model.stride, first, size, steady, wants_probs)
-            for opened, model in zip(networks, models, strict=True)
+            Eye(opened[i], model.stride, first, seen, steady, wants_probs)
+            for opened, model, seen in zip(networks, models, sizes, strict=True)
         ]
         for i in range(streams)
     ]

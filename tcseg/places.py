@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tcseg.data import data_root
@@ -12,6 +13,9 @@ FIGURES = data_root().parent / "figures"
 """Committed reference tables, runs and figures."""
 MEASURED = data_root() / "study" / "measurements"
 """Where `tcseg measure` writes its tables and figures."""
+
+PASS_OUT = "pass --out FOLDER, one that you can write"
+"""What to do where the repository is read-only."""
 
 NOTEBOOKS: dict[str, tuple[str, ...]] = {
     "00_start_here": (
@@ -51,9 +55,13 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
 
 
 def study_folder(dataset: str, profile: str, runs: str = "train", size: str | None = None) -> Path:
-    """Where a study writes; one of another size than the profile's has a place of its own."""
+    """Where a study writes; one of another size than the profile's has a place of its own.
+
+    All of them lie in data/study, or in $TCSEG_STUDIES.
+    """
+    root = Path(os.environ.get("TCSEG_STUDIES") or data_root() / "study")
     tail = ("-reference" if runs == "reference" else "") + (f"-{size}" if size else "")
-    return data_root() / "study" / (f"{dataset}-{profile}" + tail)
+    return root / (f"{dataset}-{profile}" + tail)
 
 
 def measured_table(name: str, runs: str = "train") -> Path:

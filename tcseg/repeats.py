@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from tcseg import models as registry
+from tcseg import trained
 from tcseg.benchmark import COLUMNS, KEY, bench
 from tcseg.machine import worker_pool
 
@@ -58,6 +59,7 @@ def _to_send(model: SegmentationModel) -> SegmentationModel:
     except (AttributeError, TypeError, pickle.PicklingError):  # transformers leaves hooks after the first frame
         weights, copied = copied.state_dict(), registry.build(model.arch, model.num_classes, pretrained=False).eval()
         copied.load_state_dict(weights)
+        trained.note(copied, trained.trained_size(model), getattr(model, "trained_on", None))
     return copied
 
 

@@ -22,11 +22,11 @@ from tcseg.contest import with_weights
 from tcseg.course import Course, run_course, upto
 from tcseg.data import data_root, find_dataset
 from tcseg.datacard import card_sections
-from tcseg.errors import InputError, NoRowsError, NotFoundError, debugging, told
+from tcseg.errors import InputError, NoRowsError, NotFoundError, debugging, require_writable, told
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
 from tcseg.models import FAST, WEIGHTS
-from tcseg.places import FIGURES, NOTEBOOKS, measured_table, study_folder
+from tcseg.places import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
 from tcseg.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
 from tcseg.readme import fill_readme, readme_sections
 from tcseg.reference import STUDIES, Request, committed_rows, has_data, need_of, refusal
@@ -167,6 +167,7 @@ def _study(
         require_reference(dataset, profile, upto(names), size, seeds)
         if problems := stale():
             raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
+    require_writable(course.folder, PASS_OUT)
     code = run_course(course, names)
     if code == 0 and runs == "train" and not names:
         _compare(course.folder)

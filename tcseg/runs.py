@@ -254,7 +254,8 @@ def _make(
     if not weights.exists():
         model, cost = train(folder)
         write_json(folder / "cost.json", cost)
-        models.save_weights(model, weights, run_id=what["run_id"])
+        training = {key: what[key] for key in ("dataset", "profile", "size") if key in what}
+        models.save_weights(model, weights, run_id=what["run_id"], **training)
         trained = True
     model = models.load_weights(weights)
     record = {

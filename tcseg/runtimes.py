@@ -26,6 +26,7 @@ from tcseg.machine import usable_cores
 from tcseg.postprocess import pad_to_multiple, padded_size, to_planes, upsample_argmax
 from tcseg.quantize import check_calibration, convert
 from tcseg.torch_runtimes import TORCH_RUNTIMES
+from tcseg.trained import export_size
 
 if TYPE_CHECKING:
     from tcseg.networks import SegmentationModel
@@ -90,7 +91,7 @@ def unavailable(runtime: str, precision: str, device: str = "cpu") -> str | None
 def open_networks(
     model: SegmentationModel,
     runtimes: Sequence[str],
-    size: tuple[int, int] = (1024, 512),
+    size: tuple[int, int] | None = None,
     threads: int | None = None,
     precision: str = "fp32",
     calibration: np.ndarray | None = None,
@@ -103,7 +104,7 @@ def open_networks(
     Args:
         model: a trained network; PyTorch runs it in eval mode where it is (CPU or CUDA), the others on the CPU.
         runtimes: of `ENGINES`.
-        size: (W,H) of the frames; any, they are padded.
+        size: (W,H) of the frames; any, they are padded. None = that of the training (`trained.export_size`), else 1024x512.
         threads: of the other runtimes; PyTorch's are the process' own (`torch.set_num_threads`).
         precision: of `PRECISIONS`; see `unavailable`.
         calibration: for int8: uint8 (N,H,W,3) RGB, real frames.
@@ -125,7 +126,7 @@ def open_networks(
     if exported:
         check_calibration(precision, calibration)
         require("onnxruntime" if precision != "fp32" else exported[0])  # whose converters make int8
-        with _exported(model, size, exported, precision, calibration, channels_last) as files:
+        with _exported(model, size or export_size(model), exported, precision, calibration, channels_last) as files:
             for runtime in exported:
                 networks[runtime] = _open_exported(files[runtime], runtime, threads, model.stride)
     return networks
@@ -178,7 +179,7 @@ def _as_it_is(frame: np.ndarray) -> np.ndarray:
 
 
 def open_network(
-    model: SegmentationModel, runtime: str = "pytorch", size: tuple[int, int] = (1024, 512), threads: int | None = None
+    model: SegmentationModel, runtime: str = "pytorch", size: tuple[int, int] | None = None, threads: int | None = None
 ) -> Network:
     """Open a model in one runtime; see `open_networks`."""
     return open_networks(model, (runtime,), size, threads)[runtime]

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from tcseg import artefacts, banners, evaluation, models, procity, reference, targets, tiles, timings, training
 from tcseg.artefacts import write_json
+from tcseg.caches import writable
 from tcseg.data import Clips, data_root, find_dataset, load_clips
-from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError
+from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError, require_writable
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
 from tcseg.networks import SegmentationModel
 from tcseg.objective import Recipe
-from tcseg.places import FIGURES, NOTEBOOKS, measured_table, study_folder
+from tcseg.places import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
 from tcseg.recipes import (
     FULL_PROCITY_SNIPPETS,
     PRIMARY,
@@ -154,7 +155,7 @@ class Study:
         self._clips: dict[str, Clips] = {}
         self._used: dict[str, bool] = {}
         for folder in (self.tables, self.figures, self.runs_folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            require_writable(folder, f"{PASS_OUT}; a notebook reads $TCSEG_STUDY_FOLDER")
 
     @property
     def profile(self) -> str:
@@ -201,13 +202,18 @@ class Study:
         train = scale.train_snippets or FULL_PROCITY_SNIPPETS
         name = procity.tree_name(self.size, train, scale.val_snippets, scale.test_snippets)
         return procity.generate(
-            data_root() / "procity" / name,
+            self._home_of_procity() / name,
             size=self.size,
             train=train,
             val=scale.val_snippets,
             test=scale.test_snippets,
             neighbours=scale.neighbours,
         )
+
+    def _home_of_procity(self) -> Path:
+        """Where the embedded data lie: for all studies in data/procity, or with this study where that cannot be written."""
+        shared = data_root() / "procity"
+        return shared if shared.is_dir() or writable(shared) else self.folder / "procity"
 
     def clips(self, split: str) -> Clips:
         """A split ("train" or "val") in memory; decoded once, then cached in the study's folder."""

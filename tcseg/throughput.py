@@ -15,6 +15,7 @@ import numpy as np
 from tcseg.errors import InputError
 from tcseg.machine import usable_cores
 from tcseg.pipeline import Answer, Outputs, answers, open_eyes, run
+from tcseg.trained import Size
 from tcseg.video import painting
 from tcseg.videofiles import Sink, Source, open_source
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def pipeline_rates(
     source: str | Path,
     model: SegmentationModel,
-    size: tuple[int, int] | None = None,
+    size: Size = None,
     runtime: str = "pytorch",
     frames: int = 200,
     repeats: int = 3,

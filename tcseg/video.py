@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from tqdm.auto import tqdm
 
 from tcseg.errors import CannotRunError, InputError
 from tcseg.labels import LabelSet, colorize
@@ -21,6 +23,7 @@ from tcseg.postprocess import padded_size
 from tcseg.runtimes import unavailable
 from tcseg.stability import Meter, draw_strip
 from tcseg.steady import FILTERS
+from tcseg.trained import NATIVE, Size, by, seen_as_text, size_for
 from tcseg.videofiles import FrameFiles, Sink, Source, open_source
 from tcseg.window import Window, require_window
 
@@ -157,8 +160,11 @@ def summary(result: dict) -> str:
     where = written or ("nothing written (no --out, --labels or --probs)" if result["frames"] else "nothing written")
     flicker = result["flicker"]
     several = flicker if isinstance(flicker, dict) else {} if flicker is None else {"flicker": flicker}
+    seen = result["seen"]
+    sizes = dict.fromkeys(seen.values() if isinstance(seen, dict) else [seen])
     return (
-        f"{result['frames']} frames {result['width']}x{result['height']}, {result['fps']:.1f} frames/s in all, "
+        f"{result['frames']} frames {result['width']}x{result['height']}, seen at {' and '.join(map(by, sizes))}, "
+        f"{result['fps']:.1f} frames/s in all, "
         f"{result['p50_ms']:.1f} ms frame -> labels (p50"
         + (f", {result['at_once']} at once)" if result["at_once"] > 1 else ")")
         + (f", {result['dropped']} dropped" if result["dropped"] else "")
@@ -171,14 +177,16 @@ def _checked(
     source: str | int | Path,
     out: Path | str | None,
     overlay: float,
-    size: tuple[int, int] | None,
+    size: Size,
     steady: str | None,
     show: bool,
 ) -> Path | None:
     """Find what is wrong before anything is opened; returns `out` as a path."""
     if not 0 <= overlay <= 1:
         raise InputError(f"overlay is {overlay}; it must be 0 (the frame) .. 1 (the colours)")
-    if size is not None and (min(size) < 32 or size != padded_size(size)):
+    if isinstance(size, str) and size != NATIVE:
+        raise InputError(f"size is {size!r}; it must be (W,H), {NATIVE!r} (the video's own), or None")
+    if size not in (None, NATIVE) and (min(size) < 32 or size != padded_size(size)):
         full = padded_size((max(size[0], 1), max(size[1], 1)))
         raise InputError(f"size is {size[0]}x{size[1]}; sides must be multiples of 32: pass {full[0]}x{full[1]}")
     if steady is not None and steady not in FILTERS:
@@ -195,7 +203,7 @@ def segment(
     source: str | int | Path,
     out: Path | str | None,
     model: SegmentationModel,
-    size: tuple[int, int] | None = None,
+    size: Size = None,
     overlay: float = 0.6,
     fps: float | None = None,
     on_frame: OnFrame | None = None,
@@ -219,13 +227,14 @@ def segment(
         source: video file, folder of images, camera number, stream, or what else `videofiles.open_source` knows.
         out: .mp4, .avi or .gif; None = no pictures are written.
         model: a trained network.
-        size: (W,H), multiples of 32, to which frames are resized for the network; None = their own size, padded if odd.
-            The label map always has the frame's size.
+        size: (W,H), multiples of 32, to which frames are resized for the network; None = as large as those that it was trained
+            on, at the video's aspect ratio (`trained.network_size`); "native" = their own size, padded if odd, and so is None
+            where nothing says what it was trained on. The label map always has the frame's size.
         overlay: 0..1, how strongly the colours cover the frame.
         fps: of the output; None = the source's.
         on_frame: called in order with (index, frame uint8 (H,W,3) RGB, [labels uint8 (H,W)]).
         runtime: "pytorch", "onnxruntime" or "openvino".
-        progress: a bar with live frames a second.
+        progress: a bar with live frames a second, and before it a line: what the network sees, and what it was trained on.
         labels: a new folder for label maps, an 8-bit PNG of trainIds a frame, of the frame's size. Called as the source's
             images are, so that `tcseg evaluate` finds them (any layout); of a video 000000.png, 000001.png, ... A `meta.json`
             beside them says what they hold.
@@ -238,11 +247,11 @@ def segment(
         calibrate: for int8: (W,H) -> frames of that size, uint8 (N,H,W,3) RGB, as those that the network will see.
 
     Returns:
-        frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, at_once (frames that
-        were answered at the same time, each by its share of the cores: p50_ms is of these, not of a frame alone), expected
-        (frames that the file announced, or None), dropped (live only), interrupted, message (None if all went well), written
-        (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where there is none; of a live source the last
-        `pipeline.RECENT`), both None without `strip`.
+        frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, seen ((W,H) of what the
+        network saw, before padding), at_once (frames that were answered at the same time, each by its share of the cores: p50_ms is
+        of these, not of a frame alone), expected (frames that the file announced, or None), dropped (live only), interrupted,
+        message (None if all went well), written (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where
+        there is none; of a live source the last `pipeline.RECENT`), both None without `strip`.
 
     A source that cannot be read to its end gives the frames before that, and a message.
 
@@ -264,18 +273,32 @@ def segment(
     outputs = painting(model, overlay, strip, live=opened.live)
     _open_outputs(outputs, opened, out, fps, show, folders, model.label_set)
 
+    seen: dict[str, tuple[int, int]] = {}
+
     def eyes(first: np.ndarray) -> list[list[Eye]]:
         more = {"precision": precision, "calibrate": calibrate}
+        seen.update(_seen({"the network": model}, first, size, progress))
         return open_eyes([model], runtime, first, opened.live, size, steady, probs is not None, **more)
 
-    return run(opened, outputs, eyes, on_frame, progress) | outputs.flicker()
+    result = run(opened, outputs, eyes, on_frame, progress) | outputs.flicker()
+    return result | {"seen": seen["the network"]}
+
+
+def _seen(
+    models: Mapping[str, SegmentationModel], first: np.ndarray, size: Size, tell: bool
+) -> dict[str, tuple[int, int]]:
+    """Name -> the (W,H) that a network sees; told on stderr, with what it was trained on, if wanted."""
+    frame = first.shape[1], first.shape[0]
+    if tell:
+        tqdm.write(seen_as_text(models, frame, size), file=sys.stderr)
+    return {name: size_for(model, frame, size) or frame for name, model in models.items()}
 
 
 def side_by_side(
     source: str | int | Path,
     out: Path | str | None,
     models: dict[str, SegmentationModel],
-    size: tuple[int, int] | None = None,
+    size: Size = None,
     overlay: float = 0.6,
     fps: float | None = None,
     panel_width: int | None = None,
@@ -292,7 +315,7 @@ def side_by_side(
         source: as in `segment`, and so are the others that are not explained here.
         out: .mp4, .avi or .gif; None = only shown.
         models: caption -> network, in the order of the panels.
-        size: of the frames that the networks see.
+        size: of the frames that the networks see; None = each as large as it was trained at.
         overlay: of the colours, 0..1.
         fps: of the output.
         panel_width: of one panel in pixels; None = the frame's own.
@@ -303,7 +326,7 @@ def side_by_side(
         steady: a filter, for all of them.
 
     Returns:
-        As `segment`; flicker and flicker_series by model where there are several.
+        As `segment`; seen by model, flicker and flicker_series by model where there are several.
     """
     out = _checked(source, out, overlay, size, steady, show)
     opened = open_source(source)
@@ -323,7 +346,10 @@ def side_by_side(
     outputs = _Outputs(render, tuple(models), meter=_meter(strip, opened.live))
     _open_outputs(outputs, opened, out, fps, show, {})
 
+    seen: dict[str, tuple[int, int]] = {}
+
     def eyes(first: np.ndarray) -> list[list[Eye]]:
+        seen.update(_seen(models, first, size, progress))
         return open_eyes(models.values(), runtime, first, opened.live, size, steady)
 
-    return run(opened, outputs, eyes, None, progress) | outputs.flicker()
+    return run(opened, outputs, eyes, None, progress) | outputs.flicker() | {"seen": seen}

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tcseg.errors import CannotWriteError, NotFoundError
+from tcseg.errors import CannotWriteError, NotFoundError, require_writable
 
 EXERCISE = re.compile(
     r"\*\*(?P<number>\d)\.\*\* (?P<question>.+?)\n\n"
@@ -119,7 +119,7 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
         raise CannotWriteError(f"{goal} is, or lies in, a file: give a folder")
     if there := [path.name for path in chapters if (goal / path.name).exists()]:
         raise CannotWriteError(f"{goal} already holds {there[0]}, perhaps with your answers: give another folder")
-    goal.mkdir(parents=True, exist_ok=True)
+    require_writable(goal, "give another folder")
     for path in chapters:
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
         aside = goal / f".{path.name}.part"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tcseg.caches import writable
+from tcseg.errors import require_writable
 
 from .app import app
 
@@ -46,6 +50,7 @@ def sweep(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many runs in this sitting.")] = None,
     missing: Annotated[bool, typer.Option("--list", help="Say what is missing and how long it takes.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder; default data/study/<dataset>-<profile>.")] = None,
 ) -> None:
     """Train the runs of the ablation's sweeps that are missing.
 
@@ -56,7 +61,7 @@ def sweep(
     from tcseg.study import open_study
     from tcseg.sweeps import forecast, plan, run_sweeps
 
-    study = open_study(dataset, profile)
+    study = open_study(dataset, profile, folder=out)
     if missing:
         left = forecast(study, plan(only, dataset, profile))
         runs, hours = left["runs"].sum(), (left["runs"] * left["minutes_each"]).sum() / 60
@@ -72,8 +77,8 @@ def measure(
     name: Annotated[
         str,
         typer.Argument(
-            help="procity, transfer, metrics, coverage, cost, latency, gpu, speeds, layouts, half_resolution, pipeline, "
-            "steadiness, precision or flow."
+            help="procity, transfer, zero_shot, metrics, coverage, cost, latency, gpu, speeds, layouts, half_resolution, "
+            "pipeline, steadiness, precision or flow."
         ),
     ],
     quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
@@ -89,10 +94,13 @@ def measure(
     import pandas as pd
 
     from tcseg.measurements import measure as make
-    from tcseg.places import MEASURED
+    from tcseg.places import MEASURED, PASS_OUT
 
     usual = MEASURED.with_name(f"{MEASURED.name}-quick") if quick else MEASURED  # no real one is written over
-    written = make(name, out or usual, quick, anyway)
+    where = require_writable(out or usual, PASS_OUT)
+    if out and not writable(MEASURED):  # the studies that it looks into cannot lie where they usually do
+        os.environ.setdefault("TCSEG_STUDIES", str(out.resolve() / "studies"))
+    written = make(name, where, quick, anyway)
     typer.echo(pd.read_csv(written[0]).to_string(index=False, na_rep="-"))
     typer.echo("\n".join(str(path) for path in written))
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcseg.errors import InputError
+from tcseg.errors import InputError, require_writable
 from tcseg.sizes import parse_size
+from tcseg.trained import by, export_size, read_size, trained_size, training_of
 
 from .app import DEFAULT, Device, app, device_of, load_model, real_frames
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from tcseg.networks import SegmentationModel
 
-SHIPPED = "student, student-consistent (default), or student-cpu, which is made for 1024x512."
+SHIPPED = "student, student-consistent (default; both made at 256x128), or student-cpu, which is made at 1024x512."
 FRAMES, SECONDS = 500, 10.0  # of a row of the benchmark, whichever is shorter
 
 
@@ -29,7 +30,13 @@ def segment(
     out: Annotated[Path | None, typer.Option(help="X.mp4, X.avi or X.gif; without it only the speed is told.")] = None,
     model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
-    size: Annotated[str | None, typer.Option(help="The network sees frames resized to this, as 1024x512.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="The network sees frames resized to this, as 1024x512; native = the video's own size. Default as large as in its "
+            "training, at the video's aspect ratio."
+        ),
+    ] = None,
     overlay: Annotated[float, typer.Option(help="0 = the frame .. 1 = the colours.")] = 0.6,
     fps: Annotated[float | None, typer.Option(min=0.1, help="Of the output; default the source's.")] = None,
     runtime: Annotated[
@@ -52,13 +59,14 @@ def segment(
 ) -> None:
     """Segment a video: paint the classes over it, write the answers, or show it while it runs.
 
-    Frames a second are shown while it runs. Ctrl-C keeps the frames done so far, in complete files.
+    A line says what the network sees and what it was trained on. Frames a second are shown while it runs. Ctrl-C keeps the frames
+    done so far, in complete files.
 
     Example: tcseg segment drive.mp4 --out classes.mp4 --strip
     """
     from tcseg import models, video
 
-    wanted, more = parse_size(size) if size else None, {"strip": strip, "show": show, "steady": steady}
+    wanted, more = read_size(size), {"strip": strip, "show": show, "steady": steady}
     if compare:
         if not (out or show) or model or weights or labels or probs or precision != "fp32":
             raise InputError(
@@ -89,7 +97,9 @@ def export(
     out: Annotated[Path, typer.Argument(help="X.onnx, X.xml (OpenVINO) or X.pt2 (torch.export).")],
     model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
-    size: Annotated[str, typer.Option(help="Of the frames, multiples of 32.")] = "1024x512",
+    size: Annotated[
+        str | None, typer.Option(help="Of the frames, multiples of 32. Default that of its training, as 256x128.")
+    ] = None,
     scope: Annotated[str, typer.Option(help="network (logits out) or labels (label map out).")] = "network",
     dynamic: Annotated[bool, typer.Option(help="Any height and width that are multiples of 32.")] = False,
     frames: Annotated[Path | None, typer.Option(help="Video or folder to compare on; default a data set's.")] = None,
@@ -107,16 +117,18 @@ def export(
     uint8 frames in, normalisation inside; the file is compared with PyTorch before it gets its name. What fp16 and int8 cost in
     accuracy: tcseg measure precision.
 
-    Example: tcseg export student.onnx --size 1024x512 --scope labels
+    Example: tcseg export student.onnx --scope labels
     """
     from tcseg.export import check as check_export
     from tcseg.export import export as write
 
-    wanted, calibration, calibrated = parse_size(size), None, ""
-    check_export(out, wanted, scope, precision, channels_last)
+    given, calibration, calibrated = parse_size(size) if size else None, None, ""
     if calibrate and precision != "int8":
         raise InputError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
-    network, (shown, where) = load_model(model, weights), real_frames(wanted, 8, frames)
+    network = load_model(model, weights)
+    wanted = given or export_size(network)
+    check_export(out, wanted, scope, precision, channels_last)
+    shown, where = real_frames(wanted, 8, frames)
     if precision == "int8":
         from tcseg.measurements.precision import calibration_frames
 
@@ -126,9 +138,18 @@ def export(
     if precision != "fp32" and not weights and (told := _not_offered(model or DEFAULT, out, precision)):
         typer.echo(told, err=True)
     typer.echo(
-        f"{result.path}: {result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
+        f"{result.path}: {_takes(network, wanted, dynamic)}; {training_of(network)}\n"
+        f"{result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
         f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}"
     )
+
+
+def _takes(network: SegmentationModel, size: tuple[int, int], dynamic: bool) -> str:
+    """What frames an exported file takes, and which are right for it."""
+    known = trained_size(network)
+    if dynamic:
+        return "takes frames of any size" + (f", and knows things as large as they are at {by(known)}" if known else "")
+    return f"takes frames of {by(size)}" + ("" if known else " (--size WxH: another)")
 
 
 def _not_offered(name: str, path: Path, precision: str) -> str:
@@ -154,7 +175,12 @@ def bench(
         list[str] | None, typer.Option(help="A shipped student, or a network by name; repeatable.")
     ] = None,
     weights: Annotated[list[Path] | None, typer.Option(help="Your own NAME.safetensors; repeatable.")] = None,
-    size: Annotated[list[str] | None, typer.Option(help="Of the frames; repeatable. Default 1024x512.")] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of the frames; repeatable. Default that of each network's training; 1024x512 of untrained ones."
+        ),
+    ] = None,
     runtime: Annotated[
         list[str] | None,
         typer.Option(help="pytorch, compile, cudagraph, onnxruntime, openvino ...; repeatable. Default three."),
@@ -193,14 +219,17 @@ def bench(
         unused |= {"frames": frames != FRAMES, "seconds": seconds != SECONDS, "processes": processes != 1}
         if given := [f"--{name}" for name, value in unused.items() if value]:
             raise InputError(f"--all measures everything and takes no {', '.join(given)}")
+        require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the same elsewhere")
         for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
             typer.echo(make(name, MEASURED, anyway=anyway)[0])
         return
-    sizes = [parse_size(one) for one in size or ["1024x512"]]
+    if out:
+        require_writable(out.parent, "give --out another folder")
+    sizes = [parse_size(one) for one in size or []]
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
     networks = {name: network.to(device_of(device)) for name, network in networks.items()}
     tables = []
-    for wanted in sizes:
+    for wanted, some in _by_size(networks, sizes):
         images, where = real_frames(wanted, 16, None)
         options = {
             "frames": frames,
@@ -211,12 +240,36 @@ def bench(
             "anyway": anyway,
         }
         options |= {"runtimes": tuple(runtime or benchmark.RUNTIMES), "precisions": tuple(precision or ["fp32"])}
-        table = repeats.repeated(processes, networks, wanted, **options)
+        table = repeats.repeated(processes, some, wanted, **options)
         tables.append(table)
-        typer.echo(f"\n{wanted[0]}x{wanted[1]}, frames of {where}")
+        typer.echo(f"\n{by(wanted)}{'' if sizes else _whose(some)}, frames of {where}")
         typer.echo(repeats.as_text(table))
         if out:  # after each size: a later one may be refused
             artefacts.write_table(out, pd.concat(tables))
+
+
+def _by_size(
+    networks: dict[str, SegmentationModel], sizes: list[tuple[int, int]]
+) -> list[tuple[tuple[int, int], dict[str, SegmentationModel]]]:
+    """Which networks are timed at which size: all at the sizes that were asked for, else each at that of its training."""
+    if sizes:
+        return [(size, networks) for size in sizes]
+    groups: dict[tuple[int, int], dict[str, SegmentationModel]] = {}
+    for name, network in networks.items():
+        groups.setdefault(export_size(network), {})[name] = network
+    return list(groups.items())
+
+
+def _whose(networks: dict[str, SegmentationModel]) -> str:
+    """Why networks are timed at the size that they are."""
+    trained = [name for name, network in networks.items() if trained_size(network)]
+    untrained = [name for name in networks if name not in trained]
+    told = (
+        f"{', '.join(names)} {what}"
+        for names, what in ((trained, "at the size of the training"), (untrained, "untrained"))
+        if names
+    )
+    return f" ({'; '.join(told)}; --size WxH: another)"
 
 
 def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
@@ -277,7 +330,7 @@ def evaluate(
 
     pacing = Pacing(stills, step, fps)
     if out:
-        labelmaps.require_writable(out)
+        require_writable(out, "give another folder with --out")
     table, record = labelmaps.evaluate_files(
         predictions,
         frames,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MEASUREMENTS: dict[str, str] = {
     "procity": "the embedded city: speed, memory, exactness, classes, how far val's cities are from train's",
     "transfer": "does it transfer: students trained on procity, evaluated on CamVid",
+    "zero_shot": "what the students that ship are worth on real streets, as they come",
     "metrics": "what a frame's metrics cost",
     "coverage": "whether the intervals of the study cover the truth as often as they say",
     "cost": "what a training step costs, part by part",

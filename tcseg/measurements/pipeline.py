@@ -18,6 +18,7 @@ from tcseg.machine import machine_facts
 from tcseg.students import CHOSEN
 from tcseg.study import Study, open_study
 from tcseg.throughput import pipeline_rates
+from tcseg.trained import NATIVE
 from tcseg.videofiles import record
 
 SIZES = ((512, 256), (1024, 512))
@@ -43,7 +44,7 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
             film = record(_drives(study, size, 1 if quick else 5), Path(folder) / "drives.mp4", 25.0)
             for (name, network), runtime in product(networks.items(), runtimes):
-                rates = pipeline_rates(film, network, runtime=runtime, repeats=1 if quick else 3)
+                rates = pipeline_rates(film, network, NATIVE, runtime, repeats=1 if quick else 3)
                 row = {"model": name, "runtime": runtime, "width": size[0], "height": size[1]}
                 rounded = {key: round(rate, 3 if key.startswith("share") else 1) for key, rate in rates.items()}
                 rows.append(row | rounded | {"threads": facts["cores"], "machine": facts["cpu"]})

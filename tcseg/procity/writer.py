@@ -217,7 +217,7 @@ def _prepare(root: Path, p: dict) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise CannotWriteError(f"root {root} is not a writable folder ({error.strerror}): choose another one") from error
+        raise CannotWriteError(f"root {root} is not a writable folder ({error.strerror}): choose another (--out FOLDER)") from error
     need = disk_bytes(p["size"], p["train"], p["val"], p["test"], p["neighbours"])
     free = shutil.disk_usage(root).free
     if need > free:
