@@ -158,7 +158,8 @@ def _metric_rows(blocks: Blocks) -> list[dict]:
     for name in dict.fromkeys(name for counts in blocks.values() for name in counts):
         counts, value = per_block(blocks, name), score(name, summed(blocks, name))
         if name.startswith("etc_compat"):  # its mean is over all classes, absent ones count zero
-            counts["labelled"] = (np.array(counts["labelled"]) + 1e-10 / len(blocks)).tolist()
+            there = stats.counted(counts)
+            counts["labelled"] = (np.array(counts["labelled"]) + 1e-10 * there[:, None] / max(1, there.sum())).tolist()
         rows.append(_row(name, value, counts))
         if name == "miou":
             shares = {"count": np.sum(counts["intersection"], 1), "total": np.sum(counts["labelled"], 1)}
@@ -168,7 +169,7 @@ def _metric_rows(blocks: Blocks) -> list[dict]:
 
 def _row(name: str, value: float, counts: dict) -> dict:
     metric, flow = split_flow(name) or (name, None)
-    interval = stats.bootstrap_interval(counts)
+    interval = stats.clip_interval(counts)
     return {"flow": flow, "metric": metric, "value": value, "ci_low": interval.low, "ci_high": interval.high}
 
 

@@ -4,7 +4,8 @@ Seeds and clips are crossed: every trained network meets every clip. Each is a s
 given and of the streets that there are, and each gives the estimate an error of its own. The half-widths of the two are put
 together like the legs of a right-angled triangle (MOVER, Zou and Donner 2008), so that each keeps the t quantile of its own
 degrees of freedom: with two seeds their spread is multiplied by 12.7, and that of clips is not. This errs on the side of width with
-two seeds, and is near the mark from three on (`tcseg measure coverage`).
+two seeds, and is near the mark from three on (`tcseg measure coverage`). The leg of clips is as in `stats`: it reaches on one side
+as far as the jackknife's correction of the bias goes, and a clip in which no network counted anything is no unit.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Spread(NamedTuple):
     Attributes:
         seeds, seeds_df: from seed to seed on these clips, sqrt(MS_seeds / (S C)), with S-1; with one seed zero: then the answer is
             about those two networks.
-        clips, clips_df: from clip to clip with these seeds, sqrt(MS_clips / (S C)), with C-1.
+        clips, clips_df: from clip to clip with these seeds, sqrt(MS_clips / (S C)), with C-1, or fewer where few clips carry it
+            (`stats.Jackknife`).
+        correction: what would take the bias off the effect; the leg of clips is longer by it on that side.
         own: of that variance, the share that clips add to what seeds show already, (MS_clips - MS_rest) / MS_clips, at least zero.
             MS_rest is taken off here, not from the seeds: of two seeds that happen to agree nothing would be left, and a
             p-value of 0.002 would be wrong one time in 25.
@@ -71,14 +74,21 @@ class Spread(NamedTuple):
     seeds: float
     seeds_df: int
     clips: float
-    clips_df: int
+    clips_df: float
+    correction: float
     own: float
 
-    def reach(self, quantile: Callable[[int], float]) -> float:
-        """How far from the estimate an interval goes that takes this quantile of Student's t; nan with one clip."""
-        return self.join(quantile(self.clips_df) * self.clips if self.clips_df else float("nan"), quantile)
+    def reach(self, quantile: Callable[[float], float], side: int = 0) -> float:
+        """How far from the estimate an interval goes that takes this quantile of Student's t; nan with one clip.
 
-    def join(self, clips: float, quantile: Callable[[int], float]) -> float:
+        Args:
+            quantile: of t, by degrees of freedom.
+            side: -1 down, 1 up, 0 neither: without the correction.
+        """
+        clips = quantile(self.clips_df) * self.clips if self.clips_df else float("nan")
+        return self.join(clips + max(0.0, side * self.correction), quantile)
+
+    def join(self, clips: float, quantile: Callable[[float], float]) -> float:
         """Clips' leg and seeds' leg -> the hypotenuse, never less than the interval over clips alone."""
         seeds = quantile(self.seeds_df) * self.seeds if self.seeds_df else 0.0
         return max(clips, float(np.hypot(np.sqrt(self.own) * clips, seeds)))
@@ -118,16 +128,17 @@ def effect(
         level: of the intervals.
 
     Returns:
-        nan for all but the value with one clip.
+        nan for all but the value, and the interval over seeds, with fewer than two clips in which anything was counted.
 
     Raises:
         ValueError: different numbers of seeds or clips.
     """
-    per_seed, spread = _spread(a, b, contrast, block)
-    value, half = float(per_seed.mean()), spread.reach(_quantile((1 + level) / 2))
+    per_seed, spread = _spread(*_units(a, b, block), contrast)
+    value = float(per_seed.mean())
+    down, up = (spread.reach(_quantile((1 + level) / 2), side) for side in (-1, 1))
     both = spread.reach(lambda df: _quantile(0.975)(df) + _quantile(0.8)(df))
     return Effect(
-        value, value - half, value + half, _p_value(value, spread), both, stats.t_interval(per_seed, level)
+        value, value - down, value + up, _p_value(value, spread), both, stats.t_interval(per_seed, level)
     )  # fmt: skip
 
 
@@ -140,7 +151,7 @@ def hierarchical_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """The same interval by resampling: the clips' part is a bootstrap, in which all seeds and both models meet the same draws.
+    """A check with other means: the clips' part is a bootstrap, in which all seeds and both models meet the same draws.
 
     Two to five seeds are *not* drawn again: of two seeds every second draw would have one of them twice, and half of their variance
     would be gone (method "naive" of coverage.csv). Their part is Student's t with S-1 degrees of freedom, added as in `effect`.
@@ -148,17 +159,21 @@ def hierarchical_bootstrap(
     Args:
         a, b, contrast, level: as in `effect`.
         block: with one clip only: rows of the overlapping blocks that are drawn (`stats.block_draws`).
-        draws, seed: as in `stats.bootstrap_interval`.
+        draws, seed: resamples, and what they begin with.
     """
-    per_seed, spread = _spread(a, b, contrast, block)
-    rows = stats.clips_in(a[0])
-    drawn = seed_effects(a, b, contrast, stats.draws_of(rows, block, draws, seed)).mean(0)
-    value, low, high = stats.percentile_limits(float(per_seed.mean()), drawn, spread.clips_df + 1, level)
+    blocks = _units(a, b, block)
+    per_seed, spread = _spread(*blocks, contrast)
+    clips = stats.clips_in(blocks[0][0])
+    if clips < 2:
+        return Interval(float(per_seed.mean()), float("nan"), float("nan"))
+    a, b = _units(a, b)
+    drawn = seed_effects(a, b, contrast, stats.draws_of(stats.clips_in(a[0]), block, draws, seed)).mean(0)
+    value, low, high = stats.percentile_limits(float(per_seed.mean()), drawn, clips, level)
     down, up = (spread.join(leg, _quantile((1 + level) / 2)) for leg in (value - low, high - value))
     return Interval(value, value - down, value + up)
 
 
-def _quantile(level: float) -> Callable[[int], float]:
+def _quantile(level: float) -> Callable[[float], float]:
     """Student's quantile as a function of the degrees of freedom."""
     return lambda df: float(scipy_stats.t.ppf(level, df))
 
@@ -167,35 +182,40 @@ def _p_value(value: float, spread: Spread) -> float:
     """The level at which the interval just touches zero."""
     if not np.isfinite([value, spread.clips, spread.seeds]).all() or spread.clips_df < 1:
         return float("nan")  # as where leaving a clip out leaves nothing to score
-    if spread.clips == 0 and spread.seeds == 0:
-        return float(value == 0)
 
     def beyond(log_p: float) -> float:
-        return spread.reach(lambda df: float(scipy_stats.t.isf(np.exp(log_p) / 2, df))) - abs(value)
+        toward_zero = -1 if value > 0 else 1
+        return spread.reach(lambda df: float(scipy_stats.t.isf(np.exp(log_p) / 2, df)), toward_zero) - abs(value)
 
+    if beyond(0.0) >= 0:
+        return 1.0
+    if spread.clips == 0 and spread.seeds == 0:
+        return 0.0
     lowest = np.log(1e-15)
     return float(np.exp(optimize.brentq(beyond, lowest, 0.0))) if beyond(lowest) > 0 else 1e-15
 
 
-def _spread(a: Sequence[Counts], b: Sequence[Counts], contrast: Contrast, block: int) -> tuple[np.ndarray, Spread]:
-    """The effect of each seed, (seeds,), and the errors of their mean."""
+def _units(a: Sequence[Counts], b: Sequence[Counts], block: int = 1) -> tuple[list[Counts], list[Counts]]:
+    """Both models' counts of the clips that any network counted in, in blocks where there is one clip only."""
     if not a or len(a) != len(b):
         raise InputError(
             f"a has {len(a)} seeds and b {len(b)}; seeds are paired: give both the same ones, at least one"
         )
-    stats.require_same_clips([*a, *b])
-    if block > 1:
-        a, b = [stats.in_blocks(one, block) for one in a], [stats.in_blocks(one, block) for one in b]
+    kept = stats.units([*a, *b], block)
+    return kept[: len(a)], kept[len(a) :]
+
+
+def _spread(a: Sequence[Counts], b: Sequence[Counts], contrast: Contrast) -> tuple[np.ndarray, Spread]:
+    """The effect of each seed, (seeds,), and the errors of their mean."""
     seeds, clips = len(a), stats.clips_in(a[0])
     effects = seed_effects(a, b, contrast, stats.all_and_each_left_out(clips))
     if clips < 2:
-        return effects[:, 0], Spread(0.0, 0, float("nan"), 0, 1.0)
+        return effects[:, 0], Spread(0.0, 0, float("nan"), 0.0, 0.0, 1.0)
+    over_clips = stats.jackknife(effects.mean(0))
+    if seeds == 1:
+        return effects[:, 0], Spread(0.0, 0, *over_clips, 1.0)
     table = clips * effects[:, :1] - (clips - 1) * effects[:, 1:]
     rows, columns = table.mean(1), table.mean(0)
-    clip_variance = columns.var(ddof=1) / clips
-    if seeds == 1:
-        return effects[:, 0], Spread(0.0, 0, float(np.sqrt(clip_variance)), clips - 1, 1.0)
     rest = ((table - rows[:, None] - columns + table.mean()) ** 2).sum() / ((seeds - 1) * (clips - 1)) / (seeds * clips)
-    own = max(0.0, 1 - rest / clip_variance) if clip_variance > 0 else 0.0
-    seed_error, clip_error = rows.std(ddof=1) / np.sqrt(seeds), np.sqrt(clip_variance)
-    return effects[:, 0], Spread(float(seed_error), seeds - 1, float(clip_error), clips - 1, float(own))
+    own = max(0.0, 1 - rest / over_clips.error**2) if over_clips.error > 0 else 0.0
+    return effects[:, 0], Spread(float(rows.std(ddof=1) / np.sqrt(seeds)), seeds - 1, *over_clips, float(own))

@@ -103,7 +103,8 @@ def score_interval(runs: Sequence[Measured], counts: str) -> stats.Interval:
     """
     per_seed = [run.record["per_clip"][counts] for run in runs]
     added = {key: np.sum([one[key] for one in per_seed], axis=0) for key in per_seed[0]}
-    return stats.bootstrap_interval(stats.in_blocks(added, block_of(runs[0].record["per_clip"])))
+    (blocks,) = stats.units([added], block_of(runs[0].record["per_clip"]))
+    return stats.clip_interval(blocks)
 
 
 def metrics_of(record: dict) -> list[Row]:
@@ -142,8 +143,9 @@ def effects(
         primary: names of the first family; with none, there is one family.
 
     Returns:
-        dataset, profile, comparison, metric, difference, ci_low, ci_high (over seeds and clips), seeds, clips, p_holm, p,
-        seed_difference, seed_low, seed_high (over seeds alone), mdd (minimal detectable difference; power 0.8, level 0.05).
+        dataset, profile, comparison, metric, difference, ci_low, ci_high (over seeds and clips), seeds, clips (those in which
+        anything was counted), p_holm, p, seed_difference, seed_low, seed_high (over seeds alone), mdd (minimal detectable
+        difference; power 0.8, level 0.05).
     """
     by_name: dict[str, dict[int, dict]] = {}
     for run in runs:
@@ -172,7 +174,7 @@ def _row(comparison: str, metric: Row, records: Sequence[tuple[dict, dict]]) -> 
         "ci_low": found.low,
         "ci_high": found.high,
         "seeds": len(records),
-        "clips": stats.clips_in(stats.in_blocks(base[0], block)),
+        "clips": stats.clips_in(stats.units([*base, *other], block)[0]),
         "p": found.p,
         "seed_difference": found.seeds.value,
         "seed_low": found.seeds.low,

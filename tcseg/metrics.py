@@ -1,8 +1,8 @@
 """Segmentation metrics: counts first, shares last.
 
 Everything is reduced to counts that add up over frames, clips and processes; a mean over classes is taken once, at the end, of
-the summed counts. That is the official Cityscapes rule (one global confusion matrix) and it lets the bootstrap resample
-clips (`stats.py`). Label maps are uint8 trainIds with 255 = ignore. Metrics over time are in `temporal.py`.
+the summed counts. That is the official Cityscapes rule (one global confusion matrix) and it lets an interval leave
+clips out (`stats.py`). Label maps are uint8 trainIds with 255 = ignore. Metrics over time are in `temporal.py`.
 """
 
 from __future__ import annotations

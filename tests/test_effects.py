@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tcseg import crossed, effects, stats
-from tcseg.measurements.coverage import World
+from tcseg.measurements.worlds import World
 
 COLUMNS = """dataset profile comparison metric difference ci_low ci_high seeds clips p_holm p seed_difference seed_low seed_high
     mdd""".split()

@@ -6,6 +6,7 @@ from scipy import stats as scipy_stats
 
 from tcseg import crossed, stats
 from tcseg.measurements import coverage
+from tcseg.measurements.worlds import World
 
 
 def share_counts(shares, total=1000):
@@ -24,7 +25,7 @@ def overlap_counts(rng, clips=24, quality=0.6):
 @pytest.mark.parametrize("clips", [8, 40])
 def test_a_model_against_itself_differs_by_nothing(clips):
     counts = overlap_counts(np.random.default_rng(0), clips)
-    assert stats.paired_bootstrap(counts, counts) == (0, 0, 0)
+    assert stats.paired_interval(counts, counts) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("clips", [20, 60])
@@ -32,46 +33,46 @@ def test_pairing_finds_what_two_intervals_cannot(clips):
     rng = np.random.default_rng(0)
     hard = rng.uniform(0.1, 0.6, clips)  # clips differ much more than models
     a, b = share_counts(hard), share_counts(hard - 0.02)
-    difference = stats.paired_bootstrap(a, b)
-    assert difference.high < 0 < stats.bootstrap_interval(b).high - stats.bootstrap_interval(a).low
+    difference = stats.paired_interval(a, b)
+    assert difference.high < 0 < stats.clip_interval(b).high - stats.clip_interval(a).low
     assert difference.value == pytest.approx(-0.02, abs=1e-3)
 
 
 @pytest.mark.parametrize("clips", [24, 60])
 def test_estimate_lies_in_its_interval_and_the_seed_decides(clips):
     counts = overlap_counts(np.random.default_rng(1), clips)
-    interval = stats.bootstrap_interval(counts, seed=3)
+    interval = stats.clip_interval(counts, seed=3)
     assert interval.low < interval.value < interval.high
-    assert stats.bootstrap_interval(counts, seed=3) == interval
+    assert stats.clip_interval(counts, seed=3) == interval
 
 
 def test_the_jackknife_of_a_mean_is_students_t():
     shares = np.random.default_rng(2).normal(0.3, 0.05, 9)
     shares = np.array(share_counts(shares)["count"]) / 1000
-    assert stats.bootstrap_interval(share_counts(shares)) == pytest.approx(stats.t_interval(shares), abs=1e-12)
+    assert stats.clip_interval(share_counts(shares)) == pytest.approx(stats.t_interval(shares), abs=1e-12)
 
 
 def test_many_clips_bootstrap_and_t_agree():
     counts = overlap_counts(np.random.default_rng(3), 400)
-    drawn = stats.bootstrap_interval(counts)
+    drawn = stats.clip_interval(counts)
     left_out = stats.metric_of(counts, stats.all_and_each_left_out(400))[1:]
     error = np.sqrt(399 / 400 * ((left_out - left_out.mean()) ** 2).sum())
     assert (drawn.high - drawn.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.06)
 
 
 def test_the_interval_of_a_share_ends_where_shares_do():
-    interval = stats.bootstrap_interval(share_counts([0.2, 0.99, 1.0]))
+    interval = stats.clip_interval(share_counts([0.2, 0.99, 1.0]))
     assert 0 <= interval.low < interval.value < interval.high == 1.0
 
 
 def test_one_cluster_has_no_interval():
-    interval = stats.bootstrap_interval(share_counts([0.3]))
+    interval = stats.clip_interval(share_counts([0.3]))
     assert interval.value == 0.3 and np.isnan(interval.low) and np.isnan(interval.high)
     assert np.isnan(stats.t_interval([0.5]).low)
     with pytest.raises(ValueError, match="empty"):
         stats.t_interval([])
     with pytest.raises(ValueError, match="needs the same clips"):
-        stats.paired_bootstrap(share_counts([0.1, 0.2]), share_counts([0.1]))
+        stats.paired_interval(share_counts([0.1, 0.2]), share_counts([0.1]))
 
 
 def test_t_interval_by_hand():
@@ -132,7 +133,7 @@ def table_counts(table, base=0.5):
 def test_one_seed_is_the_interval_over_clips():
     a, b = overlap_counts(np.random.default_rng(0)), overlap_counts(np.random.default_rng(1))
     found = crossed.effect([a], [b])
-    assert found[:3] == pytest.approx(stats.paired_bootstrap(a, b))
+    assert found[:3] == pytest.approx(stats.paired_interval(a, b))
     assert np.isnan(found.seeds.low) and 0 < found.p < 1
 
 
@@ -204,14 +205,14 @@ def test_seeds_and_clips_must_be_paired():
 
 
 def test_bootstrap_and_jackknife_agree_over_many_clips():
-    pair = coverage.World("miou", spread=0.05).split(np.random.default_rng(0), 3, 100)
+    pair = World("miou", spread=0.05).split(np.random.default_rng(0), 3, 100)
     t, drawn = crossed.effect(*pair), crossed.hierarchical_bootstrap(*pair)
     assert drawn.value == t.value
     assert (drawn.high - drawn.low) / (t.high - t.low) == pytest.approx(1, abs=0.1)
 
 
 def test_frames_of_one_clip_are_not_clips():
-    pair = coverage.World("flicker", drift=0.9).split(np.random.default_rng(0), 1, 101)
+    pair = World("flicker", drift=0.9).split(np.random.default_rng(0), 1, 101)
     width = {block: np.ptp(crossed.effect(*pair, block=block)[1:3]) for block in (1, 17)}
     moving = crossed.hierarchical_bootstrap(*pair, block=17)
     assert width[17] > 1.5 * width[1] and moving.high - moving.low > 1.5 * width[1]
@@ -231,7 +232,7 @@ def test_what_is_detectable_is_detected_four_times_in_five():
 @pytest.mark.parametrize(("seeds", "clips"), [(1, 6), (1, 24), (3, 12)])
 def test_intervals_cover(seeds, clips):
     """A small version of `tcseg measure coverage`: 95 % of the intervals hold the truth, of relative flicker."""
-    world = coverage.World("flicker", 0.05 if seeds > 1 else 0.0)
+    world = World("flicker", 0.05 if seeds > 1 else 0.0)
     truth = world.truth(np.random.default_rng(99), 10)
     rng = np.random.default_rng(8)
     found = [crossed.effect(*world.split(rng, seeds, clips), world.contrast) for _ in range(1000)]

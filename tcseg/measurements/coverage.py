@@ -1,235 +1,237 @@
-"""Do 95 % intervals hold the truth 95 times in 100? Each method on thousands of made-up validation splits whose truth is known.
+"""Do 95 % intervals hold the truth 95 times in 100? Each method on thousands of made-up validation splits (`worlds`).
 
-The worlds are like procity's val at profile laptop: 19 classes from a quarter of the pixels down to a thousandth, the rarest
-five in one clip of three; recall differs from clip to clip as it does there, the same way for both models and a little
-differently for each. Nonlinear as the real thing: mIoU of summed counts, and relative flicker. Seeds differ "little" (as mIoU
-did in the first reference study) or "much" (more than clips do, as TC did). One street is a clip of 101 frames whose
-difficulty drifts.
+For clips of one training: the study's method against the plain jackknife, three bootstraps, and other amendments of the jackknife.
+For seeds and clips at once, for one street in blocks of frames, and for clips that lie in cities. The study's own methods are
+called as the study calls them, not written again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import signal
+from scipy import special
 from scipy import stats as scipy_stats
 
 from tcseg import crossed, stats
 from tcseg.machine import usable_cores, worker_pool
+from tcseg.measurements.worlds import ALIKE, CITY, SPREADS, Pair, World
 from tcseg.stats import Counts, Interval
 
 DRAWS = 2000
-SPREADS = {"none": 0.0, "little": 0.04, "much": 0.12}
-"""How much seeds differ: standard deviation of a class's recall, in logits."""
+STUDENTISED = 500  # draws, of which each has an error of its own
+SHARED = 25  # trials with the same draws
 BLOCK, STREET = 17, 101  # frames
-CLASSES = 19
-_RANK = np.linspace(0, 1, CLASSES)
-_SHARE = np.exp(-5.5 * _RANK) / np.exp(-5.5 * _RANK).sum()
-_PRESENT = np.where(_RANK < 0.75, 1.0, 1 / 3)
-_SIZE_SPREAD, _RECALL, _RECALL_SPREAD = 0.3 + 0.9 * _RANK, 3 - 4.5 * _RANK, 0.6 + 1.2 * _RANK
-_TAKEN_FOR = np.sqrt(_SHARE) * (1 - np.eye(CLASSES))
-_TAKEN_FOR /= _TAKEN_FOR.sum(1, keepdims=True)
+CLIPS = (6, 12, 24, 30, 48, 60, 100, 200)
+CITIES = (3, 4, 6, 8, 12, 20)
+MODELS = ("base", "other", "pair")
+OURS = {"clips": "jackknife t, adjusted", "both": "seeds x clips, jackknife t"}
+"""Names of the study's own methods."""
 
-Pair = tuple[list[Counts], list[Counts]]
+Limits = dict[str, tuple[float, float]]  # method -> low and high end
+Methods = Callable[[World, Pair, int], Iterator[tuple[str, Limits]]]
+"""World, a split of it, the trial's number -> what is asked ("base", "other", "pair"), and each method's answer."""
 
 
-@dataclass(frozen=True)
-class World:
-    """Where made-up splits come from.
+# ------------------------------------------------------------------------------------------------ clips
 
-    Attributes:
-        metric: "miou" or "flicker".
-        spread: of seeds, see `SPREADS`.
-        drift: correlation of neighbouring rows; 0 for clips, near 1 for the frames of one street.
-    """
 
-    metric: str
-    spread: float = 0.0
-    drift: float = 0.0
+def over_clips(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iterator[tuple[str, Limits]]:
+    """Every method for clips: of the base alone, of the other model, and of what the one is against the other."""
+    (a,), (b,) = pair
+    clips = stats.clips_in(a)
+    resamples = _resamples(clips, draws, trial // SHARED)
+    weights = (stats.all_and_each_left_out(clips), resamples)
+    one, other = ([stats.metric_of(model, rows) for rows in weights] for model in (a, b))
+    errors = [_errors(model, resamples[:STUDENTISED]) for model in (a, b)]
+    ours = [stats.clip_interval(a), stats.clip_interval(b), crossed.effect([a], [b], world.contrast)]
+    for name, (left_out, drawn), error, own in zip(
+        MODELS,
+        (one, other, [world.contrast(*both) for both in zip(one, other, strict=True)]),
+        (errors[0].error, errors[1].error, _of_pair(world, one[1], other[1], *errors)),
+        ours,
+        strict=True,
+    ):
+        yield name, _jackknives(left_out, name != "pair") | _bootstraps(left_out, drawn, error) | {
+            OURS["clips"]: (own[1], own[2])
+        }
 
-    def split(self, rng: np.random.Generator, seeds: int, clips: int) -> Pair:
-        """Counts of two models on the same clips, a list over seeds each."""
-        make = self._overlaps if self.metric == "miou" else self._shares
-        return make(rng, seeds, clips)
 
-    def _noise(self, rng: np.random.Generator, rows: int, *shape: int) -> np.ndarray:
-        """Standard normal (rows, ...), correlated along rows by `drift`."""
-        fresh = rng.normal(size=(rows, *shape))
-        if not self.drift:
-            return fresh
-        fresh[1:] *= np.sqrt(1 - self.drift**2)
-        return signal.lfilter([1], [1, -self.drift], fresh, axis=0)
+@lru_cache(maxsize=2)
+def _resamples(clips: int, draws: int, seed: int) -> np.ndarray:
+    return stats.clip_draws(clips, draws, seed)
 
-    def _overlaps(self, rng: np.random.Generator, seeds: int, clips: int) -> Pair:
-        there = scipy_stats.norm.cdf(self._noise(rng, clips, CLASSES)) < _PRESENT
-        size = _SHARE / _PRESENT * there * np.exp(_SIZE_SPREAD * self._noise(rng, clips, CLASSES))
-        hard = _RECALL + _RECALL_SPREAD * self._noise(rng, clips, CLASSES)
-        both: Pair = ([], [])
-        for model, gain in zip(both, (0.0, 0.15), strict=True):
-            own = hard + gain + 0.35 * self._noise(rng, clips, CLASSES)
-            for _ in range(seeds):
-                seed = self.spread * (rng.normal(size=CLASSES) + rng.normal())
-                right = size / (1 + np.exp(-(own + seed + 0.3 * self._noise(rng, clips, CLASSES))))
-                predicted = right + (size - right) @ _TAKEN_FOR
-                model.append({"intersection": right, "predicted": predicted, "labelled": size})
-        return both
 
-    def _shares(self, rng: np.random.Generator, seeds: int, clips: int) -> Pair:
-        total = np.exp(0.2 * self._noise(rng, clips))
-        hard = np.log(0.08) + 0.35 * self._noise(rng, clips)
-        both: Pair = ([], [])
-        for model, gain in zip(both, (0.0, np.log(0.7)), strict=True):
-            own = hard + gain + 0.12 * self._noise(rng, clips)
-            for _ in range(seeds):
-                share = np.exp(own + self.spread * rng.normal() + 0.05 * self._noise(rng, clips))
-                model.append({"count": share * total, "total": total})
-        return both
+def _jackknives(values: np.ndarray, share: bool) -> Limits:
+    """Student's t with the jackknife's error: plain; about the corrected value; with fewer degrees of freedom; on logits."""
+    clips, found = len(values) - 1, stats.jackknife(values)
+    plain, fewer = (scipy_stats.t.ppf(0.975, df) * found.error for df in (clips - 1, found.df))
+    middles = {"jackknife t": (values[0], plain), "jackknife t, fewer df": (values[0], fewer)}
+    middles["jackknife t, corrected"] = (values[0] + found.correction, plain)
+    limits = {name: (middle - half, middle + half) for name, (middle, half) in middles.items()}
+    if share:
+        logits = special.logit(values)
+        half = scipy_stats.t.ppf(0.975, clips - 1) * stats.jackknife(logits).error
+        limits["jackknife t of logits"] = tuple(special.expit([logits[0] - half, logits[0] + half]))
+    return limits
+
+
+def _bootstraps(left_out: np.ndarray, drawn: np.ndarray, errors: np.ndarray) -> Limits:
+    """Efron's percentiles; the same, widened for few clips; BCa, widened; and bootstrap-t, on the first draws."""
+    value, others, clips = left_out[0], left_out[1:], len(left_out) - 1
+    limits = {"percentile": np.quantile(drawn, [0.025, 0.975])}
+    limits["percentile, widened"] = stats.percentile_limits(value, drawn, clips)[1:]
+    away = others.mean() - others
+    acceleration = (away**3).sum() / (6 * max((away**2).sum(), 1e-300) ** 1.5)
+    bias = scipy_stats.norm.ppf(np.clip((drawn < value).mean(), 1e-3, 1 - 1e-3))
+    tail = bias + np.array([1, -1]) * np.sqrt(clips / (clips - 1)) * scipy_stats.t.ppf(0.025, clips - 1)
+    limits["BCa, widened"] = np.quantile(drawn, special.ndtr(bias + tail / (1 - acceleration * tail)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        away = np.where(errors > 0, (drawn[: len(errors)] - value) / errors, 0.0)
+    low, high = np.quantile(away, [0.025, 0.975])
+    error = stats.jackknife(left_out).error
+    limits["studentised"] = (value - high * error, value - low * error)
+    return {name: (float(low), float(high)) for name, (low, high) in limits.items()}
+
+
+class _Drawn(NamedTuple):
+    """How a resample's metric answers to each clip, (draws, clips), and its standard error by that."""
+
+    answers: np.ndarray
+    weights: np.ndarray
 
     @property
-    def contrast(self) -> crossed.Contrast:
-        """What is compared: the difference of mIoU; flicker relative to the base's."""
-        return crossed.difference if self.metric == "miou" else crossed.relative
-
-    def truth(self, rng: np.random.Generator, splits: int) -> float:
-        """The effect with all clips and seeds that there could be: the mean over many large splits."""
-        seeds = 20 if self.spread else 1
-        found = []
-        for _ in range(splits):
-            a, b = self.split(rng, seeds, 4000)
-            found.append(crossed.seed_effects(a, b, self.contrast, np.ones((1, 4000))).mean())
-        return float(np.mean(found))
+    def error(self) -> np.ndarray:
+        clips = self.weights.shape[1]
+        return np.sqrt((self.weights * self.answers**2).sum(1) * clips / (clips - 1))
 
 
-# ------------------------------------------------------------------------------------------------ methods
-
-
-def _percentile(a: list[Counts], b: list[Counts], contrast: crossed.Contrast, draws: int, seed: int) -> Interval:
-    """Efron's percentile interval, nothing added."""
-    drawn = crossed.seed_effects(a, b, contrast, stats.clip_draws(stats.clips_in(a[0]), draws, seed)).mean(0)
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Interval(float("nan"), float(low), float(high))
-
-
-def _widened(a: list[Counts], b: list[Counts], contrast: crossed.Contrast, draws: int, seed: int) -> Interval:
-    """The percentile interval, widened for few clips."""
-    clips = stats.clips_in(a[0])
-    drawn = crossed.seed_effects(a, b, contrast, stats.clip_draws(clips, draws, seed)).mean(0)
-    return stats.percentile_limits(float("nan"), drawn, clips)
-
-
-def _studentised(a: list[Counts], b: list[Counts], contrast: crossed.Contrast, draws: int, seed: int) -> Interval:
-    """Bootstrap-t: a draw's distance from the estimate, in errors of its own (jackknife over its clips). Slow: fewer draws."""
-    clips = stats.clips_in(a[0])
-    weights = stats.clip_draws(clips, _drawn("studentised", draws), seed)
-    value, error = _with_error(a, b, contrast, np.ones((1, clips)))
-    drawn, errors = _with_error(a, b, contrast, weights)
+def _errors(counts: Counts, weights: np.ndarray) -> _Drawn:
+    """The infinitesimal jackknife (Efron and Tibshirani 1993, section 21.1) of each resample, by the metric's derivative."""
+    if "total" in counts:
+        below = weights @ counts["total"]
+        share = weights @ counts["count"] / below
+        return _Drawn((counts["count"] - share[:, None] * counts["total"]) / below[:, None], weights)
+    union = counts["predicted"] + counts["labelled"] - counts["intersection"]
+    both, either = weights @ counts["intersection"], weights @ union
     with np.errstate(invalid="ignore", divide="ignore"):
-        low, high = np.nanquantile(np.where(errors > 0, (drawn - value) / errors, np.nan), [0.025, 0.975])
-    return Interval(float(value[0]), float(value[0] - high * error[0]), float(value[0] - low * error[0]))
+        inverse = np.where(either > 0, 1 / either, 0.0) / (either > 0).sum(1, keepdims=True)
+    ious = np.where(either > 0, both, 0.0) / np.maximum(either, 1e-300)
+    return _Drawn(inverse @ counts["intersection"].T - (inverse * ious) @ union.T, weights)
 
 
-def _with_error(a, b, contrast, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Effect of each row of weights, and its jackknife error: clip c is left out of a draw as often as it is in it."""
-    clips = weights.shape[1]
-    value = crossed.seed_effects(a, b, contrast, weights).mean(0)
-    fewer = np.maximum(weights[:, None] - np.eye(clips), 0).reshape(-1, clips)
-    others = crossed.seed_effects(a, b, contrast, fewer).mean(0).reshape(weights.shape)
-    middle = np.nansum(weights * others, 1, keepdims=True) / clips
-    return value, np.sqrt((clips - 1) / clips * np.nansum(weights * (others - middle) ** 2, 1))
+def _of_pair(world: World, one: np.ndarray, other: np.ndarray, a: _Drawn, b: _Drawn) -> np.ndarray:
+    """Errors of the contrast: of a difference, or of a ratio."""
+    if world.contrast is crossed.difference:
+        return _Drawn(b.answers - a.answers, a.weights).error
+    one, other = one[: len(a.weights), None], other[: len(a.weights), None]
+    return _Drawn(b.answers / one - other / one**2 * a.answers, a.weights).error
 
 
-def _naive(a: list[Counts], b: list[Counts], contrast: crossed.Contrast, draws: int, seed: int) -> Interval:
-    """Seeds and clips both drawn with replacement, and the middle of the differences."""
-    drawn = crossed.seed_effects(a, b, contrast, stats.clip_draws(stats.clips_in(a[0]), draws, seed))
-    seeds = stats.clip_draws(len(a), draws, seed + 1).T / len(a)
-    low, high = np.nanquantile((seeds * drawn).sum(0), [0.025, 0.975])
-    return Interval(float("nan"), float(low), float(high))
+# ------------------------------------------------------------------------------------------------ seeds, one street, cities
 
 
-def _effect(block: int) -> Callable[..., Interval]:
-    return lambda a, b, contrast, draws, seed: Interval(*crossed.effect(a, b, contrast, block)[:3])
+def over_both(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iterator[tuple[str, Limits]]:
+    """Seeds and clips."""
+    a, b = pair
+    found = crossed.effect(a, b, world.contrast)
+    drawn = crossed.seed_effects(a, b, world.contrast, stats.clip_draws(stats.clips_in(a[0]), draws, trial))
+    seeds = stats.clip_draws(len(a), draws, trial + 1).T / len(a)
+    hierarchical = crossed.hierarchical_bootstrap(a, b, world.contrast, 1, draws, trial)
+    yield "pair", {
+        "seeds alone, t": found.seeds[1:],
+        "naive: seeds and clips drawn": tuple(np.quantile((seeds * drawn).sum(0), [0.025, 0.975])),
+        "hierarchical bootstrap": hierarchical[1:],
+        OURS["both"]: found[1:3],
+    }
 
 
-def _hierarchical(block: int) -> Callable[..., Interval]:
-    return lambda a, b, contrast, draws, seed: crossed.hierarchical_bootstrap(a, b, contrast, block, draws, seed)
+def over_frames(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iterator[tuple[str, Limits]]:
+    """Frames of one street."""
+    yield "pair", {
+        "frames as if independent": crossed.effect(*pair, world.contrast)[1:3],
+        "moving blocks": crossed.hierarchical_bootstrap(*pair, world.contrast, BLOCK, draws, trial)[1:],
+        "blocks, jackknife t": crossed.effect(*pair, world.contrast, BLOCK)[1:3],
+    }
 
 
-def _seeds_alone(a: list[Counts], b: list[Counts], contrast: crossed.Contrast, draws: int, seed: int) -> Interval:
-    """Student's t over paired seeds, as if there were no other clips."""
-    return crossed.effect(a, b, contrast).seeds
-
-
-CLIPS = {"percentile": _percentile, "percentile, widened": _widened, "studentised": _studentised}
-CLIPS["jackknife t"] = _effect(1)
-BOTH = {"seeds alone, t": _seeds_alone, "naive: seeds and clips drawn": _naive}
-BOTH |= {"hierarchical bootstrap": _hierarchical(1), "seeds x clips, jackknife t": _effect(1)}
-ONE_STREET = {
-    "frames as if independent": _effect(1),
-    "moving blocks": _hierarchical(BLOCK),
-    "blocks, jackknife t": _effect(BLOCK),
-}
+def over_cities(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iterator[tuple[str, Limits]]:
+    """Clips that lie in cities, `worlds.CITY` in each: the truth is of other cities."""
+    rows = stats.clips_in(pair[0][0])
+    names = [f"{row // CITY:03d}" for row in range(rows)]
+    cities = tuple([stats.by_cluster(counts, names) for counts in model] for model in pair)
+    for kind, units in (("clips as if independent", pair), ("cities as units", cities)):
+        (a,), (b,) = units
+        yield "base", {kind: stats.clip_interval(a)[1:]}
+        yield "pair", {kind: crossed.effect([a], [b], world.contrast)[1:3]}
 
 
 # ------------------------------------------------------------------------------------------------ table
 
 
 class Case(NamedTuple):
-    """One world, one size of study, and the methods to try on it."""
+    """One world, one size of study, and what to ask there; `clusters` are clips, blocks of frames, or cities."""
 
     world: World
     spread: str
     seeds: int
-    clips: int
-    methods: dict[str, Callable[..., Interval]]
+    rows: int
+    clusters: int
+    ask: Methods
 
 
-def _cases(quick: bool) -> Iterator[Case]:
-    for metric in ("miou", "flicker"):
-        for clips in (6, 24) if quick else (6, 12, 24, 48):
-            yield Case(World(metric), "none", 1, clips, CLIPS)
+def cases(quick: bool) -> Iterator[Case]:
+    """Everything that the table has."""
+    for metric in ("miou", "tc", "flicker"):
+        for clips in (6, 30) if quick else CLIPS:
+            yield Case(World(metric), "none", 1, clips, clips, over_clips)
         for spread in ("much",) if quick else ("little", "much"):
             for seeds in (2,) if quick else (2, 3, 5):
                 for clips in (6,) if quick else (6, 24):
-                    yield Case(World(metric, SPREADS[spread]), spread, seeds, clips, BOTH)
-        yield Case(World(metric, drift=0.8), "none", 1, STREET, ONE_STREET)
+                    yield Case(World(metric, SPREADS[spread]), spread, seeds, clips, clips, over_both)
+        yield Case(World(metric, drift=0.8), "none", 1, STREET, round(STREET / BLOCK), over_frames)
+        for cities in (8,) if quick else CITIES:
+            yield Case(World(metric, alike=ALIKE), "none", 1, cities * CITY, cities, over_cities)
 
 
 def _drawn(method: str, draws: int) -> int:
-    """Draws that a method takes of those it may: none for Student's t, at most 500 where each is studentised."""
+    """Draws that a method takes of those it may: none for Student's t."""
     if method == "studentised":
-        return min(draws, 500)
-    return 0 if method.endswith(" t") or method == "frames as if independent" else draws
+        return min(draws, STUDENTISED)
+    known = ("percentile", "percentile, widened", "BCa, widened", "naive: seeds and clips drawn")
+    return draws if method in (*known, "hierarchical bootstrap", "moving blocks") else 0
 
 
-def _rows(case: Case, truth: float, trials: int, draws: int, seed: int) -> Iterator[dict]:
+def _rows(case: Case, truth: Sequence[float], trials: int, draws: int, seed: int) -> Iterator[dict]:
     rng = np.random.default_rng(seed)
-    limits: dict[str, list[Interval]] = {name: [] for name in case.methods}
+    limits: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for trial in range(trials):
-        pair = case.world.split(rng, case.seeds, case.clips)
-        for name, method in case.methods.items():
-            limits[name].append(method(*pair, case.world.contrast, draws, trial))
-    for name, found in limits.items():
-        low, high = np.array([one.low for one in found]), np.array([one.high for one in found])
-        inside = int(((low <= truth) & (truth <= high)).sum())
+        pair = case.world.split(rng, case.seeds, case.rows)
+        for models, found in case.ask(case.world, pair, trial, draws):
+            for method, ends in found.items():
+                limits.setdefault((method, models), []).append(ends)
+    for (method, models), found in limits.items():
+        (low, high), right = np.transpose(found), truth[MODELS.index(models)]
+        inside = int(((low <= right) & (right <= high)).sum())
         sure = scipy_stats.binomtest(inside, trials).proportion_ci(method="wilson")
         yield {
             "metric": case.world.metric,
-            "method": name,
-            "clusters": case.clips if case.methods is not ONE_STREET else round(STREET / BLOCK),
+            "method": method,
+            "models": models,
+            "clusters": case.clusters,
             "seeds": case.seeds,
             "spread_of_seeds": case.spread,
             "trials": trials,
-            "draws": _drawn(name, draws),
+            "draws": _drawn(method, draws),
             "coverage": inside / trials,
             "coverage_low": sure.low,
             "coverage_high": sure.high,
+            "missed_low": float((high < right).mean()),
             "width": float(np.nanmedian(high - low)),
         }  # fmt: skip
 
@@ -242,22 +244,24 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         quick: few trials.
 
     Returns:
-        metric, method, clusters, seeds, spread_of_seeds, trials, draws, coverage with its 95 % (Wilson) interval, and the
-        intervals' median width.
+        metric, method, models ("base" or "other" alone, or the "pair": the effect), clusters (clips, blocks of one street, or
+        cities of six clips), seeds, spread_of_seeds, trials, draws, coverage with its 95 % (Wilson) interval, missed_low (share of
+        intervals that lie wholly below the truth), and the intervals' median width.
     """
-    cases = range(len(list(_cases(quick))))
+    numbers = range(len(list(cases(quick))))
     if quick:
-        return pd.DataFrame(chain.from_iterable(_measure_case(number, quick) for number in cases))
+        return pd.DataFrame(chain.from_iterable(_measure_case(number, quick) for number in numbers))
     with worker_pool(usable_cores()) as pool:
-        return pd.DataFrame(chain.from_iterable(pool.map(_measure_case, cases, repeat(quick))))
+        return pd.DataFrame(chain.from_iterable(pool.map(_measure_case, numbers, repeat(quick))))
 
 
 def _measure_case(number: int, quick: bool) -> list[dict]:
-    case = list(_cases(quick))[number]
+    case = list(cases(quick))[number]
     trials, draws, large = (60, 200, 5) if quick else (2000, DRAWS, 100)
     return list(_rows(case, _truth(case.world, large), trials, draws, seed=number))
 
 
 @cache
-def _truth(world: World, splits: int) -> float:
+def _truth(world: World, splits: int) -> tuple[float, float, float]:
+    """Of the base, of the other model, of the effect."""
     return world.truth(np.random.default_rng(0), splits)

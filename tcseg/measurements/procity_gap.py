@@ -17,7 +17,7 @@ from tcseg.labels import CITYSCAPES, ids_to_train_ids
 from tcseg.metrics import Overlap, confusion_matrix
 from tcseg.networks import SegmentationModel
 from tcseg.procity import writer
-from tcseg.stats import bootstrap_interval
+from tcseg.stats import clip_interval
 
 BLOCK = 8  # consecutive snippets that share a stratum of rare classes
 
@@ -94,7 +94,7 @@ def gap_facts(train: np.ndarray, val: np.ndarray) -> dict[str, float]:
     for name, counts in (("train", train), ("val", val)):
         overlaps = [Overlap.from_confusion(confusion) for confusion in counts]
         fields = ("intersection", "predicted", "labelled")
-        interval = bootstrap_interval({field: [getattr(overlap, field) for overlap in overlaps] for field in fields})
+        interval = clip_interval({field: [getattr(overlap, field) for overlap in overlaps] for field in fields})
         facts[f"teacher_miou_{name}_cities"] = interval.value
         facts[f"teacher_miou_{name}_cities_low"] = interval.low
         facts[f"teacher_miou_{name}_cities_high"] = interval.high
