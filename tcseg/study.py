@@ -21,8 +21,9 @@ from torch import Tensor
 
 from tcseg import artefacts, evaluation, models, procity, targets, tiles, timings, training
 from tcseg.artefacts import write_json
-from tcseg.data import Clips, data_root, find_dataset, load_clips
-from tcseg.errors import InputError, NotFoundError
+from tcseg.data import Clips, data_root, find_dataset, find_snippets, load_clips
+from tcseg.datafolders import explain_missing, explain_variable
+from tcseg.errors import InputError, NotFoundError, TcsegError
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
 from tcseg.networks import SegmentationModel
@@ -40,6 +41,7 @@ from tcseg.recipes import (
 )
 from tcseg.runs import TRAINING_CODE, Run, code_key, find_reference, run_id_of, run_or_load
 from tcseg.sizes import parse_size
+from tcseg.splits import Coverage
 
 MODES = ("train", "reference")
 SIDES = 32  # what the sides of a study's frames are multiples of
@@ -89,10 +91,9 @@ def open_study(
     if notebook is not None:
         _known("notebook", notebook, NOTEBOOKS)
     if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
-        raise NotFoundError(
-            f"dataset {dataset!r} is neither in $TCSEG_DATA/{dataset} nor in {data_root() / dataset}; "
-            "data/README.md says how to get it, or use dataset='procity', which needs no download"
-        )
+        raise NotFoundError(explain_missing(dataset))
+    if dataset != "procity" and runs == "train" and (given := explain_variable()):
+        _say(f"{given}; {dataset} is read from {find_dataset(dataset)}")
     scale, size = PROFILES[profile], os.environ.get("TCSEG_SIZE")
     if size:
         wanted = size_of(dataset, size)
@@ -155,9 +156,7 @@ class Study:
         if self.dataset != "procity":
             folder = find_dataset(self.dataset)
             if folder is None:
-                raise NotFoundError(
-                    f"dataset {self.dataset!r} is not on this machine; data/README.md says how to get it"
-                )
+                raise NotFoundError(explain_missing(self.dataset))
             return folder
         scale = self.scale
         train = scale.train_snippets or FULL_PROCITY_SNIPPETS
@@ -185,6 +184,10 @@ class Study:
             cut = self.scale.tile is not None and split == "train"
             self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
         return self._clips[split]
+
+    def coverage(self, split: str) -> Coverage:
+        """How much of a published split is on this machine, and what of it cannot be used; nothing is decoded."""
+        return find_snippets(self.dataset, self.data_folder(), split, self.scale.neighbours)[1]
 
     @cached_property
     def ceilings(self) -> dict[str, dict[str, float | None]]:
@@ -403,12 +406,23 @@ class Study:
             "cityscapes": "Cityscapes (labels on one frame of 30, no true flow)",
         }[self.dataset]
         lines = [f"Data: {data} at {width}x{height}. Profile: `{self.profile}`. Runs: `{self.runs}`."]
+        lines += self._what_is_missing()
         if self.runs == "reference":
             lines.append("Results are the **committed reference rows**; nothing is trained here.")
         if self.profile == "smoke":
             lines.append("**Smoke profile: a few training steps on a handful of clips. Its numbers have no meaning.**")
         quoted = "\n".join(f"> {line}  " for line in lines)
         return Markdown("\n\n".join(filter(None, (quoted, self._measured_time()))))
+
+    def _what_is_missing(self) -> list[str]:
+        """Which splits are a part of the published ones; what cannot be read is said by whoever reads it."""
+        if self.dataset == "procity" or self.runs == "reference":
+            return []
+        try:
+            parts = [coverage for split in ("train", "val") if not (coverage := self.coverage(split)).whole]
+        except TcsegError as error:
+            return [f"**{error}**"]
+        return [f"**A part of the data set: {coverage}.**" for coverage in parts]
 
     def _measured_time(self) -> str:
         """What this notebook and its sections took: in this study's last run, else in the committed one; see timings.py."""

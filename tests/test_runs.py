@@ -9,6 +9,7 @@ import pytest
 
 from tcseg import models, runs
 from tcseg.artefacts import alone, write_json
+from tcseg.places import FIGURES
 
 
 def make(store, recipe=None, inputs="data", fail=False, calls=None):
@@ -124,3 +125,10 @@ def test_reference_rows(tmp_path):
         run.model()
     with pytest.raises(FileNotFoundError, match=r"no reference rows for camvid-full .*procity-laptop"):
         runs.find_reference(tmp_path, "camvid", "full")
+
+
+def test_the_committed_rows_are_of_today_s_training_code():
+    """An edit of a hashed module that changes no network needs its entry in `SAME_CODE`; one that does needs new rows."""
+    rows = [json.loads(path.read_text()) for path in (FIGURES / "runs").glob("*.json")]
+    codes = {row["training_code"] for row in rows if "training_code" in row}
+    assert codes == {runs.code_key(runs.TRAINING_CODE)}
