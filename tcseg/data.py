@@ -1,7 +1,7 @@
 """Clips in memory: a split of procity, Cityscapes or CamVid, decoded once (by `snippets`), cached, kept as uint8.
 
 A split becomes one `Clips`: N clips of T frames at the profile's size. Real data is looked for in `$TCSEG_DATA/<dataset>`, then in
-`data/<dataset>`; decoded splits are cached in the study's own folder.
+`data/<dataset>` (datafolders.py); decoded splits are cached in the study's own folder.
 """
 
 from __future__ import annotations
@@ -19,11 +19,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tcseg import procity
+from tcseg.datafolders import data_root as data_root  # asked for here by whoever loads what lies there
+from tcseg.datafolders import find_dataset as find_dataset
+from tcseg.errors import NotFoundError
 from tcseg.flow import FlowPair, estimated_flow
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import require_disk
-from tcseg.snippets import SNIPPET, Snippet, camvid_snippets, cityscapes_snippets, exact_flow, load_snippet
+from tcseg.snippets import (
+    Snippet,
+    camvid_split,
+    cityscapes_split,
+    exact_flow,
+    load_snippet,
+    read_manifest,
+    require_plausible,
+)
+from tcseg.splits import Coverage
 
 LOADER_VERSION = 1
 CAMVID_BLOCK = 17  # frames of a block that stands in for a clip where there is one clip only: about a second
@@ -43,6 +54,7 @@ class Clips:
         backward: the same for t+1 -> t, of the best source, for training splits (the trajectory teacher looks both ways).
         names: N clip names.
         key: hash of everything that decides these arrays.
+        coverage: how much of the split is on this machine, before `limit`, and what of it cannot be used.
     """
 
     dataset: str
@@ -54,6 +66,7 @@ class Clips:
     names: list[str]
     key: str
     backward: tuple[np.ndarray, np.ndarray] | None = None
+    coverage: Coverage | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -84,21 +97,6 @@ class Clips:
         return self.frames.shape[-1], self.frames.shape[-2]
 
 
-def data_root() -> Path:
-    """The project's data folder: beside the package in a checkout, else under the current folder."""
-    checkout = Path(__file__).resolve().parents[1]
-    return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "data"
-
-
-def find_dataset(name: str) -> Path | None:
-    """The folder of a real data set (`$TCSEG_DATA/<name>`, then `data/<name>`), or None."""
-    candidates = [Path(os.environ["TCSEG_DATA"]) / name] if os.environ.get("TCSEG_DATA") else []
-    for folder in (*candidates, data_root() / name):
-        if folder.is_dir():
-            return folder
-    return None
-
-
 # ------------------------------------------------------------------------------------------------ the cache
 
 
@@ -108,12 +106,50 @@ def _digest(value: object) -> str:
 
 def _tree_key(root: Path, snippets: Sequence[Snippet]) -> object:
     """What a data set is: procity by version and parameters (bytes differ in the last bit between machines), else its files."""
-    manifest = root / "manifest.json"
-    if manifest.exists():
-        content = json.loads(manifest.read_text())
-        return {"version": content["version"], "parameters": content["parameters"]}
+    if manifest := read_manifest(root):
+        return {"version": manifest["version"], "parameters": manifest["parameters"]}
     files = [path for snippet in snippets for path in (*snippet.frames, *snippet.labels.values())]
-    return [(path.relative_to(root).as_posix(), path.stat().st_size) for path in files]
+    return [(path.relative_to(root).as_posix(), _stat(path).st_size) for path in files]
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} is a link to nothing; repair it, or remove it") from None
+
+
+def _stamp(root: Path, snippets: Sequence[Snippet]) -> str:
+    """Names, sizes and times of change of all files: a file that is replaced by one of the same size is decoded again."""
+    flow = [path for snippet in snippets for both in snippet.flow.values() for path in both]
+    files = [path for snippet in snippets for path in (*snippet.frames, *snippet.labels.values())]
+    found = {path: _stat(path) for path in (*files, *flow)}
+    return _digest([(path.relative_to(root).as_posix(), one.st_size, one.st_mtime_ns) for path, one in found.items()])
+
+
+def find_snippets(
+    dataset: str, root: Path, split: str, neighbours: int = 2, limit: int | None = None
+) -> tuple[list[Snippet], Coverage]:
+    """Which files a split is loaded from, and how much of the published split that is; arguments as `load_clips`.
+
+    Raises:
+        NotFoundError, InputError: what is missing or twice, by name.
+    """
+    if dataset != "camvid":
+        snippets, coverage = cityscapes_split(root, split, neighbours)
+    else:
+        snippets, coverage = camvid_split(root, split, CAMVID_BLOCK * limit if limit and split != "train" else None)
+    if limit and len(snippets) > limit:
+        snippets = [snippets[i] for i in np.linspace(0, len(snippets) - 1, limit).round().astype(int)]
+    return snippets, coverage
+
+
+def split_key(
+    dataset: str, root: Path, split: str, size: tuple[int, int], neighbours: int, snippets: Sequence[Snippet]
+) -> str:
+    """Hash of what decides a split's arrays: part of the key of every run that is trained on it."""
+    names = [snippet.name for snippet in snippets]
+    return _digest([LOADER_VERSION, dataset, split, size, neighbours, _tree_key(root, snippets), names])
 
 
 def load_clips(
@@ -136,26 +172,28 @@ def load_clips(
         cache: folder for decoded arrays.
         neighbours: train snippets hold the annotated frame and so many on each side.
         limit: at most so many snippets, spread evenly (CamVid val: so many blocks of 17 frames).
-        progress: called with a line when decoding starts.
+        progress: called with a line when decoding starts, and with one about what is not there or left out.
 
     Raises:
-        FileNotFoundError, ValueError: what is missing or broken, by name.
+        NotFoundError, InputError: what is missing, twice, damaged or of another size, by name.
     """
-    if dataset == "camvid":
-        frames = CAMVID_BLOCK * limit if limit and split != "train" else None
-        snippets = camvid_snippets(root, split, frames)
-    else:
-        snippets = cityscapes_snippets(root, split, neighbours)
-    if limit and len(snippets) > limit:
-        snippets = [snippets[i] for i in np.linspace(0, len(snippets) - 1, limit).round().astype(int)]
-    key = _digest(
-        [LOADER_VERSION, dataset, split, size, neighbours, _tree_key(root, snippets), [s.name for s in snippets]]
-    )
-    folder = cache / f"{split}-{key}"
-    if not (folder / "meta.json").exists():
+    snippets, coverage = find_snippets(dataset, root, split, neighbours, limit)
+    if not coverage.whole:
+        progress(f"{dataset} {coverage}")
+    key = split_key(dataset, root, split, size, neighbours, snippets)
+    folder, stamp = cache / f"{split}-{key}", _stamp(root, snippets)
+    if _cached(folder).get("files") != stamp:
         progress(f"decoding {len(snippets)} {dataset} {split} clips at {size[0]}x{size[1]}")
-        _write_cache(folder, dataset, split, snippets, size)
-    return _open_cache(folder, dataset, split, [snippet.name for snippet in snippets], key)
+        _write_cache(folder, dataset, split, snippets, size, stamp)
+    clips = _open_cache(folder, dataset, split, [snippet.name for snippet in snippets], key)
+    clips.coverage = coverage
+    return clips
+
+
+def _cached(folder: Path) -> dict:
+    """What a cache says of itself; nothing where it is unfinished."""
+    meta = folder / "meta.json"
+    return json.loads(meta.read_text()) if meta.exists() else {}
 
 
 def _layout(
@@ -177,7 +215,9 @@ def _layout(
     return sources, arrays
 
 
-def _write_cache(folder: Path, dataset: str, split: str, snippets: Sequence[Snippet], size: tuple[int, int]) -> None:
+def _write_cache(
+    folder: Path, dataset: str, split: str, snippets: Sequence[Snippet], size: tuple[int, int], stamp: str
+) -> None:
     """Decode all snippets into one .npy per array, in a folder that is renamed when complete."""
     sources, layout = _layout(snippets, split, size)
     need = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in layout.values())
@@ -190,7 +230,7 @@ def _write_cache(folder: Path, dataset: str, split: str, snippets: Sequence[Snip
         for name, (shape, dtype) in layout.items()
     }
 
-    def fill(i: int) -> None:
+    def fill(i: int) -> np.ndarray:
         frames, arrays["labels"][i], arrays["annotated"][i] = load_snippet(snippets[i], dataset, size)
         arrays["frames"][i] = frames
         for source in sources:
@@ -201,12 +241,15 @@ def _write_cache(folder: Path, dataset: str, split: str, snippets: Sequence[Snip
             for kind, (value, visible) in zip((source, "back"), both, strict=True):
                 if f"flow_{kind}" in arrays:
                     arrays[f"flow_{kind}"][i], arrays[f"visible_{kind}"][i] = value, visible
+        return np.bincount(arrays["labels"][i][arrays["annotated"][i]].reshape(-1), minlength=256)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes outside the interpreter's lock
-        list(pool.map(fill, range(len(snippets))))
+        shares = list(pool.map(fill, range(len(snippets))))
+    if dataset != "camvid":
+        require_plausible(np.sum(shares, axis=0), f"{split} of {dataset}")
     for values in arrays.values():
         values.flush()
-    (aside / "meta.json").write_text(json.dumps({"sources": sources}))
+    (aside / "meta.json").write_text(json.dumps({"sources": sources, "files": stamp}))
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
 
@@ -216,7 +259,7 @@ def _open_cache(folder: Path, dataset: str, split: str, names: list[str], key: s
         path = folder / f"{name}.npy"
         return np.load(path, mmap_mode="r" if path.stat().st_size > _MEMORY_LIMIT else None)
 
-    sources = json.loads((folder / "meta.json").read_text())["sources"]
+    sources = _cached(folder)["sources"]
 
     def pair(kind: str) -> FlowPair:
         return array(f"flow_{kind}"), array(f"visible_{kind}")
@@ -226,7 +269,7 @@ def _open_cache(folder: Path, dataset: str, split: str, names: list[str], key: s
     return Clips(dataset, split, array("frames"), array("labels"), array("annotated"), flows, names, key, backward)
 
 
-# ------------------------------------------------------------------------------------------------ choosing, checking
+# ------------------------------------------------------------------------------------------------ choosing
 
 
 def labelled_subset(clips: Clips, share: float) -> list[int]:
@@ -267,25 +310,3 @@ def annotated_frame(clips: Clips) -> int:
 def as_tensor(array: np.ndarray, index: Tensor | np.ndarray | list) -> Tensor:
     """Copy the chosen clips of an array into a tensor."""
     return torch.from_numpy(np.ascontiguousarray(array[np.asarray(index)]))
-
-
-def check(root: Path, dataset: str) -> list[str]:
-    """What is missing or broken in a tree: one line each, empty when all is well."""
-    if not root.is_dir():
-        return [f"{root} does not exist"]
-    if dataset == "procity":
-        return procity.check(root)
-    if dataset == "camvid":
-        return _check_counts(
-            {(root / f"{s}{a}"): n for s, n in (("train", 367), ("val", 101)) for a in ("", "annot")}, "*.png"
-        )
-    problems = _check_counts(
-        {root / "gtFine" / s: n for s, n in (("train", 2975), ("val", 500))}, "*/*_gtFine_labelIds.png"
-    )
-    counts = {root / "leftImg8bit_sequence" / s: n * SNIPPET for s, n in (("train", 2975), ("val", 500))}
-    return problems + _check_counts(counts, "*/*_leftImg8bit.png")
-
-
-def _check_counts(expected: dict[Path, int], pattern: str) -> list[str]:
-    found = {folder: sum(1 for _ in folder.glob(pattern)) for folder in expected}
-    return [f"{folder}: {found[folder]} of {n} files" for folder, n in expected.items() if found[folder] != n]

@@ -7,6 +7,7 @@ on import becomes a line in the table.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tcseg.caches import compiled_code, is_temporary, writable
+from tcseg.datafolders import DATASETS, VARIABLE, data_root, given_folder, variable_problem
+from tcseg.datafolders import find_dataset as find_data
 from tcseg.machine import EXTRAS, PACKAGES, cpu_name, free_disk_gib, memory_gib, package_version, usable_cores
 
 IMPORTS = {
@@ -25,7 +28,6 @@ IMPORTS = {
 }  # distribution -> module: these are imported, the others only looked up
 PYTHONS = ((3, 11), (3, 13))
 NEED_GIB = 3.0  # free disk for a study at profile laptop
-DATASETS = ("procity", "cityscapes", "camvid")
 GOOD, WARN, BAD, INFO = "ok", "warn", "BROKEN", "-"
 _GPU = (
     "print('GPU:', torch.cuda.get_device_name(0) if torch.cuda.is_available() else "
@@ -115,18 +117,6 @@ def check_packages() -> list[Line]:
     return lines
 
 
-def data_root() -> Path:
-    """As `tcseg.data.data_root`, without its imports."""
-    checkout = Path(__file__).resolve().parents[1]
-    return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "data"
-
-
-def find_data(name: str) -> Path | None:
-    """As `tcseg.data.find_dataset`, without its imports: $TCSEG_DATA/<name>, then data/<name>."""
-    places = [Path(os.environ["TCSEG_DATA"])] if os.environ.get("TCSEG_DATA") else []
-    return next((place / name for place in (*places, data_root()) if (place / name).is_dir()), None)
-
-
 def check_machine() -> list[Line]:
     """Processor, memory, disk."""
     memory = memory_gib()
@@ -165,9 +155,26 @@ def check_results() -> Line:
     return Line("results", WARN, f"{root} cannot be written", "pass --out FOLDER to study, sweep, measure and data procity")
 
 
+def check_variable() -> list[Line]:
+    """What TCSEG_DATA says, where it is set: a fault in it looks like data that are not there."""
+    given, problem = given_folder(), variable_problem()
+    if given is None:
+        blank = os.environ.get(VARIABLE)
+        return [Line(VARIABLE, WARN, f"{blank!r} is blank, as if it were not set", f"unset {VARIABLE}")] if blank else []
+    if problem:
+        return [Line(VARIABLE, WARN, f"{given.value!r}: {problem[0]}", problem[1])]
+    if given.read_as:
+        fix = f"write it out, for other programs: export {VARIABLE}={shlex.quote(str(given.folder))}"
+        return [Line(VARIABLE, WARN, f"{given.value!r}, {given.read_as}", fix)]
+    if not given.folder.is_absolute():
+        fix = f"a notebook may look from another folder: export {VARIABLE}={shlex.quote(str(given.folder.resolve()))}"
+        return [Line(VARIABLE, WARN, f"{given.value!r}, relative to the current folder", fix)]
+    return [Line(VARIABLE, GOOD, given.value)]
+
+
 def check_data() -> list[Line]:
     """Which data sets and studies are there, and whether the trained students came with the package."""
-    lines = []
+    lines = check_variable()
     hints = {
         "procity": "made by the study itself, or: tcseg data procity",
         "cityscapes": "optional; README, 'Data'",
@@ -213,13 +220,15 @@ def brief() -> list[Line]:
     """
     packages = [line for line in check_packages() if line.state != GOOD]
     lines = [check_python(), *check_machine(), *packages, *check_data()]
+    lines = [line for line in lines if line.what != VARIABLE or line.state != GOOD]
     return [replace(line, found=_without_folders(line.found)) for line in lines]
 
 
 def _without_folders(text: str) -> str:
     """A text with the names of this machine's folders cut to what they are called elsewhere too."""
     names = {str(data_root()): "data", str(data_root().parent): "the repository", sys.prefix: Path(sys.prefix).name}
-    names |= {os.environ["TCSEG_DATA"]: "$TCSEG_DATA"} if os.environ.get("TCSEG_DATA") else {}
+    if given := given_folder():
+        names |= {text: f"${VARIABLE}" for text in (given.value, str(given.folder)) if len(text) > 1}
     for folder in sorted(names, key=len, reverse=True):
         text = text.replace(folder, names[folder])
     return text

@@ -56,10 +56,17 @@ def _walk(folder: Path, suffixes: Collection[str], found: list[Path], above: tup
         for entry in entries:
             if is_hidden(entry.name):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 _walk(folder / entry.name, suffixes, found, (*above, real))
             elif "" in suffixes or os.path.splitext(entry.name)[1].lower() in suffixes:
                 found.append(folder / entry.name)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def natural(name: str) -> tuple:
@@ -168,6 +175,17 @@ def read_rgb(path: Path) -> np.ndarray:
         values = np.asarray(image)
         return np.repeat((values >> 8 if values.max(initial=0) > 255 else values).astype(np.uint8)[..., None], 3, 2)
     return np.ascontiguousarray(image.convert("RGB"))
+
+
+def require_whole(path: Path) -> None:
+    """Look whether a PNG is complete, without decoding it: for kinds that neither `read_rgb` nor `read_values` reads.
+
+    Raises:
+        InputError: it is missing, empty, cut off or damaged.
+    """
+    data = _bytes(path)
+    if data.startswith(_PNG):
+        _check_png(path, data)
 
 
 def read_values(path: Path) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import re
 import shlex
@@ -20,8 +19,9 @@ from tcseg.again import compare, verdict
 from tcseg.artefacts import write_table
 from tcseg.contest import with_weights
 from tcseg.course import Course, run_course, upto
-from tcseg.data import data_root, find_dataset
+from tcseg.data import find_dataset
 from tcseg.datacard import card_sections
+from tcseg.datafolders import explain_missing
 from tcseg.errors import InputError, NoRowsError, NotFoundError, debugging, require_writable, told
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
@@ -31,6 +31,7 @@ from tcseg.publish import left_out, publish, publish_measurements, publish_parts
 from tcseg.readme import fill_readme, readme_sections
 from tcseg.reference import STUDIES, Request, committed_rows, has_data, need_of, refusal
 from tcseg.report import ReportError, build_report
+from tcseg.splits import fingerprint
 from tcseg.students import CHOSEN
 from tcseg.study import MODES, PROFILES, open_study, size_of
 from tcseg.sweeps import tables
@@ -41,7 +42,7 @@ CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
     "course.py", "execution.py", "workbook.py", "readme.py", "again.py", "publish.py", "report.py", "runner.py", "cli",
-    "measurements",
+    "measurements", "datacheck.py",
 }  # fmt: skip
 
 
@@ -62,8 +63,7 @@ def course_of(
         if value not in known:
             raise InputError(f"unknown {name} '{value}'; choose from {', '.join(known)}")
     if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
-        where = f"$TCSEG_DATA/{dataset} or {data_root() / dataset}"
-        raise InputError(f"no {where}: data/README.md says how to get {dataset}; procity needs no download")
+        raise InputError(explain_missing(dataset))
     if size:
         size_of(dataset, size)
     folder = Path(out).resolve() if out else study_folder(dataset, profile, runs, size)
@@ -101,12 +101,9 @@ def measured_tables() -> list[Path]:
 
 
 def data_fingerprint(dataset: str) -> str:
-    """Digest of a real data set's file names and sizes; empty for procity, whose generator is part of the package."""
+    """Digest of a real data set's pictures (`splits.fingerprint`); empty for procity, whose generator is part of the package."""
     root = None if dataset == "procity" else find_dataset(dataset)
-    if root is None:
-        return ""
-    files = sorted((path.relative_to(root).as_posix(), path.stat().st_size) for path in root.rglob("*.png"))
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+    return "" if root is None else fingerprint(root)
 
 
 def expected_seconds(folder: Path, profile: str) -> dict[str, float]:

@@ -22,8 +22,9 @@ from torch import Tensor
 from tcseg import artefacts, banners, evaluation, models, procity, reference, targets, tiles, timings, training
 from tcseg.artefacts import write_json
 from tcseg.caches import writable
-from tcseg.data import Clips, data_root, find_dataset, load_clips
-from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError, require_writable
+from tcseg.data import Clips, data_root, find_dataset, find_snippets, load_clips
+from tcseg.datafolders import explain_missing, explain_variable
+from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError, TcsegError, require_writable
 from tcseg.labels import LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk
 from tcseg.networks import SegmentationModel
@@ -41,6 +42,7 @@ from tcseg.recipes import (
 )
 from tcseg.runs import TRAINING_CODE, Run, code_key, find_reference, run_id_of, run_or_load
 from tcseg.sizes import parse_size
+from tcseg.splits import Coverage
 
 MODES = ("train", "reference")
 SIDES = 32  # what the sides of a study's frames are multiples of
@@ -103,6 +105,8 @@ def open_study(
         raise NotFoundError(untrained)
     if runs == "reference" and (refused := reference.refusal(asked, trainable=not untrained)):
         raise NoRowsError(refused)
+    if dataset != "procity" and runs == "train" and (note := explain_variable()):
+        _say(f"{note}; {dataset} is read from {find_dataset(dataset)}")
     return Study(dataset, asked.scale, runs, classes, where[runs], notebook, interactive)
 
 
@@ -117,10 +121,7 @@ def _why_not_trained(asked: reference.Request, folder: Path) -> str:
     """What training would need and is not there, and what to do about it; empty where all is."""
     dataset = asked.dataset
     if dataset != "procity" and find_dataset(dataset) is None:
-        return (
-            f"dataset {dataset!r} is neither in $TCSEG_DATA/{dataset} nor in {data_root() / dataset}; "
-            "data/README.md says how to get it, or use dataset='procity', which needs no download"
-        )
+        return explain_missing(dataset)
     for table, chapter in asked.need.earlier.items():
         if not (folder / "tables" / f"{table}.csv").is_file():
             shown = "" if reference.refusal(asked, trainable=False) else ", or use runs='reference'"
@@ -194,9 +195,7 @@ class Study:
         if self.dataset != "procity":
             folder = find_dataset(self.dataset)
             if folder is None:
-                raise NotFoundError(
-                    f"dataset {self.dataset!r} is not on this machine; data/README.md says how to get it"
-                )
+                raise NotFoundError(explain_missing(self.dataset))
             return folder
         scale = self.scale
         train = scale.train_snippets or FULL_PROCITY_SNIPPETS
@@ -229,6 +228,10 @@ class Study:
             cut = self.scale.tile is not None and split == "train"
             self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
         return self._clips[split]
+
+    def coverage(self, split: str) -> Coverage:
+        """How much of a published split is on this machine, and what of it cannot be used; nothing is decoded."""
+        return find_snippets(self.dataset, self.data_folder(), split, self.scale.neighbours)[1]
 
     @cached_property
     def ceilings(self) -> dict[str, dict[str, float | None]]:
@@ -444,8 +447,19 @@ class Study:
     def banner(self) -> Markdown:
         """What this page shows: data, networks, mode; at smoke, that its numbers mean nothing. See banners.py."""
         lines = banners.of_shipped(self.notebook) or banners.of_study(self.dataset, self.profile, self.runs, self.size)
+        lines += self._what_is_missing()
         quoted = "\n".join(f"> {line}  " for line in lines)
         return Markdown("\n\n".join(filter(None, (quoted, self._measured_time()))))
+
+    def _what_is_missing(self) -> list[str]:
+        """Which splits are a part of the published ones; what cannot be read is said by whoever reads it."""
+        if self.dataset == "procity" or self.runs == "reference":
+            return []
+        try:
+            parts = [coverage for split in ("train", "val") if not (coverage := self.coverage(split)).whole]
+        except TcsegError as error:
+            return [f"**{error}**"]
+        return [f"**A part of the data set: {coverage}.**" for coverage in parts]
 
     def _measured_time(self) -> str:
         """What this notebook and its sections took: in this study's last run, else in the committed one; see timings.py."""

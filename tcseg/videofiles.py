@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 
 from tcseg.errors import CannotRunError, CannotWriteError, InputError, NotFoundError
+from tcseg.images import IMAGES, is_hidden, natural, read_rgb
 from tcseg.labels import LabelSet
 from tcseg.map_values import write_meta
 
 # The backend's own remarks ("moov atom not found") would stand between ours; read when the first video is opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 FOLDER_FPS = 17.0  # of a folder of images, which does not say: Cityscapes' rate
 
@@ -73,31 +73,39 @@ def open_source(source: str | int | Path) -> Source:
     return _open_folder(path) if path.is_dir() else _open_file(path)
 
 
-def natural(name: str) -> list:
-    """A key that sorts frame2 before frame10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-
-
 def _open_folder(folder: Path) -> Source:
-    pictures = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not file.name.startswith("."))
-    files = sorted(pictures, key=lambda file: natural(file.stem))
+    files = _pictures(folder)
     if not files:
         raise NotFoundError(f"{folder} has no images ({', '.join(IMAGES)}); give the folder that holds them itself")
 
     def frames() -> Iterator[np.ndarray]:
         shape = None
         for file in files:
-            image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-            if image is None:
-                raise InputError(f"{file} cannot be read as an image; remove it or fetch it again")
+            image = read_rgb(file)
             shape = shape or image.shape
             if image.shape != shape:
                 raise InputError(
                     f"{file} is {_size(image.shape)}, the images before it are {_size(shape)}; use one size"
                 )
-            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            yield image
 
     return Source(folder.name, FOLDER_FPS, len(files), False, frames, tuple(file.stem for file in files))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """A folder's own pictures in the order of the numbers in their names.
+
+    Raises:
+        InputError: two names differ in leading zeros alone: frames of two clips would take turns.
+    """
+    pictures = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not is_hidden(file.name))
+    files = sorted(
+        (file for file in pictures if not file.is_dir()), key=lambda file: (natural(file.stem), file.stem, file.name)
+    )
+    for file, after in zip(files, files[1:], strict=False):
+        if natural(file.stem) == natural(after.stem) and file.stem != after.stem:
+            raise InputError(f"{file} and {after} have the same number: are these two clips? Give each a folder of its own")
+    return files
 
 
 def _size(shape: tuple[int, ...]) -> str:

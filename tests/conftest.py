@@ -22,11 +22,11 @@ interactive: bool = True  # widgets as well as static pictures"""
 @pytest.fixture
 def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in the place of the project's data/: what a test makes there is gone after it."""
-    from tcseg import data, study
+    from tcseg import data, datafolders, study
 
     folder = tmp_path / "data"
     folder.mkdir()
-    for module in (data, study):
+    for module in (datafolders, data, study):
         monkeypatch.setattr(module, "data_root", lambda: folder)
     monkeypatch.delenv("TCSEG_DATA", raising=False)
     return folder

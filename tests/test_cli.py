@@ -263,29 +263,27 @@ def test_study_passes_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_data_is_made_where_the_study_looks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from tcseg import doctor, procity
+def test_data_is_made_where_the_study_looks_for_it(monkeypatch: pytest.MonkeyPatch, data_root: Path) -> None:
+    from tcseg import procity
 
-    for function in ("data_root", "find_data"):
-        monkeypatch.setattr(doctor, function, lambda name="": tmp_path / name if (tmp_path / name).is_dir() else None)
     made = []
     monkeypatch.setattr(procity, "generate", lambda *a, **k: made.append(a[0]))
     assert "next: tcseg study --size 512x256" in run("data", "procity", "--size", "512x256").output
-    assert made.pop() == tmp_path / "procity" / "512x256-160-24-6"
+    assert made.pop() == data_root / "procity" / "512x256-160-24-6"
     smoke = ("--size", "128x64", "--train", 8, "--val", 3, "--test", 0, "--neighbours", 1)
     assert "next: tcseg study --profile smoke\n" in run("data", "procity", *smoke).output
-    assert made.pop() == tmp_path / "procity" / "128x64-8-3-0"
+    assert made.pop() == data_root / "procity" / "128x64-8-3-0"
     assert "next:" not in run("data", "procity", "--seed", 1).output, "no study looks for another city"
-    assert made.pop() == tmp_path / "procity" / "256x128-160-24-6-2-seed1"
-    (tmp_path / "cityscapes").mkdir()  # a download begun
+    assert made.pop() == data_root / "procity" / "256x128-160-24-6-2-seed1"
+    (data_root / "cityscapes").mkdir()  # a download begun
     for size in ("64x32", "128x64"):
-        tree = tmp_path / "procity" / f"{size}-0-0-0"
+        tree = data_root / "procity" / f"{size}-0-0-0"
         tree.mkdir(parents=True)
         (tree / "manifest.json").write_text(json.dumps({"version": procity.VERSION, "files": {f"{size}.png": ""}}))
         (tree / "flow").mkdir()
     output = run("data", "check", code=1).output
     assert "128x64.png: missing" in output and "64x32.png: missing" in output
-    assert re.search(r"cityscapes \(.*\): \d+ problems", output)
+    assert re.search(r"cityscapes \(.*\): 1 problem \(.*\n  .*: no frame with a label \(0 files in all\)", output)
 
 
 @pytest.mark.slow

@@ -13,10 +13,10 @@ from tcseg.places import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `figures` and `measurements` are folders of rooms, each one module to the others.
-# `procity` is a wing: imported by data, drives, study, publish, measurements and cli alone.
+# `procity` is a wing: imported by datacheck, drives, study, publish, measurements and cli alone.
 ORDER = """
-    caches errors images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats
-    crossed procity snippets trained data drives tiles motion augment networks students peers models postprocess targets
+    caches errors datafolders images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats
+    crossed procity splits snippets datacheck trained data drives tiles motion augment networks students peers models postprocess targets
     objective training evaluation steady controls folding quantize deployed export gpulabels torch_folding torch_runtimes
     runtimes coldstart benchmark repeats stability class_tables map_values videofiles window pipeline video throughput artefacts
     timings runs layouts map_counts map_tables labelmaps recipes places reference banners figures explore study effects contest
@@ -63,7 +63,7 @@ def test_the_procedural_city_stands_alone():
     for path in (ROOT / "tcseg" / "procity").glob("*.py"):
         assert imports(path) <= {"errors", "labels", "procity"}, path.name
     users = {module(path) for path in MODULE_FILES if "procity" in imports(path)}
-    assert users <= {"data", "drives", "study", "publish", "measurements", "cli"}
+    assert users <= {"datacheck", "drives", "study", "publish", "measurements", "cli"}
 
 
 # ------------------------------------------------------------------------------------------------ notebooks

@@ -40,6 +40,9 @@ def test_links_are_followed_and_rubbish_is_not_listed(tmp_path: Path):
     found = [path.relative_to(tree).as_posix() for path in files_below(tree)]
     assert found == ["berlin/a.png", "ulm/a.png", "ulm/b.PNG", "ulm/c.JpEg"]
     assert [path.name for path in files_below(tree, (".txt",))] == ["notes.txt"]
+    (tree / "itself.png").symlink_to(tree / "itself.png")
+    assert "itself.png" in [path.name for path in files_below(tree)], "whoever reads it says so"
+    (tree / "itself.png").unlink()
     (tmp_path / "linked").symlink_to(tree, target_is_directory=True)
     assert len(files_below(tmp_path / "linked")) == len(found)
 

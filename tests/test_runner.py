@@ -54,10 +54,10 @@ def test_a_study_with_committed_rows_of_some_recipes_is_not_shown(ran, capsys):
     assert "no reference rows for cityscapes-full" in capsys.readouterr().err and ran == []
 
 
-def test_a_data_set_that_is_not_there_is_named(ran, capsys, monkeypatch):
-    monkeypatch.setattr(runner, "find_dataset", lambda name: None)
+def test_a_data_set_that_is_not_there_is_named(ran, capsys, data_root):
     assert run_study("cityscapes", "smoke") == 2
-    assert "no $TCSEG_DATA/cityscapes or " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"TCSEG_DATA is not set and there is no folder {data_root / 'cityscapes'}" in said and ran == []
 
 
 def test_notebooks_by_name_or_number():
@@ -120,6 +120,7 @@ def test_the_fingerprint_of_a_real_data_set_is_of_its_files(tmp_path, monkeypatc
     (tmp_path / "camvid" / "train" / "a.png").write_bytes(b"12")
     assert len(before) == 64 and data_fingerprint("camvid") != before
     assert data_fingerprint("procity") == ""  # its generator is part of the package
+    assert data_fingerprint("cityscapes") == ""  # not there
 
 
 def test_expected_times_come_from_here_before_the_reference(tmp_path, monkeypatch):

@@ -164,3 +164,10 @@ def test_a_row_without_weights_says_how_long_training_took(tmp_path):
     run = runs.Run({"run_id": "kd-s0-x", "cost": {"train_seconds": 260.0}}, None)
     with pytest.raises(FileNotFoundError, match=r"train it with runs='train' \(it took 4 minutes\)"):
         run.model()
+
+
+def test_the_committed_rows_are_of_today_s_training_code():
+    """An edit of a hashed module that changes no network needs its entry in `SAME_CODE`; one that does needs new rows."""
+    rows = [json.loads(path.read_text()) for path in (FIGURES / "runs").glob("*.json")]
+    codes = {row["training_code"] for row in rows if "training_code" in row}
+    assert codes == {runs.code_key(runs.TRAINING_CODE)}

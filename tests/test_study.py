@@ -5,7 +5,9 @@ import json
 import re
 from dataclasses import asdict, fields
 
+import cv2
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -75,10 +77,32 @@ def test_runs_of_an_old_loss_are_not_found(study):
     assert [run.id for run in study.found(name)] == [f"{name}-s0-0"], "the newest of today's code"
 
 
-def test_missing_data_says_where_it_was_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(study_module, "find_dataset", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"neither in \$TCSEG_DATA/camvid nor in .*camvid; data/README.md"):
+def test_missing_data_says_where_it_was_looked_for(tmp_path, data_root, monkeypatch, capsys):
+    with pytest.raises(FileNotFoundError, match=r"TCSEG_DATA is not set and there is no folder .*camvid; .*data/README.md"):
         open_study("camvid", "smoke", folder=tmp_path)
+    monkeypatch.setenv("TCSEG_DATA", f"{tmp_path}/absent")
+    with pytest.raises(FileNotFoundError, match="absent does not exist"):
+        open_study("camvid", "smoke", folder=tmp_path)
+    (data_root / "camvid").mkdir()  # found, though not where it was meant to be
+    study = open_study("camvid", "smoke", folder=tmp_path)
+    assert "absent does not exist" in (said := capsys.readouterr().err) and str(data_root / "camvid") in said
+    (data_root / "camvid").rmdir()
+    with pytest.raises(FileNotFoundError, match="camvid is not there"):
+        study.data_folder()
+
+
+def test_the_banner_tells_a_part_from_the_whole(tmp_path, data_root):
+    for name in ("train", "trainannot", "val", "valannot"):
+        for number in range(3):
+            path = data_root / "camvid" / name / f"s_{number:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.zeros((32, 64), np.uint8))
+    study = open_study("camvid", "smoke", folder=tmp_path)
+    text = study.banner().data
+    assert "train: 3 of 367 frames" in text and "val: 3 of 101 frames" in text
+    assert study.coverage("val").count == 3
+    (data_root / "camvid/valannot/s_00001.png").unlink()
+    assert "s_00001.png is missing (1 of 3 labels are)" in study.banner().data
 
 
 def test_the_design_is_two_by_three():

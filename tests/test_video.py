@@ -145,7 +145,7 @@ def test_wrong_sources_get_one_clear_line(tmp_path: Path, model: SegmentationMod
         ("nothing", FileNotFoundError, "has no images"),
         ("empty.mp4", ValueError, "it is empty"),
         ("text.mp4", ValueError, "cannot be read as a video"),
-        ("broken", ValueError, "000.png cannot be read as an image"),
+        ("broken", ValueError, "000.png is cut off or damaged"),
     ):
         with pytest.raises(error, match=text):
             segment(tmp_path / name, out, model, progress=False)
@@ -173,7 +173,7 @@ def test_a_damaged_picture_costs_only_what_comes_after_it(tmp_path: Path, model:
     cv2.imwrite(str(mixed / "9.png"), np.zeros((32, 32, 3), np.uint8))
     broken = folder_of(tmp_path / "broken", pictures(5))
     (broken / "003.png").write_bytes((broken / "000.png").read_bytes()[:60])
-    for folder, text in ((mixed, "9.png is 32x32, the images before it are 96x64"), (broken, "003.png cannot be read")):
+    for folder, text in ((mixed, "9.png is 32x32, the images before it are 96x64"), (broken, "003.png is cut off")):
         labels = tmp_path / f"{folder.name} labels"
         result = segment(folder, tmp_path / f"{folder.name}.avi", model, labels=labels, progress=False)
         assert (
@@ -319,6 +319,26 @@ def test_a_stream_that_says_its_length_is_a_file(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_Camera, "count", 8.0)
     opened = open_source("https://example.org/drive.mp4")
     assert (opened.live, opened.count) == (False, 8)
+
+def test_a_folder_s_pictures_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    folder, frames = tmp_path / "drive", pictures(4)
+    folder_of(folder, frames)
+    for number, name in enumerate(("f8.png", "f9.PNG", "f10.Png", "f11.png")):
+        (folder / f"{number:03d}.png").rename(folder / name)
+    (folder / "f11.png").rename(tmp_path / "elsewhere.png")
+    (folder / "f11.png").symlink_to(tmp_path / "elsewhere.png")
+    (folder / "._f8.png").write_bytes(b"rubbish")
+    (folder / "f12.png").mkdir()
+    source = open_source(folder)
+    assert source.names == ("f8", "f9", "f10", "f11") and source.count == 4
+    assert all(np.array_equal(one, other) for one, other in zip(source.frames(), frames, strict=True))
+    (folder / "f009.png").write_bytes((folder / "f8.png").read_bytes())
+    with pytest.raises(ValueError, match=r"f009.png and .*f9.PNG have the same number: are these two clips"):
+        open_source(folder)
+    (folder / "f009.png").unlink()
+    (folder / "f13.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match="f13.png is a link to nothing"):
+        list(open_source(folder).frames())
 
 
 def test_numbered_images(tmp_path: Path) -> None:

@@ -122,16 +122,17 @@ def real_frames(size: tuple[int, int], count: int, source: Path | None) -> tuple
     import cv2
     import numpy as np
 
-    from tcseg.doctor import DATASETS, find_data
+    from tcseg.datafolders import DATASETS, explain_variable, find_dataset
+    from tcseg.splits import list_pictures
     from tcseg.videofiles import read_frames
 
     if source is None:
-        patterns = ("leftImg8bit_sequence/val/*/*.png", "leftImg8bit_sequence/*/*/*.png", "val/*.png")
-        folders = [tree for name in DATASETS for tree in trees(find_data(name))]
-        pictures = (path for folder in folders for pattern in patterns for path in folder.glob(pattern))
-        first = next(pictures, None)
+        folders = [tree for name in DATASETS for tree in trees(find_dataset(name))]
+        places = (folder / place for folder in folders for place in ("leftImg8bit_sequence/val", "leftImg8bit_sequence", "val"))
+        first = next((pictures[0] for place in places if (pictures := list_pictures(place))), None)
         if first is None:
-            return None, "pictures without meaning (no data set here; give --frames)"
+            why = explain_variable()
+            return None, f"pictures without meaning (no data set here; give --frames{f'; {why}' if why else ''})"
         source = first.parent
     frames = read_frames(source, count)
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]), str(source)

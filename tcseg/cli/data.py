@@ -51,7 +51,7 @@ def procity(
     Example: tcseg data procity --size 512x256
     """
     from tcseg import procity as city
-    from tcseg.doctor import data_root
+    from tcseg.datafolders import data_root
     from tcseg.recipes import PROFILES
 
     wanted = parse_size(size)
@@ -73,48 +73,65 @@ def procity(
 
 @data_app.command()
 def check(
-    root: Annotated[Path | None, typer.Argument(help="A data set's folder; default: every data set found.")] = None,
+    root: Annotated[
+        Path | None, typer.Argument(help="A data set's folder, or one that holds some; default: every data set found.")
+    ] = None,
     mend: Annotated[bool, typer.Option(help="Make what is missing or damaged again (procity only).")] = False,
+    quick: Annotated[bool, typer.Option(help="Names, pairs and sizes only; decode nothing.")] = False,
 ) -> None:
-    """Name what is missing or damaged in a data set.
+    """Decode every file of a data set, pair frames with labels, and name what is missing or damaged.
 
-    Exit code 1 if there is anything.
+    Exit code 1 if anything is. A part of Cityscapes or CamVid is told as a part, and is no fault.
 
     Example: tcseg data check data/procity --mend
     """
-    from tcseg import data
+    from tcseg import datacheck
     from tcseg import procity as city
-    from tcseg.doctor import DATASETS, find_data
 
-    if root is not None and not root.is_dir():
-        raise NotFoundError(f"{root} is not a folder; give a data set's folder, as data/procity")
-    folders = {None: root} if root else {name: find_data(name) for name in DATASETS}
-    found = {tree: name or _kind(tree) for name, folder in folders.items() for tree in trees(folder)}
-    if not found:
-        raise NotFoundError("no data set here; make one with: tcseg data procity")
     failed = False
-    for folder, name in found.items():
+    for folder, name in _data_sets(root).items():
         if mend and name == "procity":
             city.mend(folder)
-        problems = data.check(folder, name)
-        failed = failed or bool(problems)
-        typer.echo(f"{name} ({folder}): {f'{len(problems)} problems' if problems else 'complete'}")
-        for problem in problems[:20]:
-            typer.echo(f"  {problem}")
-        if len(problems) > 20:
-            typer.echo(f"  ... and {len(problems) - 20} more")
+        report = datacheck.check(folder, name, quick, progress=True)
+        failed = failed or bool(report.problems)
+        typer.echo("\n".join(report.lines()))
     if failed:
         raise typer.Exit(1)
 
 
-def _kind(root: Path) -> str:
-    """Which data set a folder holds, by its layout."""
-    if (root / "valannot").is_dir() or (root / "trainannot").is_dir():
-        return "camvid"
-    if (root / "flow").is_dir() or "procity" in root.name:
-        return "procity"
-    if (root / "leftImg8bit_sequence").is_dir() or (root / "gtFine").is_dir():
-        return "cityscapes"
+def _data_sets(root: Path | None) -> dict[Path, str]:
+    """The data sets that a folder is or holds; without one, all that are found here.
+
+    Raises:
+        NotFoundError, InputError: there is none; what TCSEG_DATA has to do with it is said.
+    """
+    from tcseg.datafolders import DATASETS, explain_variable, find_dataset, kind_of
+
+    if root is None:
+        given = explain_variable()
+        if given:
+            typer.echo(f"note: {given}", err=True)
+        found = {tree: name for name in DATASETS for tree in trees(find_dataset(name))}
+        if not found:
+            raise NotFoundError(f"no data set here; make one with: tcseg data procity{f' ({given})' if given else ''}")
+        return found
+    if not root.is_dir():
+        raise NotFoundError(f"{root} is not a folder; give a data set's folder, as data/procity")
+    if name := kind_of(root) or _by_name(root):
+        return dict.fromkeys(trees(root), name)
+    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]  # procity has several trees in a folder
+    kinds = {tree: kind_of(tree) for folder in folders for tree in trees(folder)}
+    if inner := {tree: name for tree, name in kinds.items() if name}:
+        return inner
+    above = next((one for one in root.absolute().parents if kind_of(one)), None)
+    part = f"; it is a part of the {kind_of(above)} data set {above}: give that" if above else ""
     raise InputError(
-        f"{root} has the layout of no known data set (leftImg8bit_sequence + gtFine, or train + trainannot)"
+        f"{root} has the layout of no known data set (leftImg8bit_sequence + gtFine, or train + trainannot){part}"
     )
+
+
+def _by_name(root: Path) -> str | None:
+    """Of a folder whose layout says nothing, as an empty one: what it is called."""
+    from tcseg.datafolders import DATASETS
+
+    return next((name for name in DATASETS if root.absolute().name.lower() == name), None)

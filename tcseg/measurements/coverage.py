@@ -21,7 +21,7 @@ from scipy import stats as scipy_stats
 from tcseg import crossed, stats
 from tcseg.machine import usable_cores, worker_pool
 from tcseg.measurements.worlds import ALIKE, CITY, SPREADS, Pair, World
-from tcseg.stats import Counts, Interval
+from tcseg.stats import Counts
 
 DRAWS = 2000
 STUDENTISED = 500  # draws, of which each has an error of its own

@@ -113,7 +113,7 @@ class World:
         hard = _STEADY + 0.5 * np.log(size) + _STEADY_SPREAD * self._noise(rng, clips, CLASSES)
         both: Pair = ([], [])
         for model, gain, answered in zip(both, (0.0, 0.7), (1.0, 1 / 3), strict=True):
-            seen = special.ndtr(self._noise(rng, clips, CLASSES)) < np.where(_RANK >= _RANK[-RARE], answered, 1.0)
+            seen = special.ndtr(self._noise(rng, clips, CLASSES)) < np.where(_RANK[-RARE] <= _RANK, answered, 1.0)
             own = size * seen * np.exp((0.05 + 0.6 * _RANK) * self._noise(rng, clips, CLASSES))
             steady = hard + gain + (0.1 + 0.3 * _RANK) * self._noise(rng, clips, CLASSES)
             for _ in range(seeds):

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -257,9 +257,10 @@ def _run(tasks: list[Snippet], workers: int | None, progress: bool) -> Iterator[
 
 def _manifest(root: Path) -> dict | None:
     try:
-        return json.loads((root / "manifest.json").read_text())
+        manifest = json.loads((root / "manifest.json").read_text())
     except (OSError, ValueError):
         return None
+    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) else None
 
 
 def generate(
@@ -343,20 +344,35 @@ def _stamp(root: Path, p: dict) -> None:
     _write(stamp, now.encode())
 
 
-def check(root: Path | str) -> list[str]:
-    """Problems of a tree, by file name; empty when it is complete and intact."""
+def check(root: Path | str, progress: bool = False, quick: bool = False) -> list[str]:
+    """Problems of a tree, by file name; empty when it is complete and intact.
+
+    Args:
+        root: the tree.
+        progress: a bar when stderr is a terminal.
+        quick: look whether the files are there, not what they hold.
+    """
     root = Path(root)
     manifest = _manifest(root)
     if manifest is None:
         return [f"{root / 'manifest.json'}: missing or unreadable: the data set is incomplete, run generate() again"]
-    problems = []
-    for name, digest in manifest["files"].items():
-        path = root / name
-        if not path.is_file():
-            problems.append(f"{name}: missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            problems.append(f"{name}: damaged (its sha256 differs from the manifest)")
-    return problems
+    files = manifest["files"]
+    if quick:
+        return [f"{name}: missing" for name in files if not (root / name).is_file()]
+    with ThreadPoolExecutor(usable_cores()) as pool:  # reading and hashing leave the interpreter's lock
+        found = pool.map(lambda name: _problem(root / name, files[name]), files)
+        bar = tqdm(found, "sha256", len(files), unit="file", disable=not (progress and sys.stderr.isatty()))
+        return [f"{name}: {problem}" for name, problem in zip(files, bar, strict=True) if problem]
+
+
+def _problem(path: Path, digest: str) -> str:
+    try:
+        same = hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"damaged (it cannot be read: {error.strerror})"
+    return "" if same else "damaged (its sha256 differs from the manifest)"
 
 
 def mend(root: Path | str) -> list[str]:
