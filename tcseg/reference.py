@@ -154,6 +154,8 @@ def refusal(asked: Request, trainable: bool) -> str:
     ways = [_change(asked, other) for other in _others(asked) if not _why_not(other, rows)][:1]
     if trainable:
         ways.append(_training(asked))
+    if not ways:
+        ways = ["run from a clone of the repository, which has figures/runs"]
     return ("" if asked.command else "runs is 'reference', but ") + f"{why}; {', or '.join(ways)}"
 
 

@@ -134,9 +134,9 @@ def rows_of(dataset: str, profile: str, folder: Path | None = None) -> Study:
 
     Args:
         dataset, profile: whose.
-        folder: where runs of one's own are looked for; its usual place by default.
+        folder: where runs of one's own are looked for; its usual place by default, as `open_study` has it.
     """
-    where = folder or study_folder(dataset, profile)
+    where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile))
     return Study(dataset, PROFILES[profile], "reference", label_set(dataset), where, None, False)
 
 

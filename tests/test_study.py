@@ -314,6 +314,15 @@ def check_whole(study, notebook):
     assert all(len(study.read_table(name)) for name in need.tables)
 
 
+def test_without_a_clone_there_are_no_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "FIGURES", tmp_path / "none")
+    with pytest.raises(ValueError, match=r"procity-laptop are committed \(there are: none\); runs='train'$"):
+        open_study("procity", "laptop", "reference", folder=tmp_path)
+    monkeypatch.setattr(reference, "has_data", lambda dataset: False)
+    with pytest.raises(ValueError, match="run from a clone of the repository, which has figures/runs$"):
+        open_study("procity", "laptop", "reference", "05_ablations", folder=tmp_path)
+
+
 def test_a_chapter_that_reads_an_earlier_one_asks_for_it_before_it_trains(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"no tables/controls\.csv; run 04_temporal_consistency first, with the same"
