@@ -27,9 +27,9 @@ road, and they are small networks that are wrong somewhere in every frame. They 
 
 FAILURES = """\
 - **Real streets.** See above; there is no class that may be relied on.
-- **Another scale.** They know things as large as they are in frames of the size of their training, and `tcseg segment`, `export` and
-  the Python functions resize to it unless told otherwise. At a larger video's own size (`--size native`) a car fills more pixels than
-  any car that they have seen.
+- **Another scale.** They know things as large as they are in frames of the size of their training. `tcseg segment`, `export` and
+  the functions in Python resize to it unless told otherwise; at a larger video's own size (`--size native`) a car fills more
+  pixels than any car that they have seen.
 - **Another camera.** Training had a camera at windscreen height that looks ahead, with the car's bonnet in view: no fisheye, no
   bird's eye, no picture with a date in it.
 - **What was never drawn.** Night, snow, tunnels, bridges, road works, animals, people who sit or carry; `data/README.md` has the
@@ -258,10 +258,11 @@ def _real(folder: Path) -> str:
     whose = ", ".join(f"`{row.network}` {row.sha256[:12]}" for row in table.drop_duplicates("network").itertuples())
     return (
         "**None of them has seen a real road.** As they come, on labelled real frames, which they see at the size that "
-        "`tcseg segment` chooses; scored at the frames' own size. CamVid's split is one street and the other frames are few: that is "
-        "no measure of another road, so there is no interval. CamVid's eleven classes are Cityscapes' nineteen merged, the best class "
-        f"first.\n\n{_markdown(heads, rows)}\n\nClass by class: IoU in %, and in brackets what most of its other pixels are taken for, "
-        f"with the share of its pixels.\n\n{_real_classes(by_class)}\n\nSHA-256 of these files: {whose}."
+        "`tcseg segment` chooses; scored at the frames' own size. CamVid's split is one street and the other frames are few: "
+        "that is no measure of another road, so there is no interval. CamVid's eleven classes are Cityscapes' nineteen merged, "
+        f"the best class first.\n\n{_markdown(heads, rows)}\n\nClass by class: IoU in %, and in brackets what most of its other "
+        "pixels are taken for, with their share in % of the class's pixels.\n\n"
+        f"{_real_classes(by_class)}\n\nSHA-256 of these files begins with: {whose}."
         f"{_transfer(_table(folder, 'transfer'))}"
     )
 
@@ -287,8 +288,8 @@ def _transfer(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     return (
-        "\n\nWhat a training on real frames would give: students of the plain recipe, trained for this and none of them a file that "
-        "ships, as they come from procity, fine-tuned on CamVid, and trained on CamVid alone.\n\n"
+        "\n\nWhat a training on real frames would give: students of the plain recipe, trained for this (none of them is a file "
+        "that ships), as they come from procity, fine-tuned on CamVid, and trained on CamVid alone.\n\n"
         + datacard.transfer(table).strip()
     )
 

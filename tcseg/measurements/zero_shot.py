@@ -103,8 +103,8 @@ def score(name: str, model: SegmentationModel, found: Labelled) -> tuple[dict, l
     """A network's row, and its rows by class.
 
     Returns:
-        As a row of `measure`; and dataset, network, class, share (of the labelled pixels), iou, taken_for (the wrong answer that most
-        of the class's pixels got) and taken_for_share (of the class's pixels); shares in 0..1.
+        As a row of `measure`; and dataset, network, class, share (of the labelled pixels), iou, taken_for (the wrong answer that
+        most of the class's pixels got) and taken_for_share (of the class's pixels); shares in 0..1.
     """
     confusion, first = _confusion(model, found), read_frame(found.files[0][0])
     frame = (first.shape[1], first.shape[0])
