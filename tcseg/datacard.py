@@ -88,16 +88,10 @@ def exactness(table: pd.DataFrame) -> str:
 def cities(table: pd.DataFrame) -> str:
     """The domain gap: one teacher in the cities of training and in val's."""
     value = _values(table)
-    low_high = {
-        where: [100 * value[f"teacher_miou_{where}_cities_{end}"] for end in ("low", "high")]
-        for where in ("train", "val")
-    }
     rows = [
-        [name, f"{100 * value[f'teacher_miou_{where}_cities']:.1f} [{low:.1f}, {high:.1f}]"]
+        [name, _interval(*(value[f"teacher_miou_{where}_cities{end}"] for end in ("", "_low", "_high")))]
         + [f"{100 * value[f'teacher_{what}_{where}_cities']:.1f}" for what in ("recall", "accuracy")]
-        for (where, (low, high)), name in zip(
-            low_high.items(), ("train's cities, fresh snippets", "val's cities"), strict=True
-        )
+        for where, name in (("train", "train's cities, fresh snippets"), ("val", "val's cities"))
     ]
     rows.append(
         ["val's, weighted to train's class shares", f"{100 * value['teacher_miou_val_cities_reweighted']:.1f}", "", ""]
@@ -113,9 +107,10 @@ def transfer(table: pd.DataFrame) -> str:
     shown = table[["training", "fine_tune_steps", "steps", "seeds"]].set_axis(
         ["trained on", "steps on CamVid", "steps", "seeds"], axis=1
     )
-    return _markdown(shown.assign(**{"mIoU of 11 classes, % [95 % over seeds]": interval}))
+    level = " [95 % over seeds]" * bool(table["ci_low"].notna().any())
+    return _markdown(shown.assign(**{f"mIoU of 11 classes, %{level}": interval}))
 
 
 def _interval(value: float, low: float, high: float) -> str:
-    """Percent with its interval; one seed has none."""
+    """Percent with its interval; one seed or one clip has none."""
     return f"{100 * value:.1f}" + ("" if pd.isna(low) else f" [{100 * low:.1f}, {100 * high:.1f}]")

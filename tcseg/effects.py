@@ -94,6 +94,18 @@ def block_of(per_clip: Mapping) -> int:
     return max(1, CAMVID_BLOCK // (int(frames[1]) - int(frames[0])))
 
 
+def scope_of(per_clip: Mapping) -> str:
+    """A sentence on what intervals over the clips of a record speak of: other clips of these cities, or this one street.
+
+    Args:
+        per_clip: of a record; names as in Cityscapes' layout, `<city>_<sequence>_<frame>`, or `<clip>+<frame>` for blocks.
+    """
+    streets = {name.rpartition("+")[0] for name in per_clip["names"]}
+    if len(streets) == 1 and "" not in streets:
+        return "The intervals speak of this one street: their units are blocks of its frames."
+    return stats.scope([name.split("_")[0] for name in per_clip["names"]])
+
+
 def score_interval(runs: Sequence[Measured], counts: str) -> stats.Interval:
     """One recipe's score over its seeds, and its interval over clips: the seeds' counts are added.
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import again, summary, timings, wording
-from tcseg.effects import BASELINES
+from tcseg.effects import BASELINES, scope_of
 from tcseg.peers import PEERS
 from tcseg.recipes import NETWORK_LENGTHS, PROFILES
+from tcseg.runs import find_reference
 from tcseg.students import CHOSEN
 
 
@@ -58,9 +59,10 @@ def readme_sections(folder: Path) -> dict[str, str]:
             continue
         title = f"{summary.DATA_NAMES.get(dataset, dataset)}, profile `{profile}`, split val:"
         results.append(f"{title}\n\n{summary.result_table(folder, dataset, profile)}")
-        if found := wording.effects_table(summary.own_rows(effects, {"dataset": dataset, "profile": profile})):
-            own = {"dataset": dataset, "profile": profile}
+        own = {"dataset": dataset, "profile": profile}
+        if found := wording.effects_table(summary.own_rows(effects, own)):
             told = (
+                _scope(folder, dataset, profile),
                 wording.both_longer(summary.own_rows(effects, own)),
                 wording.last_doubling(summary.own_rows(changes, own)),
             )
@@ -76,6 +78,14 @@ def readme_sections(folder: Path) -> dict[str, str]:
             filter(None, (again.again_table(folder), again.verdict(summary.read_table(folder, "reproduced"))))
         ),
     }
+
+
+def _scope(folder: Path, dataset: str, profile: str) -> str:
+    """What the intervals of a committed study speak of; empty where it has no rows."""
+    try:
+        return scope_of(find_reference(folder / "runs", dataset, profile)[0].record["per_clip"])
+    except FileNotFoundError:
+        return ""
 
 
 def headline(folder: Path, profile: str = "laptop") -> str:
@@ -110,7 +120,9 @@ def _claim(effects: pd.DataFrame, comparison: str, dataset: str, network: str = 
         for metric in ("flicker_relative", "miou")
     )
     against = f"against the same network trained for {wording.STEPS.get(comparison, 'as many steps')}"
-    sure = f"{int(found['seeds'].iloc[0])} paired seeds, 95 % over seeds and clips"
+    known = found.loc[["flicker_relative", "miou"], "ci_low"].notna().all()
+    told = "95 % over seeds and clips" if known else "no interval: one clip"
+    sure = f"{int(found['seeds'].iloc[0])} paired seeds, {told}"
     place = summary.DATA_NAMES[dataset].split()[0]
     return f"- On {place}{network}: **flicker {flicker} %**, mIoU {miou} points, {against}; {sure}."
 

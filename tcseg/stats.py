@@ -113,17 +113,18 @@ def by_cluster(counts: Counts, clusters: Sequence[str]) -> dict[str, np.ndarray]
     return {name: member @ np.asarray(values) for name, values in counts.items()}
 
 
-def scope(clusters: Sequence[str], of: str = "cities") -> str:
+def scope(clusters: Sequence[str], cluster: str = "city", plural: str = "cities") -> str:
     """A sentence for intervals whose units are clips, where these lie in few clusters; empty where each has its own.
 
     Args:
         clusters: the cluster of each clip that is a unit, by name.
-        of: what clusters are called, in the plural.
+        cluster, plural: what it is called.
     """
     clips, found = len(clusters), len(set(clusters))
     if found in (0, clips):
         return ""
-    return f"The intervals speak of other clips of these {found} {of}, not of other {of}."
+    these = f"this one {cluster}" if found == 1 else f"these {found} {plural}"
+    return f"The intervals speak of other clips of {these}, not of other {plural}."
 
 
 def clip_draws(clips: int, draws: int, seed: int) -> np.ndarray:
@@ -232,8 +233,8 @@ def clip_interval(counts: Counts, level: float = 0.95) -> Interval:
         level: of the interval.
 
     Returns:
-        The metric of all clips and its interval, which ends where shares do, at 0 and 1; (value, nan, nan) with fewer than two clips
-        in which anything was counted: one clip says nothing about another.
+        The metric of all clips and its interval, which ends where shares do, at 0 and 1; (value, nan, nan) with fewer than two
+        clips in which anything was counted: one clip says nothing about another.
     """
     (kept,) = units([counts])
     found = _over_units(lambda weights: metric_of(kept, weights), clips_in(kept), level)

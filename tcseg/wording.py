@@ -44,12 +44,14 @@ def effects_table(table: pd.DataFrame) -> str:
         p = "–" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "< 0.001"
         smallest = "–" if pd.isna(row.mdd) else f"{100 * row.mdd:.1f}"
         if row.seeds == 1:  # what another seed would do is not known: an interval over clips alone, and no test
-            both, seeds, p, smallest = f"{both} over clips alone", "–", "–", "–"
+            alone = " over clips alone" if pd.notna(row.ci_low) else ""
+            both, seeds, p, smallest = f"{both}{alone}", "–", "–", "–"
         lines.append(f"| {METRIC_NAMES[row.metric]} | {both} | {seeds} | {p} | {smallest} |")
     if not lines:
         return ""
     over = seed_count(rows["seeds"].iloc[0])
-    head = f"| consistent − student | over seeds and clips, 95 % | over {over}, 95 % | p (Holm) | detectable |"
+    level, of_seeds = (", 95 %" * bool(rows[end].notna().any()) for end in ("ci_low", "seed_low"))
+    head = f"| consistent − student | over seeds and clips{level} | over {over}{of_seeds} | p (Holm) | detectable |"
     return "\n".join([head, "|---|--:|--:|--:|--:|", *lines, *_against_longer(table)])
 
 

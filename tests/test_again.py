@@ -78,3 +78,22 @@ def test_a_study_is_compared_with_the_committed_rows_to_the_last_digit(tmp_path)
     both = pd.concat([table, table.assign(machine="6502", equal=True)])
     assert verdict(both).endswith(" 2 of 2 networks trained on 6502 score as the committed ones, to the last digit.")
     assert verdict(compare(tmp_path, tmp_path / "figures")) == ""
+
+
+def test_what_intervals_cover_is_told_by_metric_and_without_the_methods_that_were_tried():
+    rows = [
+        (metric, units, method, models, clusters, held)
+        for metric, held in (("miou", 0.95), ("tc", 0.93))
+        for units, methods in (("clips", ("percentile", "ours")), ("clips in cities", ("cities as units",)))
+        for method in methods
+        for models in ("base", "other", "pair")
+        for clusters in (6, 200)
+    ]
+    table = pd.DataFrame(rows, columns=["metric", "units", "method", "models", "clusters", "coverage"])
+    table.loc[(table["method"] != "ours") | (table["models"] == "other"), "coverage"] = 0.5
+    table.loc[(table["method"] == "ours") & (table["models"] == "pair") & (table["clusters"] == 200), "coverage"] += (
+        0.014
+    )
+    assert EXPECTED["coverage"](table) == (
+        "95 % intervals over 6 to 200 clips hold the truth, of a network or a difference: mIoU 95 to 96 %, TC 93 to 94 % of cases"
+    )

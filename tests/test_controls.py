@@ -7,6 +7,7 @@ from test_training import toy_clips
 
 from tcseg import controls, evaluation, figures, models
 from tcseg.labels import IGNORE
+from tcseg.metrics import Overlap
 
 
 @pytest.fixture
@@ -93,6 +94,14 @@ def test_values_are_those_of_a_record(clips):
         assert table[name, np.nan] == pytest.approx(found[name], abs=1e-6)
     for name in evaluation.TC_VARIANTS:
         assert table[name, "exact"] == pytest.approx(found[name]["exact"], abs=1e-6)
+
+
+def test_a_clip_without_labels_changes_no_interval(clips):
+    blocks = evaluation.count_predictor(controls.flipped(clips, 0.1), clips)
+    nothing = dict.fromkeys(["unlabelled"], {"etc_compat_exact": Overlap.zero(19)})
+    rows, more = (pd.DataFrame(controls._metric_rows(some)) for some in (blocks, blocks | nothing))
+    pd.testing.assert_frame_equal(more, rows, rtol=1e-6)
+    assert (rows["ci_low"].notna() == rows["value"].notna()).all()
 
 
 def test_without_dense_labels_no_control_knows_the_truth(model):

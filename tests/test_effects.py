@@ -161,3 +161,27 @@ def test_the_ablation_has_a_row_a_run_and_flow():
     assert table.columns.tolist() == list(effects.ABLATION) and table["flow"].tolist() == ["exact", "dis"]
     assert table["tc"].isna().tolist() == [True, False] and table["miou"].tolist() == [0.4, 0.4]
     assert effects.ablation([]).columns.tolist() == list(effects.ABLATION)
+
+
+def test_clips_in_which_nothing_was_counted_change_no_table_and_no_score(table):
+    runs = records()
+    for run in runs:
+        per_clip = run.record["per_clip"]
+        for name, counts in per_clip.items():
+            if name != "names":
+                per_clip[name] = {key: [*np.zeros_like(rows)[:9], *rows] for key, rows in counts.items()}
+        per_clip["names"] = [f"unlabelled{i}" for i in range(9)] + per_clip["names"]
+    pd.testing.assert_frame_equal(effects.effects(runs), table, rtol=1e-9)
+    for counts in ("miou", "tc_exact", "flicker"):
+        plain, more = (effects.score_interval(some[:3], counts) for some in (records(), runs))
+        assert more == pytest.approx(plain) and plain.low < plain.value < plain.high
+
+
+def test_what_the_clips_of_a_record_are_other_clips_of():
+    def of(*names):
+        return effects.scope_of({"names": names})
+
+    assert "of these 2 cities" in of("korvin_000000_000019", "korvin_000001_000019", "lystra_000000_000019")
+    assert "of this one city" in of("frankfurt_000000_000294", "frankfurt_000000_000576")
+    assert of("0016E5_07959+000", "0016E5_07959+017").startswith("The intervals speak of this one street")
+    assert of("drive1", "drive2") == "", "each clip a place of its own"

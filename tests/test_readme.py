@@ -66,6 +66,12 @@ def test_the_headline_compares_scores_after_as_many_steps(study):
     assert told in readme.headline(study).splitlines()[-1], "the longest that all have"
 
 
+def test_the_readme_says_what_intervals_speak_of():
+    told = readme.readme_sections(FIGURES)["effects"]
+    assert told.count("of other clips of these 4 cities, not of other cities.") == 1  # procity
+    assert told.count("The intervals speak of this one street") == 1  # CamVid
+
+
 def test_the_headline_says_what_came_out_on_each_data_set_good_or_bad(study):
     row = {"dataset": "procity", "profile": "laptop", "comparison": "consistent_vs_student", "seeds": 5}
     row |= {"metric": "flicker_relative", "difference": -0.5, "ci_low": -0.6, "ci_high": -0.4}
@@ -78,6 +84,12 @@ def test_the_headline_says_what_came_out_on_each_data_set_good_or_bad(study):
         f"- On {place}: **flicker −50.0 (−60.0 to −40.0) %**, mIoU −2.6 (−4.6 to −0.5) points, {same}"
         for place in ("procity", "CamVid")
     ], "one seed is no headline"
+    one_clip = pd.DataFrame(rows).assign(ci_low=None, ci_high=None)
+    one_clip.to_csv(study / "tables" / "effects.csv", index=False)
+    for line in (told := readme.headline(study).splitlines()):
+        assert line.endswith("5 paired seeds, no interval: one clip.") and "flicker −50.0 %**" in line
+    assert len(told) == 2
+    pd.DataFrame(rows).to_csv(study / "tables" / "effects.csv", index=False)
     cpu = CHOSEN["student-cpu"]
     other = row | {"sweep": "other_students", "comparison": f"consistent,arch={cpu}_vs_student,arch={cpu}", "seeds": 3}
     pd.DataFrame([other, other | loss]).to_csv(study / "tables" / "sweep_effects.csv", index=False)

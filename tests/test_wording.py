@@ -13,7 +13,9 @@ def test_effects_have_intervals_p_and_what_is_detectable():
     lone = row | {"metric": "miou", "ci_low": None, "ci_high": None, "p_holm": None, "mdd": None}
     table = pd.DataFrame([row, lone, row | {"metric": "tc_dis"}, row | {"comparison": "kd_vs_student"}])
     head, _, *lines = wording.effects_table(table).splitlines()
-    assert "over 3 seeds, 95 %" in head
+    assert "over seeds and clips, 95 % | over 3 seeds | p" in head, "no level where there is no interval"
+    known = table.assign(seed_low=-0.2, seed_high=0.1)
+    assert "over 3 seeds, 95 %" in wording.effects_table(known)
     assert lines == [
         "| flicker, % | −12.3 (−20.0 to +1.0) | −12.0 | < 0.001 | 5.5 |",
         "| mIoU, points | −12.3 | −12.0 | – | – |",
@@ -22,6 +24,9 @@ def test_effects_have_intervals_p_and_what_is_detectable():
     assert wording.effects_table(alone).splitlines()[2] == (
         "| flicker, % | −12.3 (−20.0 to +1.0) over clips alone | – | – | – |"
     ), "one seed gives no test"
+    nothing = pd.DataFrame([lone | {"seeds": 1}])  # one clip, one seed
+    assert "95 %" not in (told := wording.effects_table(nothing)) and "over clips" not in told.splitlines()[2]
+    assert wording.effects_table(alone).count("95 %") == 1
     assert wording.effects_table(table.iloc[3:]) == "" == wording.effects_table(pd.DataFrame())
     longer = pd.concat(
         [table, pd.DataFrame([row | {"comparison": "consistent_vs_student_4x", "difference": -0.1, "seeds": 2}])]

@@ -57,9 +57,8 @@ def over_clips(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iter
         ours,
         strict=True,
     ):
-        yield name, _jackknives(left_out, name != "pair") | _bootstraps(left_out, drawn, error) | {
-            OURS["clips"]: (own[1], own[2])
-        }
+        found = _jackknives(left_out, name != "pair") | _bootstraps(left_out, drawn, error)
+        yield name, found | {OURS["clips"]: tuple(own[1:3])}
 
 
 @lru_cache(maxsize=2)
@@ -143,21 +142,16 @@ def over_both(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Itera
     drawn = crossed.seed_effects(a, b, world.contrast, stats.clip_draws(stats.clips_in(a[0]), draws, trial))
     seeds = stats.clip_draws(len(a), draws, trial + 1).T / len(a)
     hierarchical = crossed.hierarchical_bootstrap(a, b, world.contrast, 1, draws, trial)
-    yield "pair", {
-        "seeds alone, t": found.seeds[1:],
-        "naive: seeds and clips drawn": tuple(np.quantile((seeds * drawn).sum(0), [0.025, 0.975])),
-        "hierarchical bootstrap": hierarchical[1:],
-        OURS["both"]: found[1:3],
-    }
+    limits = {"seeds alone, t": found.seeds[1:]}
+    limits["naive: seeds and clips drawn"] = tuple(np.quantile((seeds * drawn).sum(0), [0.025, 0.975]))
+    yield "pair", limits | {"hierarchical bootstrap": hierarchical[1:], OURS["both"]: found[1:3]}
 
 
 def over_frames(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iterator[tuple[str, Limits]]:
     """Frames of one street."""
-    yield "pair", {
-        "frames as if independent": crossed.effect(*pair, world.contrast)[1:3],
-        "moving blocks": crossed.hierarchical_bootstrap(*pair, world.contrast, BLOCK, draws, trial)[1:],
-        "blocks, jackknife t": crossed.effect(*pair, world.contrast, BLOCK)[1:3],
-    }
+    limits = {"frames as if independent": crossed.effect(*pair, world.contrast)[1:3]}
+    limits["moving blocks"] = crossed.hierarchical_bootstrap(*pair, world.contrast, BLOCK, draws, trial)[1:]
+    yield "pair", limits | {"blocks, jackknife t": crossed.effect(*pair, world.contrast, BLOCK)[1:3]}
 
 
 def over_cities(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iterator[tuple[str, Limits]]:
@@ -172,6 +166,11 @@ def over_cities(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Ite
 
 
 # ------------------------------------------------------------------------------------------------ table
+
+
+UNITS: dict[Methods, str] = {
+    over_clips: "clips", over_both: "seeds x clips", over_frames: "frames of a street", over_cities: "clips in cities"
+}  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -221,6 +220,7 @@ def _rows(case: Case, truth: Sequence[float], trials: int, draws: int, seed: int
         sure = scipy_stats.binomtest(inside, trials).proportion_ci(method="wilson")
         yield {
             "metric": case.world.metric,
+            "units": UNITS[case.ask],
             "method": method,
             "models": models,
             "clusters": case.clusters,
@@ -244,9 +244,9 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         quick: few trials.
 
     Returns:
-        metric, method, models ("base" or "other" alone, or the "pair": the effect), clusters (clips, blocks of one street, or
-        cities of six clips), seeds, spread_of_seeds, trials, draws, coverage with its 95 % (Wilson) interval, missed_low (share of
-        intervals that lie wholly below the truth), and the intervals' median width.
+        metric, units (see `UNITS`), method, models ("base" or "other" alone, or the "pair": the effect), clusters (clips, blocks of
+        a street, or cities of six clips), seeds, spread_of_seeds, trials, draws, coverage with its 95 % (Wilson) interval,
+        missed_low (share of intervals that lie wholly below the truth), and the intervals' median width.
     """
     numbers = range(len(list(cases(quick))))
     if quick:
@@ -257,7 +257,7 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
 
 def _measure_case(number: int, quick: bool) -> list[dict]:
     case = list(cases(quick))[number]
-    trials, draws, large = (60, 200, 5) if quick else (2000, DRAWS, 100)
+    trials, draws, large = (60, 200, 3) if quick else (2000, DRAWS, 100)
     return list(_rows(case, _truth(case.world, large), trials, draws, seed=number))
 
 

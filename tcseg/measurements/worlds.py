@@ -1,18 +1,18 @@
 """Made-up validation splits whose truth is known, for `tcseg measure coverage`.
 
-The worlds are like procity's val at profile laptop: 19 classes, whose shares, and how they differ from clip to clip, are of its size.
-What is measured is as nonlinear as the real thing, and so are the traps:
+The worlds are like procity's val at profile laptop: 19 classes, whose shares, and how they differ from clip to clip, are of its
+size. What is measured is as nonlinear as the real thing, and so are the traps:
 
 - "miou": classes from a quarter of the pixels down to a thousandth, the rarest five in one clip of three; recall differs from clip
   to clip, the same way for both models and a little differently for each.
 - "tc": what a network answers in neighbouring frames. The rarest five classes have 0.04 % of the pixels each, nearly all of them
-  in a few clips, and where they are small they flicker. The steadier network answers them in one clip of three, and elsewhere not at
-  all: the mean over classes present jumps.
+  in a few clips, and where they are small they flicker. The steadier network answers them in one clip of three, and elsewhere not
+  at all: the mean over classes present jumps.
 - "flicker": a share.
 
 Seeds differ "little" (as mIoU did in the first reference study) or "much" (more than clips do, as TC did). One street is a clip of
-101 frames whose difficulty drifts. A city is six clips that are alike: in 340 fresh clips of procity's seven cities beyond train two
-clips of a city correlated by 0 to 0.11, by metric (one-way analysis of variance of the jackknife's pseudo-values).
+101 frames whose difficulty drifts. A city is six clips that are alike: in 340 fresh clips of procity's seven cities beyond train
+two clips of a city correlated by 0 to 0.11, by metric (one-way analysis of variance of the jackknife's pseudo-values).
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ _PRESENT = np.where(_RANK < 0.75, 1.0, 1 / 3)
 _SIZE_SPREAD, _RECALL, _RECALL_SPREAD = 0.3 + 0.9 * _RANK, 3 - 4.5 * _RANK, 0.6 + 1.2 * _RANK
 _TAIL = np.exp(-7 * np.minimum(_RANK / _RANK[-RARE], 1))
 _ANSWERED = _TAIL / _TAIL.sum()  # share of the pixels, "tc"
-_PEAKED = 0.18 * 10**_RANK  # 1 / shape of a Weibull distribution: at 1.8, five clips in 24 have what 24 like clips would have
+_IS_RARE = np.arange(CLASSES) >= CLASSES - RARE
+_PEAKED = (
+    0.18 * 10**_RANK
+)  # 1 / shape of a Weibull distribution; at 1.8 sums over 24 clips are as sure as over five like ones
 _STEADY, _STEADY_SPREAD = 3.6 - 2.8 * _RANK, 0.3 + 0.5 * _RANK
 
 
@@ -113,7 +116,7 @@ class World:
         hard = _STEADY + 0.5 * np.log(size) + _STEADY_SPREAD * self._noise(rng, clips, CLASSES)
         both: Pair = ([], [])
         for model, gain, answered in zip(both, (0.0, 0.7), (1.0, 1 / 3), strict=True):
-            seen = special.ndtr(self._noise(rng, clips, CLASSES)) < np.where(_RANK[-RARE] <= _RANK, answered, 1.0)
+            seen = special.ndtr(self._noise(rng, clips, CLASSES)) < np.where(_IS_RARE, answered, 1.0)
             own = size * seen * np.exp((0.05 + 0.6 * _RANK) * self._noise(rng, clips, CLASSES))
             steady = hard + gain + (0.1 + 0.3 * _RANK) * self._noise(rng, clips, CLASSES)
             for _ in range(seeds):
