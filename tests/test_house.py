@@ -15,8 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module imports only modules above it. `figures` and `measurements` are folders of rooms, each one module to the others.
 # `procity` is a wing: imported by datacheck, drives, study, publish, measurements and cli alone.
 ORDER = """
-    caches errors datafolders images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories stats
-    crossed procity splits snippets datacheck trained data drives tiles motion augment networks students peers models postprocess targets
+    caches errors datafolders images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal trajectories
+    stats
+    crossed procity splits snippets datacheck trained data drives tiles motion augment networks students peers models postprocess
+    targets
     objective training evaluation steady controls folding quantize deployed export gpulabels torch_folding torch_runtimes
     runtimes coldstart benchmark repeats stability class_tables map_values videofiles window pipeline video throughput artefacts
     timings runs layouts map_counts map_tables labelmaps recipes places reference banners figures explore study effects contest

@@ -300,7 +300,7 @@ def check_refusal(said, asked, try_open):
         if "or use" in said:
             assert try_open(asked | {"runs": "reference"})[0] is not None, said
     else:
-        assert f"dataset '{asked['dataset']}' is neither in" in said
+        assert said.startswith(f"{asked['dataset']} is not there: ") and "procity needs no download" in said
         study, again = try_open(settings_of("dataset='procity'", asked))
         assert study is not None or "controls.csv" in again, again
 
