@@ -238,7 +238,7 @@ def _pillow(path: Path, data: bytes) -> Image.Image:
 
 def _damaged(path: Path, why: str) -> InputError:
     return InputError(
-        f"{path} is cut off or damaged ({why}); get it again, or remove it (`tcseg data check` finds all such)"
+        f"{path} is cut off or damaged ({why}); get it again, or remove it"
     )
 
 
