@@ -183,9 +183,8 @@ class _Run:
     def _execute(self, name: str) -> bool:
         course, position = self.course, self.names.index(name)
         shared = {file for other, files in course.artefacts.items() if other != name for file in files}
-        for file in (
-            set(course.artefacts[name]) - shared
-        ):  # an old artefact must not pass for one that this run did not write
+        # An old artefact must not pass for one that this run did not write.
+        for file in set(course.artefacts[name]) - shared:
             (course.folder / file).unlink(missing_ok=True)
         self.progress.start(f"{position + 1}/{len(self.names)}", name, tuple(self.names[position + 1 :]))
         outcome = "interrupted"
@@ -230,9 +229,8 @@ def run_course(course: Course, names: Sequence[str] | None = None, stream: TextI
         NotebookError: The course cannot start: a parameter does not fit a notebook, or another study is at work in the
             folder.
     """
-    for name in (
-        course.artefacts
-    ):  # all of them before the first starts: a mistyped parameter must not cost the hours before it
+    # All of them before the first starts: a mistyped parameter must not cost the hours before it.
+    for name in course.artefacts:
         check_parameters(course.source / f"{name}.ipynb", course.parameters)
     course.folder.mkdir(parents=True, exist_ok=True)
     run = _Run(course, upto(names, list(course.artefacts)), stream)

@@ -124,8 +124,8 @@ def shipped_weights(run_id: str, folder: Path = models.WEIGHTS) -> Path | None:
             theirs = json.loads(sidecar.read_text()).get("run_id")
         except (ValueError, AttributeError) as error:
             raise InputError(f"{sidecar} is damaged; take it from the repository again") from error
-        if theirs == run_id:
-            return sidecar.with_suffix(".safetensors")
+        if theirs == run_id and (weights := sidecar.with_suffix(".safetensors")).exists():
+            return weights
     return None
 
 

@@ -153,6 +153,8 @@ def test_committed_rows_of_other_data_have_no_network():
 def test_shipped_weights_are_told_by_the_run_not_by_the_file(tmp_path):
     (tmp_path / "renamed.json").write_text('{"run_id": "student-s0-x"}')
     (tmp_path / "student-s1-y.json").write_text('{"arch": "student"}')
+    assert runs.shipped_weights("student-s0-x", tmp_path) is None, "a sidecar alone"
+    (tmp_path / "renamed.safetensors").touch()
     assert runs.shipped_weights("student-s0-x", tmp_path) == tmp_path / "renamed.safetensors"
     assert runs.shipped_weights("student-s1-y", tmp_path) is None
     (tmp_path / "damaged.json").write_text("{")
