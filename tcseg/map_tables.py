@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from tcseg.artefacts import write_json, write_table
 from tcseg.data import CAMVID_BLOCK
 from tcseg.evaluation import OVERLAPS, SHARES, Blocks, per_block, score, summarise, summed
 from tcseg.labels import IGNORE
-from tcseg.layouts import MapClip, Matched
+from tcseg.layouts import Matched
 from tcseg.map_counts import WINDOWS, Counted, Task
 from tcseg.map_values import Look, said_by_name
 from tcseg.metrics import Overlap, Share
@@ -57,7 +57,7 @@ def tabulate(
         "layout": layout,
         "classes": task.classes.label_set.name,
         "clips": len(clips),
-        "cities": sorted({clip.city for clip in clips} - {""}),
+        "clip_cities": [clip.city for clip in clips if clip.city],
         "frames": sum(len(clip.frames) for clip in clips),
         "labelled_frames": label_files,
         "pairs": total.pairs["all"],
@@ -69,8 +69,8 @@ def tabulate(
         "seen": {flow: _seen(total.blocks, flow) for flow in task.flows},
     }
     record["missing"] = problems
-    blocks = _by_city(total.blocks, clips) if unit == "city" and not task.alone else total.blocks
-    table = _table(blocks, record, total, void, labelled)
+    cities = {clip.name: clip.city or clip.name for clip in clips} if unit == "city" and not task.alone else None
+    table = _table(record, total, void, labelled, cities)
     record["coverage"] = _coverage(table)
     record["tc_classes"] = {flow: _class_shares(total.blocks, flow) for flow in task.flows}
     return table, record
@@ -119,17 +119,6 @@ def _class_shares(blocks: Blocks, flow: str) -> dict[int, float]:
     return {int(k): float(counts.labelled[k] / max(counts.labelled.sum(), 1)) for k in present}
 
 
-def _by_city(blocks: Blocks, clips: Iterable[MapClip]) -> Blocks:
-    """Counts of clips summed by city."""
-    city_of = {clip.name: clip.city or clip.name for clip in clips}
-    found: Blocks = {}
-    for name, counts in blocks.items():
-        into = found.setdefault(city_of[name], {})
-        for metric, value in counts.items():
-            into[metric] = into[metric] + value if metric in into else value
-    return found
-
-
 # ------------------------------------------------------------------------------------------------ the table
 
 
@@ -148,29 +137,43 @@ def _row_names(flows: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _table(
-    blocks: Blocks, record: dict, total: Counted, void: Mapping[str, float | None], labelled: bool
+    record: dict,
+    total: Counted,
+    void: Mapping[str, float | None],
+    labelled: bool,
+    cities: Mapping[str, str] | None,
 ) -> pd.DataFrame:
-    """Each metric with its interval over units and its coverage; those that the data cannot give say why."""
+    """Each metric with its interval over clips (or cities) and its coverage; those that the data cannot give say why."""
     rows = []
     for name, flow in _row_names(list(record["metrics"]["changed"])):
         source = "tc" if name == "changed" else name
         key = f"{source}_{flow}" if flow else name
-        some = {unit: counts for unit, counts in blocks.items() if key in counts and counts[key].counted()}
-        row = {"metric": name, "flow": flow, "frames": total.frames.get(key, 0), "units": len(some)}
+        row = {"metric": name, "flow": flow, "frames": total.frames.get(key, 0), "units": 0}
         row["void"] = void["predictions"] if name in ("changed", *TC) else void["labels"]
         if name == "tc_ceiling":
             row |= _ceiling_row(record["metrics"]["tc_ceiling"][flow], total, flow)
-        elif some:
-            if name == "changed":
-                some = {unit: {key: changed_of(counts[key])} for unit, counts in some.items()}
-            row["value"] = score(name if name != "changed" else "flicker", summed(some, key))
-            if name != "etc_compat" and len(some) > 1:  # the script's mean is its own
-                _, row["ci_low"], row["ci_high"] = stats.bootstrap_interval(per_block(some, key))
+        elif _has(total.blocks, key):
+            row |= _number(name, key, total.blocks, cities)
         if row.get("value") is None or np.isnan(row["value"]):
             row |= {"value": None, "void": None, "why": _why(name, record["data"], labelled)}
         rows.append(row)
     columns = ["metric", "flow", "value", "ci_low", "ci_high", "frames", "units", "void", "why"]
     return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def _number(name: str, key: str, blocks: Blocks, cities: Mapping[str, str] | None) -> dict:
+    """A metric's value, its interval, and the units in which something was counted."""
+    some = {block: counts for block, counts in blocks.items() if key in counts}
+    if name == "changed":
+        some = {block: {key: changed_of(counts[key])} for block, counts in some.items()}
+    value = score("flicker" if name == "changed" else name, summed(some, key))
+    counts = per_block(some, key)
+    if cities is not None:
+        counts = stats.by_cluster(counts, [cities[block] for block in some])
+    found = {"value": value, "units": stats.counted_units(counts)}
+    if name != "etc_compat":  # the script's mean is its own
+        _, found["ci_low"], found["ci_high"] = stats.clip_interval(counts)
+    return found
 
 
 def _ceiling_row(value: float | None, total: Counted, flow: str) -> dict:
@@ -318,13 +321,9 @@ def _units(table: pd.DataFrame, data: Mapping) -> str:
         about = "cities"
     else:
         about = f"clips; {data['clips']} clips, {data['frames']} frames"
-        if 1 < len(data["cities"]) < data["clips"]:
-            about += (
-                f", of {len(data['cities'])} cities. Clips of one city are alike: the intervals are about other clips of these "
-                "cities; --unit city asks about other cities"
-            )
-        elif len(data["cities"]) == 1 and data["clips"] > 1:
-            about += f", all of {data['cities'][0]}: the intervals are about other clips of it"
     if most < 2:
         return f"Percent. No intervals: there is one unit. {data['frames']} frames."
-    return f"Percent; 95 % intervals over the units in which something was counted, {about}. {data['frames']} frames."
+    text = f"Percent; 95 % intervals over the units in which something was counted, {about}."
+    of_few = stats.scope(data["clip_cities"]) if data["unit"] == "clip" else ""
+    other = "--unit city asks about other cities." if len(set(data["clip_cities"])) > 1 else ""
+    return " ".join(filter(None, (text, of_few, other if of_few else "")))

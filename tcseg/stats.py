@@ -251,7 +251,6 @@ def paired_interval(a: Counts, b: Counts, level: float = 0.95) -> Interval:
     return _over_units(lambda weights: metric_of(b, weights) - metric_of(a, weights), clips_in(a), level)
 
 
-bootstrap_interval = clip_interval  # the name that `labelmaps` knows it by
 
 
 def require_same_clips(counts: Sequence[Counts]) -> None:

@@ -188,7 +188,8 @@ def test_clips_of_few_cities(tmp_path):
     clips, cities = evaluated(folders), evaluated(folders, unit="city")
     assert row(clips[0], "miou")["units"] == 6 and row(cities[0], "miou")["units"] == 3
     assert row(clips[0], "miou")["value"] == row(cities[0], "miou")["value"]
-    assert "of 3 cities" in as_text(*clips) and "--unit city" in as_text(*clips)
+    assert "these 3 cities" in as_text(*clips) and "--unit city" in as_text(*clips)
+    assert "these 3 cities" not in as_text(*cities)
     with pytest.raises(TcsegError, match="unit is 'frame'; it must be one of clip, city"):
         evaluated(folders, unit="frame")
 
