@@ -251,8 +251,6 @@ def paired_interval(a: Counts, b: Counts, level: float = 0.95) -> Interval:
     return _over_units(lambda weights: metric_of(b, weights) - metric_of(a, weights), clips_in(a), level)
 
 
-
-
 def require_same_clips(counts: Sequence[Counts]) -> None:
     """Refuse counts that cannot be compared clip by clip.
 
