@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from tcseg import flow as optical_flow
 from tcseg.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, ClassTable, class_table
 from tcseg.errors import InputError
 from tcseg.images import read_header
@@ -165,6 +166,8 @@ def evaluate_files(
     if unit not in UNITS:
         raise InputError(f"unit is {unit!r}; it must be one of {', '.join(UNITS)}")
     predictions, flows = Path(predictions), tuple(dict.fromkeys(flows))
+    if "raft" in flows:  # whose weights may not be here
+        optical_flow.estimate("raft", *np.zeros((2, 128, 128, 3), np.uint8))
     matched = find_clips(predictions, Path(frames), labels and Path(labels), layout, "exact" in flows, pacing)
     clips = matched.clips
     if not labels and all(len(clip.frames) < 2 or clip.stills for clip in clips):

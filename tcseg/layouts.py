@@ -231,8 +231,9 @@ def _suffixes(files: Iterable[Path]) -> Counter:
 
 
 def _unlike(found: Mapping[Key, Path], other: Mapping[Key, Path]) -> str:
-    """Two names, side by side: most often a glance is enough."""
-    return f"one has {next(iter(other.values())).name}, the other {next(iter(found.values())).name}"
+    """Two names, with their folders, side by side: most often a glance is enough."""
+    names = ["/".join(next(iter(files.values())).parts[-2:]) for files in (other, found)]
+    return f"one has {names[0]}, the other {names[1]}"
 
 
 # ------------------------------------------------------------------------------------------------ what must be there

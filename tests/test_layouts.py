@@ -223,5 +223,5 @@ def test_what_cannot_be_read_is_named_with_what_would_do(tmp_path, names, told):
 
 def test_names_that_do_not_fit_are_shown_side_by_side(tmp_path):
     put(tmp_path / "frames", "a/frame_1.png")
-    with pytest.raises(TcsegError, match="one has mask_1.png, the other frame_1.png; names must be the same"):
+    with pytest.raises(TcsegError, match="one has a/mask_1.png, the other a/frame_1.png; names must be the same"):
         find_clips(put(tmp_path / "predictions", "a/mask_1.png"), tmp_path / "frames", None, "folder")
