@@ -210,6 +210,7 @@ def test_work_and_roof_are_in_every_row(model: SegmentationModel) -> None:
     assert len(pd.concat([table, table])) == 6
 
 
+@pytest.mark.slow
 def test_what_a_cpu_cannot_do_is_missing_and_said(model: SegmentationModel) -> None:
     wanted = {"runtimes": ("pytorch", "cudagraph", "onnxruntime"), "precisions": ("fp32", "int8", "fp16")}
     table = bench({"a": model}, (64, 32), frames=2, anyway=True, progress=False, **wanted)

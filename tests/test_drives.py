@@ -8,6 +8,7 @@ from tcseg.drives import draw_clip
 from tcseg.temporal import warp_map
 
 
+@pytest.mark.slow
 def test_a_drawn_drive_is_whole():
     clip = draw_clip("nordhaven", seed=8007, size=(64, 32))
     assert clip.frames.shape == (1, procity.FRAMES, 3, 32, 64) and clip.size == (64, 32)

@@ -68,7 +68,7 @@ def test_numbers_are_those_of_the_studys_own_evaluation(tree, clips, answers, wr
     arguments = [text for pair in paths.items() for text in pair]
     flows = ("--flow", "exact", "--flow", "dis")
     output = run(
-        "evaluate", "--predictions", written, *arguments, *flows, "--workers", 2, "--out", tmp_path / "out"
+        "evaluate", "--predictions", written, *arguments, *flows, "--workers", 1, "--out", tmp_path / "out"
     ).output
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     for kind in ("tc", "tc_gap5", "tc_unmasked", "tc_boundary", "etc_compat"):
@@ -89,6 +89,13 @@ def test_numbers_are_those_of_the_studys_own_evaluation(tree, clips, answers, wr
     miou = table[table["metric"] == "miou"].iloc[0]
     assert miou["value"] == pytest.approx(own["miou"], abs=1e-6) and miou["ci_low"] < miou["value"] < miou["ci_high"]
     assert "2 clips" in output and "60 frames" in output and "IoU: road" in output
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing(tree, written):
+    found = [labelmaps.evaluate_files(written, *folders(tree).values(), workers=workers) for workers in (1, 2)]
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
 
 
 def instance_iou(tree: Path, written: Path, name: str) -> float:

@@ -505,6 +505,7 @@ def test_what_a_busy_machine_measured_is_kept_for_who_wants_it(tmp_path):
     assert quiet["p50_ms"].tolist() == [1.0]
 
 
+@pytest.mark.slow
 def test_the_measurement_of_a_gpu(tmp_path, monkeypatch):
     """Its order, and its table, with a benchmark that measures nothing: there is no GPU here."""
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)

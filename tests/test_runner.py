@@ -46,10 +46,14 @@ def test_stale_results_are_not_reported(ran, capsys, monkeypatch):
     assert ran == []
 
 
-def test_a_study_with_committed_rows_of_some_recipes_is_not_shown(ran, capsys):
+@pytest.mark.parametrize("here", [True, False])
+def test_a_study_with_committed_rows_of_some_recipes_is_not_shown(ran, capsys, monkeypatch, here):
+    """Training one's own is the advice where the data set is there alone."""
+    monkeypatch.setattr(runner, "has_data", lambda name: here)
     assert run_study("camvid", runs="reference") == 2
     said = capsys.readouterr().err
-    assert "rows of camvid-laptop are without kd+tl, trajectory" in said and "tcseg study --dataset camvid" in said
+    assert "rows of camvid-laptop are without kd+tl, trajectory" in said and "--dataset procity" in said
+    assert ("tcseg study --dataset camvid" in said) == here
     assert run_study("cityscapes", "full", runs="reference") == 2
     assert "no reference rows for cityscapes-full" in capsys.readouterr().err and ran == []
 

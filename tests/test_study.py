@@ -260,8 +260,16 @@ def try_open(tmp_path, monkeypatch):
     return opens
 
 
-@pytest.mark.parametrize("here", [(), ("camvid",), ("camvid", "cityscapes")], ids=["no-data", "camvid", "all-data"])
-@pytest.mark.parametrize("notebook", [None, "00_start_here", "03_distill_student", "05_ablations"])
+SITES = [(), ("camvid",), ("camvid", "cityscapes")]
+SLOW = [(chapter, site) for chapter in ("03_distill_student", "05_ablations") for site in SITES]
+QUICK = [(chapter, site) for chapter in (None, "00_start_here") for site in SITES] + SLOW[1:2]
+
+
+@pytest.mark.parametrize(
+    ("notebook", "here"),
+    [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in SLOW if one not in QUICK)],
+    ids=lambda value: "+".join(value) or "no-data" if isinstance(value, tuple) else str(value),
+)
 def test_a_study_is_whole_or_refused_with_advice_that_works(notebook, here, try_open, monkeypatch, tmp_path):
     for module in (study_module, reference):
         monkeypatch.setattr(module, "find_dataset", lambda name: tmp_path if name in here else None)

@@ -182,6 +182,7 @@ def test_side_by_side_each_network_sees_its_own_size(tmp_path: Path, network: Se
     assert video.side_by_side(source, None, both, NATIVE, progress=False)["seen"] == {"a": (192, 96), "b": (192, 96)}
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_on_what_the_network_sees(tmp_path: Path, network: SegmentationModel) -> None:
     pytest.importorskip("onnxruntime")
     asked = []
@@ -236,6 +237,7 @@ def test_a_street_that_is_too_small_is_answered_far_better_by_default() -> None:
 # ------------------------------------------------------------------------------------------------ export and bench
 
 
+@pytest.mark.slow
 def test_an_exported_file_takes_frames_as_large_as_in_training(tmp_path: Path, network: SegmentationModel) -> None:
     trained.note(network, (128, 64), "procity")
     made = export.export(network, tmp_path / "x.onnx")

@@ -50,6 +50,7 @@ def expected(maps: list[np.ndarray], labels: list[np.ndarray], count: int) -> tu
     return ious, float((answer == truth)[truth != 255].mean())
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_what_segment_answers(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zero_shot, "NAMES", ("student",))
     table = zero_shot.measure(tmp_path / "out").set_index("dataset")
