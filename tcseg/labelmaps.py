@@ -47,7 +47,12 @@ def look_at_clip(clip: MapClip) -> dict[tuple[str, Path], Look]:
         require_size(path, found["predictions", path].shape, clip.predictions[0], first)
         if t in clip.labels:
             found["labels", clip.labels[t]] = look_at(clip.labels[t])
-            require_size(path, first, clip.labels[t], found["labels", clip.labels[t]].shape)
+            shape = found["labels", clip.labels[t]].shape
+            if shape != first:
+                raise InputError(
+                    f"{clip.labels[t]} is {shape[1]}x{shape[0]}, but its frame and prediction are {first[1]}x{first[0]}; all "
+                    "three must have one size (labels are resized to the nearest pixel, never between)"
+                )
     return found
 
 

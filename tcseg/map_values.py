@@ -298,8 +298,13 @@ def classes_of(meta: dict | None, wanted: ClassTable | None) -> tuple[ClassTable
     if names is None:
         return wanted, False
     tables = {CITYSCAPES_TABLE.label_set.classes: CITYSCAPES_TABLE, CAMVID_TABLE.label_set.classes: CAMVID_TABLE}
+    if wanted is None and names not in tables:
+        raise InputError(
+            f"the predictions' {META} names {len(names)} classes ({', '.join(names[:3])} ...), which are neither Cityscapes' nor "
+            "CamVid's: --classes FILE says which ids they have in the label maps"
+        )
     if wanted is None:
-        return tables.get(names), False
+        return tables[names], False
     if names == wanted.label_set.classes:
         return wanted, False
     if names == CITYSCAPES.classes and wanted == CAMVID_TABLE:

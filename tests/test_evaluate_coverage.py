@@ -308,6 +308,14 @@ def test_turned_pictures_are_turned_for_frames_and_maps(tmp_path):
     pd.testing.assert_frame_equal(found, expected)
 
 
+def test_labels_of_another_size_are_named(tmp_path):
+    folders = street(tmp_path)
+    path = sorted(folders["labels"].rglob("*.png"))[5]
+    put(path, np.full((2 * HEIGHT, 2 * WIDTH), 7, np.uint8))
+    with pytest.raises(TcsegError, match=f"{path.name} is 128x64, but its frame and prediction are 64x32"):
+        evaluated(folders)
+
+
 def test_a_damaged_frame_is_an_error_with_its_name(tmp_path):
     folders = street(tmp_path)
     path = sorted(folders["frames"].rglob("*.png"))[3]

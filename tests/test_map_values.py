@@ -196,6 +196,8 @@ def test_nineteen_classes_are_merged_where_camvid_s_are_wanted(tmp_path):
     write_meta(tmp_path / "m", CITYSCAPES.classes, "cityscapes")
     assert read(tmp_path / "m", "camvid")[1][0, 0, 0] == 5
     write_meta(tmp_path / "m", ("cat", "dog"), "pets")
+    with pytest.raises(TcsegError, match="--classes FILE says which ids they have"):
+        read(tmp_path / "m", "folder")
     with pytest.raises(TcsegError, match="meta.json names 2 classes"):
         read(tmp_path / "m", "camvid")
 
