@@ -22,7 +22,7 @@ from tcseg.course import Course, run_course, upto
 from tcseg.data import find_dataset
 from tcseg.datacard import card_sections
 from tcseg.datafolders import explain_missing
-from tcseg.errors import InputError, NoRowsError, NotFoundError, debugging, require_writable, told
+from tcseg.errors import CannotWriteError, InputError, NoRowsError, NotFoundError, debugging, require_writable, told
 from tcseg.measurements import MEASUREMENTS
 from tcseg.modelcard import card
 from tcseg.models import FAST, WEIGHTS
@@ -188,7 +188,7 @@ def _finish(who: str, work: Callable[[], int]) -> int:
         if debugging():
             traceback.print_exception(error)
         print(f"{who}: {told(error)}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+        return 2 if isinstance(error, InputError | CannotWriteError) else 1
 
 
 def require_reference(
