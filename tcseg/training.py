@@ -211,9 +211,9 @@ def _step_of(line: str) -> float:
 def untrained(recipe: Recipe, lesson: Lesson, initial: SegmentationModel | None) -> SegmentationModel:
     """The network as it is before the first step: from scratch (or ImageNet), or with another one's weights."""
     torch.manual_seed(recipe.seed)
-    model = models.build(recipe.arch, lesson.clips.label_set.num_classes)
+    model = models.build(recipe.arch, lesson.clips.label_set)
     if initial is not None:
-        new_head = initial.num_classes != model.num_classes
+        new_head = initial.label_set.classes != model.label_set.classes
         kept = {key: value for key, value in initial.state_dict().items() if not (new_head and key.startswith("head."))}
         model.load_state_dict(kept, strict=not new_head)
     if recipe.needs_features and recipe.method == "feature":

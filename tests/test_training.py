@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tcseg import models, objective, targets, training
 from tcseg.data import Clips
+from tcseg.labels import own_classes
 from tcseg.training import Recipe
 
 
@@ -261,8 +262,6 @@ def test_every_recipe_takes_a_step(change, tmp_path):
 
 
 def test_training_goes_on_from_another_network(tmp_path):
-    from tcseg import models
-
     torch.manual_seed(7)
     first = models.build("student", 19)
     recipe = replace(TOY, steps=1, learning_rate=1e-9, weight_decay=0.0)
@@ -271,7 +270,11 @@ def test_training_goes_on_from_another_network(tmp_path):
     other = models.build("student", 11)
     kept, _ = training.train(recipe, toy_clips(), tmp_path / "other", initial=other)
     torch.testing.assert_close(kept.encoder.conv_stem.weight, other.encoder.conv_stem.weight, atol=1e-6, rtol=0)
-    assert kept.head.weight.shape[0] == 19
+    assert kept.head.weight.shape[0] == 19 and kept.label_set.name == "cityscapes"
+    things = models.build("student", own_classes([f"thing {place}" for place in range(19)]))
+    fresh, _ = training.train(recipe, toy_clips(), tmp_path / "things", initial=things)
+    assert (fresh.head.weight - things.head.weight).abs().max() > 1e-3, "19 classes, but others: the head is left behind"
+    torch.testing.assert_close(fresh.encoder.conv_stem.weight, things.encoder.conv_stem.weight, atol=1e-6, rtol=0)
 
 
 def test_bad_recipes_are_refused(tmp_path):
