@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -212,7 +213,8 @@ def run_or_load(
     train: Callable[[Path], tuple[SegmentationModel, dict]],
     evaluate: Callable[[SegmentationModel], dict],
     context: dict,
-) -> Run:
+    wait: bool = True,
+) -> Run | None:
     """Find a run in the store, finish an interrupted one, or make it. Where another process is at it, wait, and take what it made.
 
     Args:
@@ -222,15 +224,20 @@ def run_or_load(
         train: folder -> model and its cost; called when there are no finished weights, resumes by itself.
         evaluate: model -> metrics, per_class, per_clip; called again when evaluation code changed, without retraining.
         context: further entries of the record (dataset, profile, split, data_key, ...).
+        wait: for another process that is at it.
 
     Returns:
-        The run; `trained_now` tells whether `train` was called.
+        The run; `trained_now` tells whether `train` was called. None where another process is at it and `wait` is false.
     """
     run_id = run_id_of(name, seed, recipe, inputs)
     folder = store / run_id
     if record := _finished(folder):
         return Run(record, folder)
-    with alone(folder / ".lock"):
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone(folder / ".lock", wait))
+        except BlockingIOError:
+            return None
         if record := _finished(folder):
             return Run(record, folder)
         return _make(

@@ -267,17 +267,26 @@ class Study:
 
     def teacher(self, labelled_share: float | None = None) -> Run:
         """The study's teacher; or for a label budget, the one that has seen these labels only."""
-        own = labelled_share in (None, self.recipe("teacher").labelled_share)
-        return self.run("teacher" if own else Variation("", "teacher", {"labelled_share": labelled_share}).name)
+        return self.run(self.teacher_name(labelled_share))
 
-    def run(self, name: str, seed: int = 0) -> Run:
+    def teacher_name(self, labelled_share: float | None = None) -> str:
+        """The recipe of the study's teacher, or of the one that has seen these labels only."""
+        own = labelled_share in (None, self.recipe("teacher").labelled_share)
+        return "teacher" if own else Variation("", "teacher", {"labelled_share": labelled_share}).name
+
+    def run(self, name: str, seed: int = 0, wait: bool = True) -> Run | None:
         """Train a recipe, or load it: from the study's store, or from the committed rows with runs="reference".
+
+        Args:
+            name, seed: which.
+            wait: for another process that is at this run; if not, None is returned where there is one.
 
         Raises:
             FileNotFoundError: runs="reference" and there is no such row.
         """
-        run = self._reference(name, seed) if self.runs == "reference" else self._train(self.recipe(name, seed))
-        self.count(run, run.trained_now)
+        run = self._reference(name, seed) if self.runs == "reference" else self._train(self.recipe(name, seed), wait)
+        if run is not None:
+            self.count(run, run.trained_now)
         return run
 
     def network(self, name: str) -> SegmentationModel:
@@ -355,7 +364,7 @@ class Study:
         rows = find_reference(FIGURES / "runs", self.dataset, self.profile)
         return [run for run in rows if self._is_mine(run.record)]
 
-    def _train(self, recipe: Recipe) -> Run:
+    def _train(self, recipe: Recipe, wait: bool) -> Run | None:
         train, val = self.clips("train"), self.clips("val")
         taught = recipe.teacher != "none"
 
@@ -384,9 +393,8 @@ class Study:
             "size": list(self.size),
             "machine": machine_facts(),
         }
-        return run_or_load(
-            self.runs_folder, recipe.name, recipe.seed, asdict(recipe), self._inputs(recipe), fit, measure, context
-        )
+        key = recipe.name, recipe.seed, asdict(recipe), self._inputs(recipe)
+        return run_or_load(self.runs_folder, *key, fit, measure, context, wait)
 
     # -------------------------------------------------------------------------------------------- tables and figures
 
