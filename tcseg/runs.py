@@ -51,6 +51,17 @@ An entry is a claim: that training `student` and `teacher` again gives the commi
 """
 
 
+EVALUATED = {
+    "f7ccc3ea29ce": "label maps by the kernel of 24 November, in as many threads as there are cores",
+    "a758bc197b6f": "label maps by a kernel in one thread",
+    "274ce2cba43f": "label maps by a kernel that vectorises",
+    "ca667b0bbf20": "label maps by that kernel, which finds the classes that may win a row at a time",
+    "caad094b286e": "label maps by that kernel, its scratch memory one longer than a row",
+}
+"""Key of the code that scored committed rows -> what differs: of all it consists of, `postprocess.py` alone, whose kernels upsample
+the logits and take the best class, each faster than the one before. Found with git, commit by commit of the rows."""
+
+
 class _Normalised(ast.NodeTransformer):
     """Docstrings are prose, and imports say where a thing lies: both may change without making a run stale."""
 
@@ -135,8 +146,9 @@ class Run:
     """A finished run.
 
     Attributes:
-        record: run_id, recipe_name, recipe, seed, dataset, profile, split, data_key, generator; metrics, per_class, per_clip (see
-            `evaluation`); cost, model, versions, machine, git, started, finished.
+        record: run_id, recipe_name, recipe, seed, dataset, profile, split, data_key, generator, inputs (what else the id is made
+            of); metrics, per_class, per_clip (see `evaluation`); cost, model, training_code, evaluation_code, versions, machine,
+            git, started, finished.
         folder: with weights and log; None for a committed row, of which the weights may ship (see `weights`).
         trained_now: whether this process trained it.
     """
@@ -204,6 +216,19 @@ def run_id_of(name: str, seed: int, recipe: dict, inputs: object) -> str:
     return f"{name}-s{seed}-{digest([recipe, inputs, code_key(TRAINING_CODE)])}"
 
 
+def id_of(record: dict) -> str:
+    """The run id that a record's recipe, inputs and training code make; it is the record's own, or the record was altered."""
+    key = digest([record["recipe"], record["inputs"], record["training_code"]])
+    return f"{record['recipe_name']}-s{record['seed']}-{key}"
+
+
+def other_code(record: dict) -> str:
+    """How a record's training code differs from today's; empty where it does not, or is not told (as before it was noted)."""
+    today, theirs = code_key(TRAINING_CODE), record.get("training_code")
+    same = theirs is None or SAME_CODE.get(theirs, theirs) == today
+    return "" if same else f"trained by code {theirs}, which is now {today}"
+
+
 def run_or_load(
     store: Path,
     name: str,
@@ -241,7 +266,10 @@ def run_or_load(
         if record := _finished(folder):
             return Run(record, folder)
         return _make(
-            folder, {"run_id": run_id, "recipe_name": name, "recipe": recipe, "seed": seed, **context}, train, evaluate
+            folder,
+            {"run_id": run_id, "recipe_name": name, "recipe": recipe, "seed": seed, **context, "inputs": inputs},
+            train,
+            evaluate,
         )
 
 
@@ -284,10 +312,10 @@ def _make(
 
 
 def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
-    """Committed reference rows of a data set and profile, sorted by recipe and seed.
+    """Committed reference rows of a data set and profile that the training code of today would give, sorted by recipe and seed.
 
     Raises:
-        FileNotFoundError: there are none; the message names those that exist.
+        FileNotFoundError: there are none; the message names those that exist, or says what other code made them.
     """
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     chosen = [r for r in records if (r["dataset"], r["profile"]) == (dataset, profile)]
@@ -296,4 +324,10 @@ def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
         raise NotFoundError(
             f"no reference rows for {dataset}-{profile} in {folder} (there are: {', '.join(known)}); use runs='train'"
         )
-    return [Run(record, None) for record in chosen]
+    current = [record for record in chosen if not other_code(record)]
+    if not current:
+        raise NotFoundError(
+            f"the {len(chosen)} reference rows of {dataset}-{profile} in {folder} are stale: {other_code(chosen[0])}; "
+            "use runs='train'"
+        )
+    return [Run(record, None) for record in current]

@@ -40,7 +40,7 @@ from tcseg.recipes import (
     Profile,
     Variation,
 )
-from tcseg.runs import TRAINING_CODE, Run, code_key, find_reference, run_id_of, run_or_load
+from tcseg.runs import Run, find_reference, other_code, run_id_of, run_or_load
 from tcseg.sizes import parse_size
 from tcseg.splits import Coverage
 
@@ -314,11 +314,9 @@ class Study:
 
     def found(self, name: str) -> list[Run]:
         """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed."""
-        of_today = code_key(TRAINING_CODE)
         here = [
             Run(json.loads(path.read_text()), path.parent) for path in self.runs_folder.glob(f"{name}-s*/record.json")
         ]
-        here = [run for run in here if run.record.get("training_code", of_today) == of_today]
         here.sort(key=lambda run: run.record["finished"], reverse=True)
         committed = [Run(json.loads(path.read_text()), None) for path in (FIGURES / "runs").glob(f"{name}-s*.json")]
         runs: dict[int, Run] = {}
@@ -334,7 +332,7 @@ class Study:
         return whose == (self.dataset, self.profile, self.size)
 
     def why_stale(self, record: dict) -> str:
-        """Why a record of this study does not belong to the code of today: generator or recipe; empty when it does."""
+        """Why a record of this study does not belong to the code of today: generator, recipe or code; empty when it does."""
         generator = procity.VERSION if self.dataset == "procity" else None
         if record.get("generator") != generator:
             return f"made with procity {record.get('generator')}, which is now {generator}"
@@ -343,7 +341,7 @@ class Study:
         recipe = json.loads(json.dumps(asdict(self.recipe(record["recipe_name"], record["seed"]))))
         then = record["recipe"]
         changed = sorted(key for key in recipe.keys() | then.keys() if recipe.get(key) != then.get(key))
-        return f"its recipe has changed ({', '.join(changed)})" if changed else ""
+        return f"its recipe has changed ({', '.join(changed)})" if changed else other_code(record)
 
     def targets(self, kind: str, labelled_share: float | None = None) -> Tensor:
         """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `targets.make`."""
