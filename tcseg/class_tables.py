@@ -12,7 +12,6 @@ A file (YAML or JSON) lists the classes in the order of their trainIds, and the 
 
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,10 @@ import numpy as np
 import yaml
 
 from tcseg.errors import InputError, NotFoundError
-from tcseg.labels import CAMVID, CITYSCAPES, CITYSCAPES_ROWS, IGNORE, LabelSet
+from tcseg.labels import CAMVID, CITYSCAPES, CITYSCAPES_ROWS, IGNORE, MOST_CLASSES, LabelSet, distinct_color
 
 KNOWN = ("cityscapes", "camvid")
 UNKNOWN = 254  # in look-up tables: a value that the table does not have
-MOST = 250  # classes
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,7 @@ def _row(path: Path, place: int, item: object) -> Row:
     if strange := sorted(map(str, item.keys() - {"name", "id", "color", "colour"})):
         raise InputError(f"{path}: class {place} has {strange[0]!r}; it may have name, id and color")
     color = item.get("color", item.get("colour"))
-    hue = colorsys.hsv_to_rgb(place * 0.618 % 1, 0.65, 0.9)  # the golden ratio keeps neighbours apart
-    color = (
-        tuple(color)
-        if isinstance(color, list)
-        else tuple(round(255 * part) for part in hue)
-        if color is None
-        else color
-    )
+    color = tuple(color) if isinstance(color, list) else distinct_color(place) if color is None else color
     name, number = item.get("name"), item.get("id", place)
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"{path}: class {place} is called {name!r}; give it a name (in quotes, if it is a number)")
@@ -133,8 +124,8 @@ def _checked(path: Path, rows: list[Row], ignore: list) -> ClassTable:
     for what, values in (("name", [name.casefold() for name in names]), ("id", ids)):
         if twice := [value for value in values if values.count(value) > 1]:
             raise InputError(f"{path}: two classes have the {what} {twice[0]!r}")
-    if len(rows) > MOST:
-        raise InputError(f"{path} has {len(rows)} classes; at most {MOST} fit 8 bits")
+    if len(rows) > MOST_CLASSES:
+        raise InputError(f"{path} has {len(rows)} classes; at most {MOST_CLASSES} fit 8 bits")
     wrong = [value for value in ignore if not isinstance(value, int) or not 0 <= value <= 255]
     if wrong:
         raise InputError(f"{path}: ignore has {wrong[0]!r}; it must be whole numbers, 0..255")

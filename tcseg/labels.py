@@ -7,6 +7,8 @@ CamVid's classes and colours are those of the SegNet split (Badrinarayanan et al
 
 from __future__ import annotations
 
+import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,7 +76,7 @@ class LabelSet:
     """The classes that a model is trained on and a metric averages over.
 
     Attributes:
-        name: "cityscapes" or "camvid".
+        name: "cityscapes", "camvid", or what somebody calls classes of their own.
         classes: K names; the index is the trainId.
         colors: uint8 (K,3) RGB.
     """
@@ -119,6 +121,55 @@ def label_set(dataset: str) -> LabelSet:
     if dataset not in DATASETS:
         raise InputError(f"dataset is {dataset!r}; it must be one of {', '.join(DATASETS)}")
     return CAMVID if dataset == "camvid" else CITYSCAPES
+
+
+MOST_CLASSES = 250
+"""As many fit label maps of 8 bits, beside what is ignored."""
+
+
+def distinct_color(place: int) -> tuple[int, int, int]:
+    """RGB of a class that has no colour of its own, by its place; the golden ratio keeps neighbours apart."""
+    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(place * 0.618 % 1, 0.65, 0.9))
+
+
+def own_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = None, name: str = "own") -> LabelSet:
+    """Classes by their names: Cityscapes' or CamVid's where names (and colours, if given) are theirs, else a set of one's own.
+
+    Args:
+        names: K of them; the index is the trainId.
+        colors: K times (red, green, blue), 0..255; by default the known set's, or `distinct_color`.
+        name: of the set, where it is one's own.
+
+    Raises:
+        ValueError: names are not 1 to 250 different words, or colours do not fit them.
+    """
+    strings = not isinstance(names, str) and all(isinstance(one, str) and one.strip() for one in names)
+    if not strings or not 1 <= len(names) <= MOST_CLASSES or len(set(names)) < len(names):
+        raise InputError(f"classes are {names!r}; they must be 1 to {MOST_CLASSES} different names")
+    known = next((one for one in (CITYSCAPES, CAMVID) if one.classes == tuple(names)), None)
+    if colors is None:
+        colors = known.colors.tolist() if known else [distinct_color(place) for place in range(len(names))]
+    try:
+        table = np.array(colors)
+    except ValueError:  # rows of different lengths
+        table = np.empty(0)
+    if table.shape != (len(names), 3) or table.dtype.kind not in "iu" or table.min() < 0 or table.max() > 255:
+        raise InputError(f"colors are {colors!r}; they must be [red, green, blue], 0..255, for each of {len(names)} classes")
+    if known and np.array_equal(known.colors, table):
+        return known
+    return LabelSet(name, tuple(names), table.astype(np.uint8))
+
+
+def default_classes(count: int) -> LabelSet:
+    """What a network's classes are taken for where only their number is known: 19 Cityscapes', 11 CamVid's, else numbers.
+
+    Raises:
+        ValueError: the count is not a whole number in 1..250.
+    """
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or not 1 <= count <= MOST_CLASSES:
+        raise InputError(f"num_classes is {count!r}; it must be a whole number, 1 to {MOST_CLASSES}")
+    known = (one for one in (CITYSCAPES, CAMVID) if one.num_classes == count)
+    return next(known, None) or own_classes([f"class {place}" for place in range(count)], name="unnamed")
 
 
 _UNKNOWN = 254  # in the look-up table only: an id that the label table does not have

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tcseg import peers, trained
 from tcseg.errors import CannotRunError, InputError, NotFoundError
+from tcseg.labels import LabelSet, default_classes, own_classes
 from tcseg.networks import ModelSpec, SegmentationModel
 from tcseg.peers import PeerSpec
 from tcseg.students import CANDIDATES, CHOSEN, Student, StudentSpec
@@ -49,25 +50,29 @@ def spec_of(name: str) -> ModelSpec | PeerSpec:
     return ModelSpec(encoder, 128, f"{encoder} + FPN 128", pretrained=True)
 
 
-def build(name: str, num_classes: int, pretrained: bool | None = None) -> SegmentationModel:
+def build(name: str, classes: int | LabelSet, pretrained: bool | None = None) -> SegmentationModel:
     """Build a model, in channels_last.
 
     Args:
         name: as in `spec_of`, or "timm:" and the name of any timm encoder with maps of stride 4 to 32, such as
             "timm:resnet101" (a larger teacher: FPN 128, ImageNet weights from timm's hub).
-        num_classes: K.
+        classes: what it answers with (`labels.own_classes` makes a set of one's own); or their number K alone, which stands for
+            Cityscapes' where it is 19, for CamVid's where it is 11, and else for classes without names.
         pretrained: ImageNet weights for the encoder; None = as the registry says.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or a number of classes that is not in 1..250.
         RuntimeError: ImageNet weights cannot be had.
     """
     spec = spec_of(name)
+    label_set = classes if isinstance(classes, LabelSet) else default_classes(classes)
     if isinstance(spec, PeerSpec):
-        model = peers.build(name, num_classes)
+        model = peers.build(name, label_set.num_classes)
+        model.label_set = label_set
         trained.note(model, None, None)
         return model
-    model = (Student if isinstance(spec, StudentSpec) else SegmentationModel)(name, spec, num_classes)
+    model = (Student if isinstance(spec, StudentSpec) else SegmentationModel)(name, spec, label_set.num_classes)
+    model.label_set = label_set
     if spec.pretrained if pretrained is None else pretrained:
         load_imagenet(model.encoder, spec.encoder)
     trained.note(model, None, None)
@@ -109,7 +114,7 @@ def _lite0_from_wheel() -> OrderedDict[str, Tensor]:
 
 
 def save_weights(model: SegmentationModel, path: Path | str, half: bool = False, **meta: object) -> None:
-    """Write `path` (.safetensors) and its JSON sidecar (architecture, classes, and `meta`), each aside and renamed."""
+    """Write `path` (.safetensors) and its JSON sidecar (architecture, classes, colours, `meta`), each aside and renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
@@ -118,7 +123,9 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
     }
     aside = path.with_suffix(".part")
     save_file(state, aside)
-    sidecar = {"arch": model.arch, "num_classes": model.num_classes, "classes": model.label_set.classes, **meta}
+    own = model.label_set
+    said = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
+    sidecar = {**said, "class_set": own.name, **meta}
     aside_json = path.with_suffix(".json.part")
     aside_json.write_text(json.dumps(sidecar, indent=1))
     aside_json.replace(path.with_suffix(".json"))
@@ -132,7 +139,8 @@ def load_weights(path: Path | str) -> SegmentationModel:
 
     Raises:
         FileNotFoundError: weights or sidecar are missing.
-        ValueError: the weights are of another architecture, or one of the files is damaged or of another program.
+        ValueError: the weights are of another architecture, the sidecar's classes do not fit their number, or one of
+            the files is damaged or of another program.
     """
     path = Path(path)
     sidecar = path.with_suffix(".json")
@@ -141,11 +149,15 @@ def load_weights(path: Path | str) -> SegmentationModel:
             raise NotFoundError(f"{file} is missing; weights come as a pair NAME.safetensors + NAME.json")
     try:
         meta = json.loads(sidecar.read_text())
-        arch, classes = meta["arch"], meta["num_classes"]
+        arch, count = meta["arch"], meta["num_classes"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{sidecar} does not say arch and num_classes: it is damaged, or was not written by tcseg"
         ) from error
+    try:
+        classes = _classes(meta, count)
+    except InputError as error:
+        raise InputError(f"{sidecar}: {error}") from None
     model = build(arch, classes, pretrained=False)
     try:
         state = load_file(path)
@@ -163,6 +175,17 @@ def load_weights(path: Path | str) -> SegmentationModel:
     except InputError as error:
         raise InputError(f"{sidecar}: {error}") from None
     return model.eval()
+
+
+def _classes(meta: dict, count: object) -> LabelSet:
+    """The classes that a sidecar names; older ones have no colours, the oldest no names."""
+    expected = default_classes(count)
+    names, colors = meta.get("classes"), meta.get("colors")
+    if names is None:
+        return expected
+    if not isinstance(names, list) or len(names) != count:
+        raise InputError(f"classes are {names!r}, but num_classes is {count}: one name for each is needed")
+    return own_classes(names, colors, str(meta.get("class_set", "own")))
 
 
 def _training(path: Path, meta: dict) -> dict:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcseg.errors import InputError
-from tcseg.labels import CAMVID, CITYSCAPES, LabelSet
+from tcseg.labels import default_classes
 
 MEAN = (123.675, 116.28, 103.53)  # ImageNet, in 0..255
 STD = (58.395, 57.12, 57.375)
@@ -63,14 +63,14 @@ class SegmentationModel(nn.Module):
         encoder, decoder, head: the three parts.
         arch: name in `models.REGISTRY`.
         stride: of the logits, 4.
-        label_set: the classes it was built for.
+        label_set: the classes that it answers with, K of them; see `models.build`.
     """
 
     stride = 4
 
     def __init__(self, arch: str, spec: ModelSpec, num_classes: int) -> None:
         super().__init__()
-        self.arch, self.num_classes = arch, num_classes
+        self.arch, self.num_classes, self.label_set = arch, num_classes, default_classes(num_classes)
         # Strides 4..32: the decoder has no use for the stem's stride 2.
         probe = timm.create_model(spec.encoder, pretrained=False, features_only=True)
         indices = [i for i, reduction in enumerate(probe.feature_info.reduction()) if reduction >= 4]
@@ -80,11 +80,6 @@ class SegmentationModel(nn.Module):
         self.adapter: nn.Module | None = None
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
-
-    @property
-    def label_set(self) -> LabelSet:
-        """Cityscapes' classes for K = 19, CamVid's for K = 11."""
-        return CAMVID if self.num_classes == CAMVID.num_classes else CITYSCAPES
 
     def forward(self, frames: Tensor, features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B,K,H/4,W/4) of frames (B,3,H,W), uint8 or float 0..255 RGB.

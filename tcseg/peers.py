@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torchvision.models import segmentation
 
 from tcseg.errors import CannotRunError, InputError
-from tcseg.labels import CAMVID, CITYSCAPES, LabelSet
+from tcseg.labels import default_classes
 from tcseg.networks import MEAN, STD
 
 # ------------------------------------------------------------------------------------------------ building blocks
@@ -409,11 +409,13 @@ class Peer(nn.Module):
         net: the network; it takes normalised frames.
         arch: name in `PEERS`.
         stride: s, of the logits.
+        label_set: the classes that it answers with, K of them; see `models.build`.
     """
 
     def __init__(self, arch: str, num_classes: int) -> None:
         super().__init__()
         self.arch, self.num_classes, self.stride = arch, num_classes, PEERS[arch].stride
+        self.label_set = default_classes(num_classes)
         self.net = PEERS[arch].make(num_classes)
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
@@ -422,11 +424,6 @@ class Peer(nn.Module):
     def head(self) -> nn.Conv2d:
         """The last 1x1 convolution, which gives the K classes; a part of `net`, not a second copy."""
         return self.net.get_submodule(PEERS[self.arch].head)
-
-    @property
-    def label_set(self) -> LabelSet:
-        """Cityscapes' classes for K = 19, CamVid's for K = 11."""
-        return CAMVID if self.num_classes == CAMVID.num_classes else CITYSCAPES
 
     def forward(self, frames: Tensor, features: bool = False) -> Tensor:
         """Logits (B,K,H/s,W/s) of frames (B,3,H,W), uint8 or float 0..255 RGB.

@@ -277,7 +277,7 @@ def _first_seed(study: Path, recipe: str) -> Run:
 
 
 def stale(target: Path = FIGURES) -> list[str]:
-    """Committed results that the code of today would not give: their recipe or procity's version has changed.
+    """Committed results that the code of today would not give: their recipe, the training code or procity's version has changed.
 
     Formatting code, editing a figure or a notebook makes nothing stale.
 

@@ -57,7 +57,7 @@ def _to_send(model: SegmentationModel) -> SegmentationModel:
     try:
         pickle.dumps(copied)
     except (AttributeError, TypeError, pickle.PicklingError):  # transformers leaves hooks after the first frame
-        weights, copied = copied.state_dict(), registry.build(model.arch, model.num_classes, pretrained=False).eval()
+        weights, copied = copied.state_dict(), registry.build(model.arch, model.label_set, pretrained=False).eval()
         copied.load_state_dict(weights)
         trained.note(copied, trained.trained_size(model), getattr(model, "trained_on", None))
     return copied

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -41,12 +42,24 @@ RUNTIMES = ("onnx", "onnxruntime", "openvino")
 SAME_CODE = {
     # Imports counted once. Since then: messages have a class of their own (errors.py); snippets and data refuse damage, count what
     # is missing, and find files by splits.py. Of whole data every array, and every data key, is the same to the last bit.
-    "e2a1d5871005": "0b5db49ea082",
+    # A checkpoint says of which training it is, and networks carry their classes: a short run's weights are the same, bit by bit.
+    "d293e0798e5f": "0b5db49ea082",
 }
 """Key of today's training code -> key of the code that trained the committed rows, where both train the same network.
 
 An entry is a claim: that training `student` and `teacher` again gives the committed scores to the last digit.
 """
+
+
+EVALUATED = {
+    "f7ccc3ea29ce": "label maps by the kernel of 24 November, in as many threads as there are cores",
+    "a758bc197b6f": "label maps by a kernel in one thread",
+    "274ce2cba43f": "label maps by a kernel that vectorises",
+    "ca667b0bbf20": "label maps by that kernel, which finds the classes that may win a row at a time",
+    "caad094b286e": "label maps by that kernel, its scratch memory one longer than a row",
+}
+"""Key of the code that scored committed rows -> what differs: of all it consists of, `postprocess.py` alone, whose kernels upsample
+the logits and take the best class, each faster than the one before. Found with git, commit by commit of the rows."""
 
 
 class _Normalised(ast.NodeTransformer):
@@ -133,8 +146,9 @@ class Run:
     """A finished run.
 
     Attributes:
-        record: run_id, recipe_name, recipe, seed, dataset, profile, split, data_key, generator; metrics, per_class, per_clip (see
-            `evaluation`); cost, model, versions, machine, git, started, finished.
+        record: run_id, recipe_name, recipe, seed, dataset, profile, split, data_key, generator, inputs (what else the id is made
+            of); metrics, per_class, per_clip (see `evaluation`); cost, model, training_code, evaluation_code, versions, machine,
+            git, started, finished.
         folder: with weights and log; None for a committed row, of which the weights may ship (see `weights`).
         trained_now: whether this process trained it.
     """
@@ -202,6 +216,19 @@ def run_id_of(name: str, seed: int, recipe: dict, inputs: object) -> str:
     return f"{name}-s{seed}-{digest([recipe, inputs, code_key(TRAINING_CODE)])}"
 
 
+def id_of(record: dict) -> str:
+    """The run id that a record's recipe, inputs and training code make; it is the record's own, or the record was altered."""
+    key = digest([record["recipe"], record["inputs"], record["training_code"]])
+    return f"{record['recipe_name']}-s{record['seed']}-{key}"
+
+
+def other_code(record: dict) -> str:
+    """How a record's training code differs from today's; empty where it does not, or is not told (as before it was noted)."""
+    today, theirs = code_key(TRAINING_CODE), record.get("training_code")
+    same = theirs is None or SAME_CODE.get(theirs, theirs) == today
+    return "" if same else f"trained by code {theirs}, which is now {today}"
+
+
 def run_or_load(
     store: Path,
     name: str,
@@ -211,7 +238,8 @@ def run_or_load(
     train: Callable[[Path], tuple[SegmentationModel, dict]],
     evaluate: Callable[[SegmentationModel], dict],
     context: dict,
-) -> Run:
+    wait: bool = True,
+) -> Run | None:
     """Find a run in the store, finish an interrupted one, or make it. Where another process is at it, wait, and take what it made.
 
     Args:
@@ -221,19 +249,27 @@ def run_or_load(
         train: folder -> model and its cost; called when there are no finished weights, resumes by itself.
         evaluate: model -> metrics, per_class, per_clip; called again when evaluation code changed, without retraining.
         context: further entries of the record (dataset, profile, split, data_key, ...).
+        wait: for another process that is at it.
 
     Returns:
-        The run; `trained_now` tells whether `train` was called.
+        The run; `trained_now` tells whether `train` was called. None where another process is at it and `wait` is false.
     """
     run_id = run_id_of(name, seed, recipe, inputs)
     folder = store / run_id
     if record := _finished(folder):
         return Run(record, folder)
-    with alone(folder / ".lock"):
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone(folder / ".lock", wait))
+        except BlockingIOError:
+            return None
         if record := _finished(folder):
             return Run(record, folder)
         return _make(
-            folder, {"run_id": run_id, "recipe_name": name, "recipe": recipe, "seed": seed, **context}, train, evaluate
+            folder,
+            {"run_id": run_id, "recipe_name": name, "recipe": recipe, "seed": seed, **context, "inputs": inputs},
+            train,
+            evaluate,
         )
 
 
@@ -276,10 +312,10 @@ def _make(
 
 
 def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
-    """Committed reference rows of a data set and profile, sorted by recipe and seed.
+    """Committed reference rows of a data set and profile that the training code of today would give, sorted by recipe and seed.
 
     Raises:
-        FileNotFoundError: there are none; the message names those that exist.
+        FileNotFoundError: there are none; the message names those that exist, or says what other code made them.
     """
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     chosen = [r for r in records if (r["dataset"], r["profile"]) == (dataset, profile)]
@@ -288,4 +324,10 @@ def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
         raise NotFoundError(
             f"no reference rows for {dataset}-{profile} in {folder} (there are: {', '.join(known)}); use runs='train'"
         )
-    return [Run(record, None) for record in chosen]
+    current = [record for record in chosen if not other_code(record)]
+    if not current:
+        raise NotFoundError(
+            f"the {len(chosen)} reference rows of {dataset}-{profile} in {folder} are stale: {other_code(chosen[0])}; "
+            "use runs='train'"
+        )
+    return [Run(record, None) for record in current]

@@ -40,7 +40,7 @@ from tcseg.recipes import (
     Profile,
     Variation,
 )
-from tcseg.runs import TRAINING_CODE, Run, code_key, find_reference, run_id_of, run_or_load
+from tcseg.runs import Run, find_reference, other_code, run_id_of, run_or_load
 from tcseg.sizes import parse_size
 from tcseg.splits import Coverage
 
@@ -267,17 +267,26 @@ class Study:
 
     def teacher(self, labelled_share: float | None = None) -> Run:
         """The study's teacher; or for a label budget, the one that has seen these labels only."""
-        own = labelled_share in (None, self.recipe("teacher").labelled_share)
-        return self.run("teacher" if own else Variation("", "teacher", {"labelled_share": labelled_share}).name)
+        return self.run(self.teacher_name(labelled_share))
 
-    def run(self, name: str, seed: int = 0) -> Run:
+    def teacher_name(self, labelled_share: float | None = None) -> str:
+        """The recipe of the study's teacher, or of the one that has seen these labels only."""
+        own = labelled_share in (None, self.recipe("teacher").labelled_share)
+        return "teacher" if own else Variation("", "teacher", {"labelled_share": labelled_share}).name
+
+    def run(self, name: str, seed: int = 0, wait: bool = True) -> Run | None:
         """Train a recipe, or load it: from the study's store, or from the committed rows with runs="reference".
+
+        Args:
+            name, seed: which.
+            wait: for another process that is at this run; if not, None is returned where there is one.
 
         Raises:
             FileNotFoundError: runs="reference" and there is no such row.
         """
-        run = self._reference(name, seed) if self.runs == "reference" else self._train(self.recipe(name, seed))
-        self.count(run, run.trained_now)
+        run = self._reference(name, seed) if self.runs == "reference" else self._train(self.recipe(name, seed), wait)
+        if run is not None:
+            self.count(run, run.trained_now)
         return run
 
     def network(self, name: str) -> SegmentationModel:
@@ -305,11 +314,9 @@ class Study:
 
     def found(self, name: str) -> list[Run]:
         """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed."""
-        of_today = code_key(TRAINING_CODE)
         here = [
             Run(json.loads(path.read_text()), path.parent) for path in self.runs_folder.glob(f"{name}-s*/record.json")
         ]
-        here = [run for run in here if run.record.get("training_code", of_today) == of_today]
         here.sort(key=lambda run: run.record["finished"], reverse=True)
         committed = [Run(json.loads(path.read_text()), None) for path in (FIGURES / "runs").glob(f"{name}-s*.json")]
         runs: dict[int, Run] = {}
@@ -325,7 +332,7 @@ class Study:
         return whose == (self.dataset, self.profile, self.size)
 
     def why_stale(self, record: dict) -> str:
-        """Why a record of this study does not belong to the code of today: generator or recipe; empty when it does."""
+        """Why a record of this study does not belong to the code of today: generator, recipe or code; empty when it does."""
         generator = procity.VERSION if self.dataset == "procity" else None
         if record.get("generator") != generator:
             return f"made with procity {record.get('generator')}, which is now {generator}"
@@ -334,7 +341,7 @@ class Study:
         recipe = json.loads(json.dumps(asdict(self.recipe(record["recipe_name"], record["seed"]))))
         then = record["recipe"]
         changed = sorted(key for key in recipe.keys() | then.keys() if recipe.get(key) != then.get(key))
-        return f"its recipe has changed ({', '.join(changed)})" if changed else ""
+        return f"its recipe has changed ({', '.join(changed)})" if changed else other_code(record)
 
     def targets(self, kind: str, labelled_share: float | None = None) -> Tensor:
         """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `targets.make`."""
@@ -355,7 +362,7 @@ class Study:
         rows = find_reference(FIGURES / "runs", self.dataset, self.profile)
         return [run for run in rows if self._is_mine(run.record)]
 
-    def _train(self, recipe: Recipe) -> Run:
+    def _train(self, recipe: Recipe, wait: bool) -> Run | None:
         train, val = self.clips("train"), self.clips("val")
         taught = recipe.teacher != "none"
 
@@ -384,9 +391,8 @@ class Study:
             "size": list(self.size),
             "machine": machine_facts(),
         }
-        return run_or_load(
-            self.runs_folder, recipe.name, recipe.seed, asdict(recipe), self._inputs(recipe), fit, measure, context
-        )
+        key = recipe.name, recipe.seed, asdict(recipe), self._inputs(recipe)
+        return run_or_load(self.runs_folder, *key, fit, measure, context, wait)
 
     # -------------------------------------------------------------------------------------------- tables and figures
 

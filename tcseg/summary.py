@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -13,7 +13,7 @@ import pandas as pd
 from tcseg import timings
 from tcseg.machine import machine_facts
 from tcseg.places import FIGURES, NOTEBOOKS
-from tcseg.runs import git_state, now, versions
+from tcseg.runs import EVALUATED, EVALUATION_CODE, TRAINING_CODE, code_key, git_state, now, versions
 from tcseg.students import CHOSEN
 from tcseg.study import PROFILES
 
@@ -218,7 +218,30 @@ def provenance(folder: Path) -> str:
         **{f"machine: {name}": value for name, value in machine.items() if value is not None},
         **{f"version: {name}": value for name, value in stamp["versions"].items()},
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    if given.get("runs") == "reference":
+        records = [json.loads(path.read_text()) for path in sorted((FIGURES / "runs").glob("*.json"))]
+    return "\n\n".join(filter(None, (table, codes(records))))
+
+
+def codes(records: Sequence[dict]) -> str:
+    """By which code runs were trained and scored, as a Markdown table and a line; empty where no record says it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        if "evaluation_code" in record:
+            key = record.get("training_code", "not noted"), record["evaluation_code"]
+            found.setdefault(key, []).append(record["finished"][:10])
+    if not found:
+        return ""
+    lines = ["| trained by code | scored by code | runs | from | to | what differs in scoring |", "|---|---|--:|---|---|---|"]
+    for (training, evaluation), dates in sorted(found.items(), key=lambda item: min(item[1])):
+        differs = EVALUATED.get(evaluation, "")
+        cells = f"`{training}`", f"`{evaluation}`", len(dates), min(dates), max(dates), differs or "not noted"
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    today = code_key(TRAINING_CODE), code_key(EVALUATION_CODE)
+    scored = len({evaluation for _, evaluation in found})
+    told = f"{scored} code{'s' if scored > 1 else ''} of evaluation"
+    return "\n".join([*lines, "", f"{told}; today trains `{today[0]}` and scores `{today[1]}`."])
 
 
 def latency_table(folder: Path) -> str:

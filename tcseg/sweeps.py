@@ -5,8 +5,9 @@ On a CPU, runs are trained side by side, one a core: a small network on small fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -169,6 +170,9 @@ def prepare(study: Study, tasks: Sequence[Task]) -> None:
             kinds |= dict.fromkeys([(recipe.teacher, recipe.labelled_share)])
         if recipe.needs_features:
             kinds |= dict.fromkeys([("features", recipe.labelled_share)])
+    teachers = [Task(study.teacher_name(share), 0) for share in dict.fromkeys(share for _, share in kinds)]
+    for _ in _all_of(teachers, 1, None, lambda task, patient: _done(study.run(task.name, task.seed, patient))):
+        pass  # those that another sweep is at come last
     for kind, share in kinds:
         study.targets(kind, share)
 
@@ -220,7 +224,7 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
 def run_sweeps(
     study: Study, sweeps: Sequence[str] | None = None, workers: int | None = None, limit: int | None = None
 ) -> int:
-    """Make the runs that are neither in the study's store nor committed.
+    """Make the runs that are neither in the study's store nor committed. Two at once on one store share the work.
 
     Args:
         study: whose runs.
@@ -229,15 +233,17 @@ def run_sweeps(
         limit: at most so many runs in this sitting.
 
     Returns:
-        How many runs were made.
+        How many runs were trained.
 
     Raises:
         ValueError: as `plan`.
     """
-    missing = pending(study, plan(sweeps, study.dataset, study.profile))[:limit]
-    for count, run in enumerate(side_by_side(study, missing, workers), 1):
-        print(f"{count}/{len(missing)} {run}", flush=True)
-    return len(missing)
+    missing = pending(study, plan(sweeps, study.dataset, study.profile))
+    made, wanted = 0, len(missing) if limit is None else min(limit, len(missing))
+    for run in side_by_side(study, missing, workers, wanted):
+        made += run.trained_now
+        print(f"{made}/{wanted} {run}" if run.trained_now else f"{run} was trained before, or by another", flush=True)
+    return made
 
 
 def _workers() -> int:
@@ -248,33 +254,72 @@ def _workers() -> int:
     return max(1, min(usable_cores(), fit))
 
 
-def side_by_side(study: Study, tasks: Sequence[Task], workers: int | None = None) -> Iterator[Run]:
+def side_by_side(
+    study: Study, tasks: Sequence[Task], workers: int | None = None, limit: int | None = None
+) -> Iterator[Run]:
     """Make runs in processes of their own, and yield each as it is finished. Called again, stopped ones go on from checkpoints.
+
+    A run that another process is at is put off: the next one is made first, so that two sweeps of one store share the work. At the
+    end it is waited for, and made here if the other has died.
 
     Args:
         study: whose runs; what they share (clips, teachers, targets) is made before they part.
         tasks: which.
         workers: runs at a time; default as many as cores and memory allow, one where there is a GPU.
+        limit: train at most so many.
     """
     short = all(study.recipe(task.name, task.seed).steps < WORTH_A_PROCESS for task in tasks)
-    workers = min(workers or (1 if short else _workers()), len(tasks))
+    workers = min(workers or (1 if short else _workers()), len(tasks) if limit is None else limit)
     if workers < 2:
-        yield from (study.run(task.name, task.seed) for task in tasks)
+        yield from _all_of(tasks, 1, limit, lambda task, patient: _done(study.run(task.name, task.seed, patient)))
         return
-    prepare(study, tasks)
+    prepare(study, tasks[:limit])
     threads = max(1, usable_cores() // workers)
     with worker_pool(workers) as pool:
-        futures = [pool.submit(_make, study.dataset, study.profile, study.folder, task, threads) for task in tasks]
+        given = study.dataset, study.profile, study.folder, threads
         try:
-            yield from (done.result() for done in as_completed(futures))
+            yield from _all_of(tasks, workers, limit, lambda task, patient: pool.submit(_make, *given, task, patient))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _make(dataset: str, profile: str, folder: Path, task: Task, threads: int) -> Run:
+def _all_of(
+    tasks: Sequence[Task], workers: int, limit: int | None, begin: Callable[[Task, bool], Future[Run | None]]
+) -> Iterator[Run]:
+    """Runs as they are finished, `workers` at a time; those that are taken elsewhere last.
+
+    Args:
+        tasks, workers, limit: as in `side_by_side`.
+        begin: (task, whether to wait where it is taken) -> its run to come, or None where it is taken.
+    """
+    queue, taken, made = deque(tasks), deque(), 0
+    going: dict[Future[Run | None], Task] = {}
+    while True:
+        while (queue or taken) and len(going) < workers and (limit is None or made + len(going) < limit):
+            patient = not queue
+            task = (queue or taken).popleft()
+            going[begin(task, patient)] = task
+        if not going:
+            return
+        for future in wait(going, return_when=FIRST_COMPLETED).done:
+            task, run = going.pop(future), future.result()
+            if run is None:
+                taken.append(task)
+                continue
+            made += run.trained_now
+            yield run
+
+
+def _done(run: Run | None) -> Future[Run | None]:
+    future: Future[Run | None] = Future()
+    future.set_result(run)
+    return future
+
+
+def _make(dataset: str, profile: str, folder: Path, threads: int, task: Task, patient: bool) -> Run | None:
     # For each task: numba's kernels in the evaluation set OpenMP's thread count, and with it torch's, back to all cores.
     # Two processes of two threads on two cores train four times slower than two of one.
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(threads)
-    return open_study(dataset, profile, folder=folder).run(task.name, task.seed)
+    return open_study(dataset, profile, folder=folder).run(task.name, task.seed, patient)

@@ -8,6 +8,7 @@ and mixed precision: accelerate.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -15,12 +16,12 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -104,16 +105,46 @@ def _batches(
             yield batch
 
 
+def training_key(recipe: Recipe, lesson: Lesson, initial: SegmentationModel | None, processes: int) -> str:
+    """Sixteen hex digits of all that decides a training: recipe, data, targets, initial network and number of processes.
+
+    Two trainings with one key take the same steps; a checkpoint is of use to its own alone. Of targets and features, which may
+    be gigabytes, eight snippets are looked at: teachers differ everywhere.
+    """
+    clips = lesson.clips
+    data = [clips.dataset, clips.split, clips.key, list(clips.frames.shape), lesson.chosen]
+    key = hashlib.sha256(json.dumps([asdict(recipe), data, processes], sort_keys=True).encode())
+    sampled = [None if given is None else given[:: max(1, len(given) // 8)] for given in (lesson.targets, lesson.features)]
+    for tensor in (*sampled, *(initial.state_dict().values() if initial is not None else ())):
+        described = "none" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype}"
+        key.update(described.encode())
+        if tensor is not None:
+            key.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return key.hexdigest()[:16]
+
+
 def save_checkpoint(
-    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float, key: str
 ) -> None:
-    """Weights, AdamW's moments, steps done and seconds spent, in one safetensors file, written aside and renamed."""
+    """Weights, AdamW's moments, steps done, seconds spent and `training_key`, in one file, written aside and renamed."""
     tensors = {f"model.{key}": value.contiguous() for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value).contiguous() for key, value in state.items()}
     aside = path.with_suffix(".part")
-    save_file(tensors, aside, metadata={"step": str(step), "seconds": str(seconds)})
+    save_file(tensors, aside, metadata={"step": str(step), "seconds": str(seconds), "key": key})
     aside.replace(path)
+
+
+def why_foreign(path: Path, key: str) -> str:
+    """Why a training of this key cannot go on from a checkpoint; empty where it can."""
+    try:
+        with safe_open(path, "pt") as file:
+            theirs = (file.metadata() or {}).get("key")
+    except SafetensorError as error:
+        return f"cannot be read ({error})"
+    if theirs is None:
+        return "does not say of which training it is"
+    return "" if theirs == key else "is of another training: another recipe, data, teacher or number of processes"
 
 
 def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
@@ -136,6 +167,19 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
                 moments[index][field] = torch.empty_like(parameter).copy_(value)
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(meta["step"]), float(meta["seconds"])
+
+
+def _restore(
+    path: Path, key: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer, speaks: bool
+) -> tuple[int, float]:
+    """(steps done, seconds spent) of the checkpoint, if there is one of this training, else (0, 0.0)."""
+    if not path.exists():
+        return 0, 0.0
+    if not (reason := why_foreign(path, key)):
+        return load_checkpoint(path, model, optimizer)
+    if speaks:
+        print(f"{path} {reason}; the training starts anew", file=sys.stderr, flush=True)
+    return 0, 0.0
 
 
 class _Log:
@@ -167,9 +211,9 @@ def _step_of(line: str) -> float:
 def untrained(recipe: Recipe, lesson: Lesson, initial: SegmentationModel | None) -> SegmentationModel:
     """The network as it is before the first step: from scratch (or ImageNet), or with another one's weights."""
     torch.manual_seed(recipe.seed)
-    model = models.build(recipe.arch, lesson.clips.label_set.num_classes)
+    model = models.build(recipe.arch, lesson.clips.label_set)
     if initial is not None:
-        new_head = initial.num_classes != model.num_classes
+        new_head = initial.label_set.classes != model.label_set.classes
         kept = {key: value for key, value in initial.state_dict().items() if not (new_head and key.startswith("head."))}
         model.load_state_dict(kept, strict=not new_head)
     if recipe.needs_features and recipe.method == "feature":
@@ -187,7 +231,9 @@ def train(
     checkpoint_seconds: float = 15.0,
     log_every: int = 20,
 ) -> tuple[SegmentationModel, dict[str, float]]:
-    """Train a model, or go on from the last checkpoint in `folder`.
+    """Train a model, or go on from the last checkpoint in `folder`, if it is of this very training.
+
+    Any other checkpoint there is passed over, with a line that says so, and is written over in time.
 
     Args:
         recipe: what to do.
@@ -225,7 +271,8 @@ def train(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     checkpoint = folder / "checkpoint.safetensors"
-    start, seconds = load_checkpoint(checkpoint, model, optimizer) if checkpoint.exists() else (0, 0.0)
+    key = training_key(recipe, lesson, initial, accelerator.num_processes)
+    start, seconds = _restore(checkpoint, key, model, optimizer, accelerator.is_main_process)
     model, optimizer = accelerator.prepare(model, optimizer)
     model.train()
     progress = _Progress(recipe, start, seconds, log_every, checkpoint_seconds)
@@ -235,9 +282,8 @@ def train(
                 continue
             progress.tell(step, parts, optimizer.param_groups[0]["lr"], log)
             if progress.due():
-                save_checkpoint(
-                    checkpoint, accelerator.unwrap_model(model), optimizer.optimizer, step + 1, progress.spent()
-                )
+                bare = accelerator.unwrap_model(model)
+                save_checkpoint(checkpoint, bare, optimizer.optimizer, step + 1, progress.spent(), key)
     trained = accelerator.unwrap_model(model).cpu().eval()
     trained.adapter = None
     return trained, progress.cost()

@@ -13,6 +13,7 @@ import torch
 from tcseg import export as module
 from tcseg.deployed import FORMATS, RUNTIMES, missing, open_file
 from tcseg.export import compare, export, sample_frames
+from tcseg.labels import own_classes
 from tcseg.models import build
 from tcseg.networks import SegmentationModel
 from tcseg.postprocess import to_planes, upsample_argmax
@@ -62,6 +63,14 @@ def _check_facts(path: Path, scope: str) -> None:
     facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert facts["scope"] == scope and facts["arch"] == "student"
     assert json.loads(facts["classes"])[0] == "road" and json.loads(facts["colors"])[0] == [128, 64, 128]
+
+
+@pytest.mark.parametrize("count", [3, 19])
+def test_a_file_names_the_network_s_own_classes(count: int) -> None:
+    """A network of 3 classes was exported with Cityscapes' 19 names."""
+    own = own_classes([f"thing {place}" for place in range(count)])
+    facts = module._facts(build("student", own, False), (64, 32), "labels", False)
+    assert json.loads(facts["classes"]) == list(own.classes) and json.loads(facts["colors"]) == own.colors.tolist()
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from tcseg import models
+from tcseg.errors import InputError
+from tcseg.labels import CAMVID, CITYSCAPES, own_classes
 from tcseg.students import CANDIDATES
 
 
@@ -86,6 +88,65 @@ def test_weights_round_trip(student, tmp_path):
     assert same > 0.98 and json.loads((tmp_path / "w.json").read_text())["run_id"] == "x"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w.json", "w.safetensors"]
     assert (tmp_path / "w.safetensors").stat().st_size < 1_000_000
+
+
+THREE = own_classes(("road", "crack", "anything else"), [(1, 2, 3), (4, 5, 6), (250, 0, 9)])
+
+
+@pytest.mark.parametrize("arch", ["student", "student-cpu", "fast-scnn"])
+def test_a_network_carries_its_own_classes(arch, tmp_path):
+    model = models.build(arch, THREE, pretrained=False)
+    assert (model.num_classes, model.label_set) == (3, THREE)
+    models.save_weights(model, tmp_path / "w.safetensors")
+    sidecar = json.loads((tmp_path / "w.json").read_text())
+    assert sidecar["classes"] == list(THREE.classes) and sidecar["colors"] == THREE.colors.tolist()
+    back = models.load_weights(tmp_path / "w.safetensors").label_set
+    assert back == THREE and (back.colors == THREE.colors).all() and back.name == "own"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 12, 18, 20])
+def test_classes_without_names_are_not_cityscapes(count):
+    found = models.build("student", count).label_set
+    assert found.classes == tuple(f"class {place}" for place in range(count)) and found.num_classes == count
+    assert len({tuple(color) for color in found.colors}) == count
+
+
+@pytest.mark.parametrize("known", [CITYSCAPES, CAMVID])
+def test_as_many_classes_as_cityscapes_are_not_its_own(known, tmp_path):
+    """19 classes of somebody else: names come from the sidecar, not from the number."""
+    others = own_classes([f"thing {place}" for place in range(known.num_classes)], name="things")
+    models.save_weights(models.build("student", others), tmp_path / "w.safetensors")
+    assert models.load_weights(tmp_path / "w.safetensors").label_set == others
+    models.save_weights(models.build("student", known), tmp_path / "w.safetensors")
+    sidecar = json.loads((tmp_path / "w.json").read_text())
+    for gone in ((), ("colors", "class_set"), ("colors", "class_set", "classes")):  # as older versions wrote them
+        (tmp_path / "w.json").write_text(json.dumps({key: sidecar[key] for key in sidecar.keys() - set(gone)}))
+        assert models.load_weights(tmp_path / "w.safetensors").label_set is known
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ["road", "sky"]}, r"classes are \['road', 'sky'\], but num_classes is 3"),
+        ({"classes": "abc"}, "classes are 'abc', but num_classes is 3"),
+        ({"classes": ["a", "b", "a"]}, ".*must be 1 to 250 different names"),
+        ({"classes": ["a", "", "c"]}, ".*must be 1 to 250 different names"),
+        ({"classes": ["a", 2, "c"]}, ".*must be 1 to 250 different names"),
+        ({"colors": [[1, 2, 3]]}, r"colors are \[\[1, 2, 3\]\]; they must be \[red, green, blue\], 0..255, for each of 3"),
+        ({"colors": [[1, 2, 3], [1, 2], [3]]}, "colors are"),
+        ({"colors": [[0, 0, 256], [0, 0, 1], [0, 0, 2]]}, "colors are"),
+        ({"colors": "red"}, "colors are"),
+        ({"num_classes": 0}, "num_classes is 0; it must be a whole number, 1 to 250"),
+        ({"num_classes": "3"}, "num_classes is '3'; it must be a whole number"),
+        ({"num_classes": 251}, "num_classes is 251"),
+    ],
+)
+def test_a_sidecar_whose_classes_are_wrong_is_refused(change, message, tmp_path):
+    models.save_weights(models.build("student", THREE), tmp_path / "w.safetensors")
+    sidecar = json.loads((tmp_path / "w.json").read_text()) | change
+    (tmp_path / "w.json").write_text(json.dumps(sidecar))
+    with pytest.raises(InputError, match=rf"w\.json: {message}"):
+        models.load_weights(tmp_path / "w.safetensors")
 
 
 def test_weights_of_another_architecture_are_refused(student, tmp_path):

@@ -1,8 +1,10 @@
 """The run store: made once, found by content, never half."""
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from threading import Event
 
 import pytest
@@ -10,7 +12,9 @@ import torch
 
 from tcseg import models, runs
 from tcseg.artefacts import alone, write_json
+from tcseg.errors import PACKAGE, NotFoundError
 from tcseg.places import FIGURES
+from tcseg.study import rows_of
 
 
 def make(store, recipe=None, inputs="data", fail=False, calls=None):
@@ -168,8 +172,94 @@ def test_a_row_without_weights_says_how_long_training_took(tmp_path):
         run.model()
 
 
+ROWS = [json.loads(path.read_text()) for path in sorted((FIGURES / "runs").glob("*.json"))]
+
+
 def test_the_committed_rows_are_of_today_s_training_code():
     """An edit of a hashed module that changes no network needs its entry in `SAME_CODE`; one that does needs new rows."""
-    rows = [json.loads(path.read_text()) for path in (FIGURES / "runs").glob("*.json")]
-    codes = {row["training_code"] for row in rows if "training_code" in row}
-    assert codes == {runs.code_key(runs.TRAINING_CODE)}
+    assert {row["training_code"] for row in ROWS} == {runs.code_key(runs.TRAINING_CODE)}
+
+
+def test_every_committed_id_is_what_its_row_says():
+    """Without any data set: recipe, inputs and code stand in the row, and the inputs are those of a row of today."""
+    teachers = {row["run_id"]: row for row in ROWS if row["recipe"]["arch"] == "teacher"}
+    assert len(ROWS) >= 232 and {row["run_id"] for row in ROWS} == {runs.id_of(row) for row in ROWS}
+    for row in ROWS:
+        recipe, (data, spec, taught_by) = row["recipe"], row["inputs"]
+        assert row["run_id"] == runs.run_id_of(row["recipe_name"], row["seed"], recipe, row["inputs"])
+        assert (data, spec) == (row["data_key"][0], repr(models.spec_of(recipe["arch"]))), row["run_id"]
+        assert (taught_by is None) == (recipe["teacher"] == "none"), row["run_id"]
+        if taught_by:
+            teacher = teachers[taught_by]
+            assert teacher["data_key"] == row["data_key"]
+            assert teacher["recipe"]["labelled_share"] == recipe["labelled_share"]
+
+
+def test_an_altered_row_has_another_id():
+    row = ROWS[0]
+    assert runs.id_of(row) == row["run_id"]
+    others = [
+        {"recipe": row["recipe"] | {"temporal": 9}},
+        {"seed": 8},
+        {"inputs": ["x", *row["inputs"][1:]]},
+        {"training_code": "0"},
+    ]
+    assert all(runs.id_of(row | change) != row["run_id"] for change in others)
+
+
+STUDIES = [("procity", "laptop"), ("procity", "bench"), ("camvid", "laptop")]
+NAMES = ["student", "student,arch=patch16-32-o8,steps=4x", "student"]
+
+
+def changed_code(folder, monkeypatch, module, old, new):
+    """Let `code_key` read a copy of the hashed modules, one of which is edited."""
+    for name in {*runs.TRAINING_CODE, *runs.EVALUATION_CODE}:
+        text = (PACKAGE / f"{name}.py").read_text()
+        assert name != module or text.count(old) >= 1
+        (folder / f"{name}.py").write_text(text.replace(old, new) if name == module else text)
+    monkeypatch.setattr(runs, "__file__", str(folder / "runs.py"))
+    monkeypatch.setattr(runs, "code_key", cache(runs.code_key.__wrapped__))
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("objective", 'total = parts["ce"] +', 'total = 0 * parts["ce"] +'),
+        ("objective", "+ temporal * parts", "+ 0 * temporal * parts"),
+        ("temporal_losses", "return ", "return 0 * "),
+        ("losses", "return ", "return 0 * "),
+    ],
+)
+def test_a_loss_multiplied_by_nought_makes_every_committed_row_stale(module, old, new, tmp_path, monkeypatch):
+    studies = {key: rows_of(*key, tmp_path / "study") for key in STUDIES}
+    of = [(studies[row["dataset"], row["profile"]], row) for row in ROWS]
+    assert not any(study.why_stale(row) for study, row in of)
+    assert all(study.found(name) for name, study in zip(NAMES, map(studies.get, STUDIES), strict=True))
+    changed_code(tmp_path, monkeypatch, module, old, new)
+    told = {study.why_stale(row) for study, row in of}
+    assert len(told) == 1 and re.fullmatch(r"trained by code 0b5db49ea082, which is now [0-9a-f]{12}", told.pop())
+    for (dataset, profile), study in studies.items():
+        assert not any(study.found(name) for name in NAMES)
+        with pytest.raises(NotFoundError, match=r"reference rows of .* are stale: trained by code 0b5db49ea082, which is now"):
+            runs.find_reference(FIGURES / "runs", dataset, profile)
+
+
+def test_prose_imports_and_layout_make_no_row_stale(tmp_path, monkeypatch):
+    changed_code(tmp_path, monkeypatch, "objective", "from tcseg import losses, temporal_losses", "import os  # why\n")
+    assert not any(runs.other_code(row) for row in ROWS)
+    assert runs.find_reference(FIGURES / "runs", "procity", "laptop")
+
+
+def test_a_code_that_is_another_s_alias_is_the_same(monkeypatch):
+    monkeypatch.setitem(runs.SAME_CODE, "an older key", runs.code_key(runs.TRAINING_CODE))
+    assert runs.other_code({"training_code": "an older key"}) == "" != runs.other_code({"training_code": "another"})
+
+
+def test_a_record_holds_what_its_id_is_made_of(tmp_path):
+    run, _ = make(tmp_path, {"steps": 3, "shares": (1, 2)}, ["data", ("a", 1), None])
+    record = json.loads((run.folder / "record.json").read_text())
+    assert runs.id_of(record) == run.id and record["inputs"] == ["data", ["a", 1], None]
+
+
+def test_what_differs_between_evaluation_codes_is_known():
+    assert {row["evaluation_code"] for row in ROWS} == set(runs.EVALUATED)

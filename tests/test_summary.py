@@ -117,6 +117,19 @@ def test_provenance_of_reference_pages_is_the_reference_run(study, monkeypatch):
         assert f"| {row} |" in text
 
 
+def test_provenance_tells_the_codes_that_made_the_rows(study, monkeypatch):
+    """Five codes scored the committed rows, and nothing said so."""
+    path = study / "notebooks" / "01_first.ipynb"
+    path.write_text(path.read_text().replace('"train"', '"reference"'))
+    text = summary.provenance(study)
+    for code in ("f7ccc3ea29ce", "a758bc197b6f", "274ce2cba43f", "ca667b0bbf20", "caad094b286e"):
+        assert re.search(rf"\| `0b5db49ea082` \| `{code}` \| \d+ \| 2026-11-\d\d \| 2026-11-\d\d \| label maps by ", text)
+    assert "5 codes of evaluation; today trains `0b5db49ea082` and scores `" in text
+    record = {"evaluation_code": "0", "finished": "2026-01-02T03:04:05"}
+    assert "| `not noted` | `0` | 1 | 2026-01-02 | 2026-01-02 | not noted |\n\n1 code of evaluation;" in summary.codes([record])
+    assert summary.codes([]) == ""
+
+
 def test_latency_is_each_networks_fastest_way(tmp_path):
     (tmp_path / "tables").mkdir()
     assert summary.latency_table(tmp_path) == "No latency has been measured yet."

@@ -1,13 +1,19 @@
 """Sweeps: what is planned, what is missing, and that runs side by side are the runs one by one."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import fields
+from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from tcseg import sweeps
+from tcseg import models, runs, sweeps
+from tcseg.artefacts import alone
 from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS, compared, variations
 from tcseg.students import CHOSEN
 from tcseg.study import open_study, rows_of
@@ -58,6 +64,65 @@ def test_runs_side_by_side_are_found_again(tmp_path):
     path = tmp_path / "runs" / record["run_id"] / "record.json"
     path.write_text(json.dumps({**record, "recipe": {**record["recipe"], "temporal": 0.25}}))
     assert sweeps.pending(study, [Task(*t) for t in [(tasks[0].name, 0)]]), "another recipe's row does not count"
+
+
+class Store:
+    """A study of which only the store is real: a run is a random network, made in a moment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.made, self.busy, self.most = folder, [], 0, 0
+        self.step = Lock()
+
+    def recipe(self, name: str, seed: int) -> SimpleNamespace:
+        return SimpleNamespace(steps=1)
+
+    def run(self, name: str, seed: int, wait: bool = True) -> runs.Run | None:
+        def train(_: Path) -> tuple:
+            with self.step:
+                self.busy += 1
+                self.most = max(self.most, self.busy)
+            time.sleep(0.1)
+            with self.step:
+                self.busy -= 1
+                self.made.append(name)
+            return models.build("student", 19), {"train_seconds": 1.0}
+
+        return runs.run_or_load(self.folder, name, seed, {}, "data", train, lambda _: {"metrics": {"miou": 0}}, {}, wait)
+
+
+def test_two_sweeps_of_one_store_share_the_work(tmp_path):
+    """Each waited for the other's locks, and two were no faster than one."""
+    store, tasks = Store(tmp_path), [Task(name, 0) for name in "abcdef"]
+    with ThreadPoolExecutor(2) as pool:  # a lock is of an open file: a thread stands for a process
+        found = list(pool.map(lambda _: list(sweeps.side_by_side(store, tasks, 1)), range(2)))
+    assert sorted(store.made) == list("abcdef"), "each once"
+    assert store.most == 2, "at the same time"
+    for one in found:
+        assert sorted(run.name for run in one) == list("abcdef"), "each sweep ends with all of them"
+        assert sum(run.trained_now for run in one) >= 1, "and has made its part"
+
+
+def test_a_run_that_another_is_at_comes_last_and_is_made_if_that_one_dies(tmp_path):
+    store, tasks = Store(tmp_path), [Task(name, 0) for name in "abc"]
+    lock = tmp_path / runs.run_id_of("a", 0, {}, "data") / ".lock"
+    with ExitStack() as other:
+        other.enter_context(alone(lock))
+        assert store.run("a", 0, wait=False) is None
+        names = []
+        for run in sweeps.side_by_side(store, tasks, 1):
+            names.append(run.name)
+            if len(names) == 2:
+                assert store.made == ["b", "c"]
+                other.close()  # it died, and left no record
+    assert names == ["b", "c", "a"] == store.made
+
+
+def test_a_limit_counts_what_is_trained_here(tmp_path):
+    store, tasks = Store(tmp_path), [Task(name, 0) for name in "abcd"]
+    store.run("a", 0)
+    with alone(tmp_path / runs.run_id_of("b", 0, {}, "data") / ".lock"):
+        found = list(sweeps.side_by_side(store, tasks, 1, limit=2))
+    assert [(run.name, run.trained_now) for run in found] == [("a", False), ("c", True), ("d", True)]
 
 
 def test_a_sweep_that_asks_nothing_says_so(tmp_path):

@@ -11,9 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tcseg import objective, targets, training
+from tcseg import models, objective, targets, training
 from tcseg.data import Clips
+from tcseg.labels import own_classes
 from tcseg.training import Recipe
 
 
@@ -60,10 +62,8 @@ def test_it_learns(tmp_path):
     assert {"step", "loss", "ce", "temporal", "lr", "seconds"} == set(rows(tmp_path)[0])
 
 
-def test_resume_gives_the_same_weights(tmp_path):
-    clips = toy_clips()
-    whole, _ = training.train(TOY, clips, tmp_path / "whole", checkpoint_seconds=1e9)
-    part = tmp_path / "part"
+def stopped_after(steps, recipe, folder, monkeypatch, **given):
+    """Train for so many steps and stop, as a kill would: the checkpoint of the last of them stays."""
 
     class Stop(Exception):
         pass
@@ -72,28 +72,106 @@ def test_resume_gives_the_same_weights(tmp_path):
 
     def interrupted(*args):
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) > steps:
             raise Stop
         return real(*args)
 
-    training.compute_losses = interrupted
-    try:
-        with pytest.raises(Stop):
-            training.train(TOY, clips, part, checkpoint_seconds=0.0, log_every=1)
-    finally:
-        training.compute_losses = real
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(training, "compute_losses", interrupted)
+        training.train(recipe, toy_clips(), folder, checkpoint_seconds=0.0, log_every=1, **given)
+
+
+def steps_of(monkeypatch, recipe, folder, clips=None, **given):
+    """Train, and count the steps that were done in this sitting; returns the network and the steps."""
+    real, calls = training.compute_losses, []
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "compute_losses", lambda *args: calls.append(1) or real(*args))
+        model, _ = training.train(recipe, clips or toy_clips(), folder, log_every=1, **given)
+    return model, len(calls)
+
+
+def test_resume_gives_the_same_weights(tmp_path, monkeypatch):
+    whole, _ = training.train(TOY, toy_clips(), tmp_path / "whole", checkpoint_seconds=1e9)
+    part = tmp_path / "part"
+    stopped_after(3, TOY, part, monkeypatch)
     assert not list(part.glob("*.part"))
     with (part / "log.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')  # what a kill leaves
-    resumed, _ = training.train(TOY, clips, part, log_every=1)
+    resumed, steps = steps_of(monkeypatch, TOY, part)
+    assert steps == 3, "three of the six were done"
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[key], value, rtol=1e-4, atol=1e-5)
     assert [row["step"] for row in rows(part)] == list(range(6))
 
 
+SOFT = torch.randint(0, 255, (6, 3, 19, 8, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"learning_rate": 1e-4}, {"steps": 3}, {"steps": 7}, {"batch": 1}, {"temporal": 1.0}]
+)
+def test_another_recipe_s_checkpoint_is_not_gone_on_from(change, tmp_path, monkeypatch, capfd):
+    stopped_after(3, TOY, tmp_path / "one", monkeypatch)
+    recipe = replace(TOY, **change)
+    found, steps = steps_of(monkeypatch, recipe, tmp_path / "one")
+    said = capfd.readouterr().err
+    afresh, whole = steps_of(monkeypatch, recipe, tmp_path / "other")
+    assert steps == whole == recipe.steps and [row["step"] for row in rows(tmp_path / "one")] == list(range(steps))
+    assert "checkpoint.safetensors is of another training" in said and "starts anew" in said
+    assert "starts anew" not in capfd.readouterr().err
+    for key, value in afresh.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_finished_training_s_checkpoint_is_its_own_alone(tmp_path, monkeypatch):
+    """All steps done, another seed and rate asked: the old network came back, with no step done."""
+    training.train(TOY, toy_clips(), tmp_path, checkpoint_seconds=0.0)
+    assert steps_of(monkeypatch, TOY, tmp_path)[1] <= 1
+    assert steps_of(monkeypatch, replace(TOY, seed=3, learning_rate=1e-3), tmp_path)[1] == TOY.steps
+
+
+def test_other_data_teacher_start_or_number_of_processes_is_another_training():
+    recipe, clips = replace(TOY, teacher="plain"), toy_clips()
+    lesson = training.Lesson(clips, [0, 2], SOFT, SOFT.half())
+    first = models.build("student", 19, pretrained=False)
+    second = models.build("student", 19, pretrained=False)
+    key = training.training_key(recipe, lesson, first, 1)
+    again = training.Lesson(toy_clips(), [0, 2], SOFT.clone(), SOFT.half())
+    assert training.training_key(replace(recipe), again, first, 1) == key
+    taught = SOFT.clone()
+    taught[0] += 1
+    others = [
+        (lesson, second, 1),
+        (lesson, None, 1),
+        (lesson, first, 2),
+        (replace(lesson, clips=replace(clips, key="other")), first, 1),
+        (replace(lesson, clips=replace(clips, dataset="camvid")), first, 1),
+        (replace(lesson, chosen=[0, 3]), first, 1),
+        (replace(lesson, targets=taught), first, 1),
+        (replace(lesson, targets=None), first, 1),
+        (replace(lesson, features=None), first, 1),
+    ]
+    keys = {training.training_key(recipe, *other) for other in others}
+    assert len(keys) == len(others) and key not in keys
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "nameless"])
+def test_a_checkpoint_that_says_nothing_is_not_gone_on_from(damage, tmp_path, monkeypatch, capfd):
+    stopped_after(3, TOY, tmp_path, monkeypatch)
+    path = tmp_path / "checkpoint.safetensors"
+    if damage == "nameless":  # as they were written before checkpoints said whose they are
+        save_file(load_file(path), path, metadata={"step": "3", "seconds": "1.0"})
+    else:
+        path.write_bytes(path.read_bytes()[: 2000 if damage == "cut" else 0])
+    assert steps_of(monkeypatch, TOY, tmp_path)[1] == TOY.steps
+    said = capfd.readouterr().err
+    assert ("does not say of which training it is" if damage == "nameless" else "cannot be read") in said
+
+
 @pytest.mark.slow
-def test_resume_after_kill(tmp_path):
+def test_resume_after_kill(tmp_path, monkeypatch):
     """SIGKILL in the middle of training, in a real process."""
+    recipe = replace(TOY, steps=400)
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path; from dataclasses import replace\n"
@@ -105,13 +183,13 @@ def test_resume_after_kill(tmp_path):
     while not (tmp_path / "checkpoint.safetensors").exists():
         assert process.poll() is None, "the training process ended by itself: its traceback is above"
         time.sleep(0.05)
-    time.sleep(0.3)
+    time.sleep(1.0)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = len(rows(tmp_path)) if (tmp_path / "log.jsonl").read_text().endswith("\n") else 0
-    _, cost = training.train(replace(TOY, steps=max(done + 2, 4)), toy_clips(), tmp_path, log_every=1)
-    assert [row["step"] for row in rows(tmp_path)][-1] == max(done + 2, 4) - 1
-    assert cost["train_seconds"] > 0
+    done = len(rows(tmp_path)) if (tmp_path / "log.jsonl").read_text().endswith("\n") else 2
+    _, steps = steps_of(monkeypatch, recipe, tmp_path)
+    assert steps <= 400 - done + 1, "at most the step that was not saved is done again"
+    assert [row["step"] for row in rows(tmp_path)] == list(range(400))
 
 
 def test_paired_seeds_see_the_same_labelled_data():
@@ -184,8 +262,6 @@ def test_every_recipe_takes_a_step(change, tmp_path):
 
 
 def test_training_goes_on_from_another_network(tmp_path):
-    from tcseg import models
-
     torch.manual_seed(7)
     first = models.build("student", 19)
     recipe = replace(TOY, steps=1, learning_rate=1e-9, weight_decay=0.0)
@@ -194,7 +270,11 @@ def test_training_goes_on_from_another_network(tmp_path):
     other = models.build("student", 11)
     kept, _ = training.train(recipe, toy_clips(), tmp_path / "other", initial=other)
     torch.testing.assert_close(kept.encoder.conv_stem.weight, other.encoder.conv_stem.weight, atol=1e-6, rtol=0)
-    assert kept.head.weight.shape[0] == 19
+    assert kept.head.weight.shape[0] == 19 and kept.label_set.name == "cityscapes"
+    things = models.build("student", own_classes([f"thing {place}" for place in range(19)]))
+    fresh, _ = training.train(recipe, toy_clips(), tmp_path / "things", initial=things)
+    assert (fresh.head.weight - things.head.weight).abs().max() > 1e-3, "19 classes, but others: the head is left behind"
+    torch.testing.assert_close(fresh.encoder.conv_stem.weight, things.encoder.conv_stem.weight, atol=1e-6, rtol=0)
 
 
 def test_bad_recipes_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from PIL import Image, ImageSequence
 from tcseg import pipeline, runtimes, video, videofiles, window
 from tcseg.errors import CannotWriteError
 from tcseg.labelmaps import read_as
+from tcseg.labels import own_classes
 from tcseg.layouts import find_clips
 from tcseg.map_values import look_at
 from tcseg.models import build, save_weights
@@ -387,6 +389,17 @@ def test_label_maps_are_read_by_evaluate(tmp_path: Path, model: SegmentationMode
     assert table.label_set == model.label_set and readings["predictions", None].values == "trainIds"
     read = [readings["predictions", None].read(path) for path in clip.predictions]
     assert (np.stack(read) == np.stack(maps)).all()
+
+
+def test_label_maps_and_pictures_have_the_network_s_own_classes(tmp_path: Path) -> None:
+    own = own_classes(["road", "crack", "rest"], [(1, 2, 3), (4, 5, 6), (7, 8, 9)], "cracks")
+    network, seen = build("student", own, False).eval(), []
+    source = film(tmp_path / "in.avi", pictures(2, 64, 32))
+    segment(source, None, network, labels=tmp_path / "l", on_frame=lambda i, f, m: seen.append(m[0]), progress=False)
+    said = json.loads((tmp_path / "l" / "meta.json").read_text())
+    assert said["classes"] == ["road", "crack", "rest"] and said["class_set"] == "cracks"
+    painted = blend(np.zeros((32, 64, 3), np.uint8), seen[0], network.label_set, 1.0)
+    assert (painted == own.colors[seen[0]]).all()
 
 
 @pytest.mark.parametrize(("side", "size", "cells"), [((100, 66), None, (17, 25)), ((128, 64), (64, 32), (8, 16))])
