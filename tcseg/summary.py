@@ -230,18 +230,21 @@ def codes(records: Sequence[dict]) -> str:
     for record in records:
         if "evaluation_code" in record:
             key = record.get("training_code", "not noted"), record["evaluation_code"]
-            found.setdefault(key, []).append(record["finished"][:10])
+            found.setdefault(key, []).append(record["finished"])
     if not found:
         return ""
     lines = ["| trained by code | scored by code | runs | from | to | what differs in scoring |", "|---|---|--:|---|---|---|"]
     for (training, evaluation), dates in sorted(found.items(), key=lambda item: min(item[1])):
         differs = EVALUATED.get(evaluation, "")
-        cells = f"`{training}`", f"`{evaluation}`", len(dates), min(dates), max(dates), differs or "not noted"
+        cells = f"`{training}`", f"`{evaluation}`", len(dates), min(dates)[:10], max(dates)[:10], differs or "not noted"
         lines.append(f"| {' | '.join(map(str, cells))} |")
     today = code_key(TRAINING_CODE), code_key(EVALUATION_CODE)
     scored = len({evaluation for _, evaluation in found})
     told = f"{scored} code{'s' if scored > 1 else ''} of evaluation"
-    return "\n".join([*lines, "", f"{told}; today trains `{today[0]}` and scores `{today[1]}`."])
+    told += f"; today trains `{today[0]}` and scores `{today[1]}`"
+    others = sum(len(dates) for (_, evaluation), dates in found.items() if evaluation != today[1])
+    told += f"; {others} of {len(records)} runs were not scored again by that" if others else ""
+    return "\n".join([*lines, "", f"{told}."])
 
 
 def latency_table(folder: Path) -> str:
