@@ -136,3 +136,80 @@ def test_stills_get_true_synthetic_motion():
 def test_more_clips_than_there_are_repeat():
     clip = augment.sample_labelled(stills(2), [0, 1], 5, torch.Generator().manual_seed(0))
     assert clip.frames.shape[0] == 5 and clip.labels.dtype == torch.int64 and clip.frames.dtype == torch.uint8
+
+
+# ------------------------------------------------------------------------------------------------ what belongs together
+
+
+def numbered(count=3, length=4, gap=1, size=(16, 8)):
+    """Clips in which frame, flow, visibility, targets and features each say which clip and which frame they are of."""
+    width, height = size
+    name = 10 * np.arange(count)[:, None] + np.arange(length)  # 10 i + t
+    ones = np.ones((count, length, 1, height, width))
+    frames = (name[..., None, None, None] * ones.repeat(3, 2)).astype(np.uint8)
+    pairs = length - gap
+    flow = (name[:, :pairs, None, None, None] * ones[:, :pairs].repeat(2, 2)).astype(np.float16)
+    visible = np.zeros((count, pairs, height, width), bool)
+    for i, t in np.ndindex(count, pairs):
+        visible[i, t].reshape(-1)[: name[i, t]] = True  # as many pixels as the name says
+    clips = Clips(
+        "procity", "train", frames, np.zeros((count, length, height, width), np.uint8), np.ones((count, length), bool),
+        {"exact": (flow, visible)}, [str(i) for i in range(count)], "k",
+    )  # fmt: skip
+    targets = torch.zeros(count, length, 2, 2, 4, dtype=torch.uint8)
+    targets[:, :, 0], targets[:, :, 1] = (
+        torch.from_numpy(name)[..., None, None],
+        100 - torch.from_numpy(name)[..., None, None],
+    )
+    features = torch.from_numpy(name).half()[..., None, None, None].expand(-1, -1, 5, 1, 2)
+    return clips, targets, features
+
+
+@pytest.mark.parametrize("gap", [1, 2])
+def test_all_that_belongs_to_a_pair_is_of_one_pair(gap):
+    clips, targets, features = numbered(gap=gap)
+    clip = augment.sample_pairs(clips, 30, torch.Generator().manual_seed(0), targets, features)
+    first, second = clip.frames[:, :, 0, 0, 0].long().unbind(1)
+    assert torch.equal(second, first + gap), "of the same clip, as far apart as the flow says"
+    assert torch.equal(clip.flow[:, 0, 0, 0].long(), first) and torch.equal(clip.visible.flatten(1).sum(1), first)
+    for part, name in ((clip.targets[:, :, 0] * 100, "targets"), (clip.features[:, :, 0], "features")):
+        torch.testing.assert_close(part[..., 0, 0], torch.stack((first, second), 1).float(), msg=name)
+    torch.testing.assert_close(clip.targets.sum(2), torch.ones(30, 2, 2, 4))
+
+
+@pytest.mark.parametrize("gap", [1, 2])
+def test_every_pair_of_every_clip_is_drawn(gap):
+    """Not the first one of each clip alone."""
+    clips, *_ = numbered(gap=gap)
+    generator = torch.Generator().manual_seed(0)
+    firsts = torch.cat([augment.sample_pairs(clips, 3, generator).frames[:, 0, 0, 0, 0] for _ in range(100)]).tolist()
+    wanted = [10 * i + t for i in range(3) for t in range(4 - gap)]
+    share = {name: firsts.count(name) / len(firsts) * len(wanted) for name in wanted}
+    assert set(firsts) == set(wanted) and all(0.5 < times < 1.6 for times in share.values()), share
+
+
+def test_stills_are_moved_from_every_frame_of_a_clip():
+    clips, targets, _ = numbered()
+    clips.flows = {}
+    generator = torch.Generator().manual_seed(0)
+    drawn = [augment.sample_pairs(clips, 3, generator, targets) for _ in range(60)]
+    firsts = [round(name) for clip in drawn for name in clip.frames[:, 0, 0, 0, 0].tolist()]
+    taught = [round(100 * share) for clip in drawn for share in clip.targets[:, 0, 0, 0, 0].tolist()]
+    assert set(firsts) == {10 * i + t for i in range(3) for t in range(4)} and taught == firsts
+
+
+def test_a_batch_repeats_no_clip_while_there_are_others():
+    clips, *_ = numbered(count=5)
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        pairs = augment.sample_pairs(clips, 8, generator).frames[:, 0, 0, 0, 0].long() // 10
+        assert pairs[:5].sort().values.tolist() == [0, 1, 2, 3, 4] and len(set(pairs[5:].tolist())) == 3
+
+
+def test_labelled_frames_are_the_annotated_ones_with_their_labels():
+    clips, *_ = numbered(count=4, length=3)
+    clips.annotated[:] = [False, True, False]
+    clips.labels[:] = clips.frames[:, :, 0]
+    clip = augment.sample_labelled(clips, [1, 3], 2, torch.Generator().manual_seed(0))
+    assert sorted(clip.labels[:, 0, 0].tolist()) == [11, 31]
+    assert torch.equal(clip.frames[:, 0, 0].long(), clip.labels)
