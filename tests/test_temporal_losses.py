@@ -132,6 +132,25 @@ def test_nothing_visible_is_zero_with_zero_gradient():
         assert loss.item() == 0 and torch.autograd.grad(loss, a)[0].abs().max() == 0
 
 
+@pytest.mark.parametrize("loss", [*DISTANCES, "soft_tc", "etc"])
+@pytest.mark.parametrize("hide", ["mask", "flow"])
+def test_hidden_pixels_get_no_gradient_and_the_others_do(loss, hide):
+    """Neither a pixel that is masked nor one whose flow leaves the picture (ETC's own code compares that with the border)."""
+    functions = {"soft_tc": soft_tc, "etc": etc_compat}
+    a, b = logits(2, 3, 5, 6), logits(2, 3, 5, 6)
+    field, seen = torch.zeros(2, 2, 5, 6), torch.ones(2, 5, 6)
+    hidden = torch.rand(2, 5, 6, generator=GENERATOR) > 0.6
+    if hide == "mask" or loss == "etc":
+        seen[hidden] = 0
+    else:
+        field[:, 0][hidden] = 99
+    p, q = a.softmax(1), b.softmax(1)
+    value = functions[loss](p, q, field, seen) if loss in functions else temporal_consistency(p, q, field, seen, loss)
+    for grad in torch.autograd.grad(value, (a, b)):
+        size = grad.abs().sum(1)
+        assert size[hidden].max() < 1e-7 < size[~hidden].min()  # a warp by nothing moves 1e-9 of a pixel
+
+
 def test_soft_tc_of_certain_answers_is_tc():
     labels_a, labels_b = (torch.randint(0, 4, (2, 6, 8), generator=GENERATOR) for _ in range(2))
     labels_a[labels_a == 3], labels_b[labels_b == 3] = 0, 0  # class 3 is nobody's answer: it is left out, not 0
