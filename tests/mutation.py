@@ -18,10 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = "not slow and not takes_a_step"
+CHOICE = "not takes_a_step"  # a minute of whole trainings, which say little about one line
 TESTS = {
     "losses": "test_losses test_objective",
     "temporal_losses": "test_temporal_losses test_objective",
@@ -48,7 +49,7 @@ POINTLESS = [
 def configure(folder: Path, module: str, timeout: float) -> Path:
     """Write cosmic-ray's configuration for a module; returns its path."""
     files = [f"tests/{name}.py" for name in TESTS[module].split() if (folder / "tests" / f"{name}.py").exists()]
-    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider -m 'not slow' -k '{QUICK}' {' '.join(files)}"
+    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider -m 'not slow' -k '{CHOICE}' {' '.join(files)}"
     path = folder / f"{module}.toml"
     path.write_text(
         f'[cosmic-ray]\nmodule-path = "tcseg/{module}.py"\ntimeout = {timeout}\nexcluded-modules = []\n'
@@ -106,12 +107,16 @@ def copy_checkout(folder: Path) -> None:
 def main() -> None:
     """Try mutants of the modules that are named, or of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("modules", nargs="*", choices=[*TESTS, []], help="default: all")
+    parser.add_argument("modules", nargs="*", metavar="module", help=f"default: all of {', '.join(TESTS)}")
     parser.add_argument("--sample", type=int, default=40, help="mutants of each module; 0 = all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--timeout", type=float, default=120, help="seconds a mutant; one that hangs is killed")
     parser.add_argument("--table", type=Path, default=Path("mutation.csv"), help="where the counts go")
     options = parser.parse_args()
+    if unknown := sorted(set(options.modules) - set(TESTS)):
+        parser.error(f"no module of the science: {', '.join(unknown)}; choose from {', '.join(TESTS)}")
+    if find_spec("cosmic_ray") is None:
+        parser.error(f"cosmic-ray is missing: {sys.executable} -m pip install cosmic-ray")
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, options.table.open("w", newline="") as file:
         copy_checkout(Path(folder))
         table = csv.writer(file)
