@@ -120,8 +120,8 @@ def test_resume_after_kill(tmp_path, steps_done):
         "from pathlib import Path; from dataclasses import replace\n"
         "import test_training as t; from tcseg import training\n"
         "real = training.save_checkpoint\n"
-        "def save(*args):\n"
-        "    real(*args)\n"
+        "def save(*args, **named):\n"
+        "    real(*args, **named)\n"
         "    if args[3] >= 8: print('saved', flush=True); sys.stdin.read()\n"  # waits for the kill, however fast the machine is
         "training.save_checkpoint = save\n"
         "training.train(replace(t.TOY, steps=30), t.toy_clips(), Path(sys.argv[1]), checkpoint_seconds=0.0, log_every=1)\n"
@@ -196,9 +196,7 @@ def drawn_clips(monkeypatch, recipe, lesson, steps, rank=0):
 
 def test_processes_choose_other_clips_and_look_at_them_in_another_way(monkeypatch):
     recipe = replace(TOY, temporal=1.0, batch=1, pairs=1)
-    one_clip = training.Lesson(
-        numbered(1, 2), [0]
-    )  # one labelled frame and one pair: what differs is how they are shown
+    one_clip = training.Lesson(numbered(1, 2), [0])  # one frame and one pair: they differ in how they are shown
     shown = [hashes(training.draw_batch(recipe, one_clip, 5, rank)[0]) for rank in range(8)]
     assert [len(set(part)) for part in zip(*shown, strict=True)] == [8, 8]
     many = training.Lesson(numbered(), list(range(8)))
