@@ -235,3 +235,61 @@ def test_class_weights():
     assert weights.max() / weights.min() <= 10.001
     assert (weights[:3] * torch.tensor([0.9, 0.09, 0.01])).sum().item() == pytest.approx(1, abs=1e-3)
     torch.testing.assert_close(losses.class_weights(labels, 3, power=0.0), torch.ones(3))
+
+
+def test_class_weights_are_a_power_of_the_share_oracle():
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10 + [IGNORE] * 50, dtype=torch.uint8)
+    share = torch.tensor([0.6, 0.3, 0.1])
+    for power in (0.25, 0.5, 1.0):
+        expected = share**-power / (share ** (1 - power)).sum()
+        torch.testing.assert_close(losses.class_weights(labels.view(10, 15), 3, power), expected)
+        absent = losses.class_weights(labels, 5, power)
+        assert absent[3] == absent[4] == pytest.approx(10 * absent[0].item()), "as large as weights may be"
+        torch.testing.assert_close(absent[:3], expected, rtol=1e-4, atol=0)  # the absent count 1e-6 each
+
+
+@pytest.mark.parametrize("distil", [losses.kl_distillation, losses.dist_distillation])
+def test_a_faint_mask_is_the_same_loss(distil):
+    """The mask's own sum is the denominator, however small that is: what is doubted everywhere is not half a loss."""
+    student, teacher = logits(2, 4, 3, 5), logits(2, 4, 3, 5).softmax(1).detach()
+    mask = 0.2 + 0.8 * torch.rand(2, 3, 5, generator=GENERATOR)
+    torch.testing.assert_close(distil(student, teacher, mask=mask / 50), distil(student, teacher, mask=mask))
+
+
+def test_few_pixels_of_small_weight_are_a_whole_cross_entropy():
+    z, labels = logits(1, 3, 4, 4), torch.full((1, 4, 4), IGNORE)
+    labels[0, 1, 2] = 1
+    expected = -z.log_softmax(1)[0, 1, 1, 2]
+    for weight in (0.01, 1.0, 7.0):
+        weights = torch.tensor([5.0, weight, 5.0], dtype=torch.double)
+        torch.testing.assert_close(losses.cross_entropy(z, labels, weights), expected)
+    torch.testing.assert_close(losses.cross_entropy(z, labels), expected)
+
+
+def test_kl_weighs_a_pixel_by_the_teachers_expected_class_oracle():
+    student, teacher = logits(1, 3, 2, 3), logits(1, 3, 2, 3).softmax(1).detach()
+    weights = torch.tensor([1.0, 2.0, 8.0], dtype=torch.double)
+    p, q = (x[0].flatten(1).T for x in (teacher, student.softmax(1)))
+    pixel = (p * (p.log() - q.log())).sum(1)
+    expected = (pixel * (p @ weights)).sum() / (p @ weights).sum()
+    torch.testing.assert_close(losses.kl_distillation(student, teacher, class_weights=weights), expected)
+    torch.testing.assert_close(losses.kl_distillation(student, teacher), pixel.mean())
+
+
+@pytest.mark.parametrize("beta, gamma", [(1.0, 0.0), (0.0, 1.0), (2.0, 3.0)])
+def test_the_parts_of_dist_are_weighed(beta, gamma):
+    student, teacher = logits(1, 3, 2, 3), logits(1, 3, 2, 3).softmax(1).detach()
+    inter, intra = (losses.dist_distillation(student, teacher, *part) for part in ((1.0, 0.0), (0.0, 1.0)))
+    assert inter > 0.01 and intra > 0.01 and (inter - intra).abs() > 1e-3
+    torch.testing.assert_close(losses.dist_distillation(student, teacher, beta, gamma), beta * inter + gamma * intra)
+
+
+@pytest.mark.parametrize(
+    "size, offset, stride", [((8, 12), (0, 0), 1), ((9, 13), (1, 0), 2), ((16, 6), (2, 1), 3), ((1, 5), (0, 4), 5)]
+)
+@pytest.mark.parametrize("grid", [(4, 6), (1, 3), (2, 1), (1, 1)])
+def test_the_lattice_is_some_pixels_of_the_upsampling_oracle(size, offset, stride, grid):
+    z = logits(2, 3, *grid).float().detach()
+    whole = F.interpolate(z, size, mode="bilinear", align_corners=False)
+    found = losses.upsample_lattice(z, size, offset, stride)
+    torch.testing.assert_close(found, whole[..., offset[0] :: stride, offset[1] :: stride])

@@ -142,6 +142,37 @@ def test_counts_add_up_and_take_away():
     assert (metrics.Share(1, 4) + metrics.Share(2, 4)).value() == 3 / 8
 
 
+def test_counts_of_many_clips_are_scored_one_by_one():
+    """Stacked along the first axis, as intervals take them: each row has its own mean, over the classes that it has."""
+    parts = [metrics.overlap(*maps(classes), 19) for classes in (19, 5, 11)]
+    stacked = metrics.Overlap(*(np.stack([getattr(p, name) for p in parts]) for name in vars(parts[0])))
+    np.testing.assert_array_equal(stacked.iou(), [part.iou() for part in parts])
+    assert stacked.iou().shape == (3, 19)
+    np.testing.assert_allclose(stacked.miou(), [part.miou() for part in parts])
+
+
+def test_scores_by_hand():
+    """Of six labelled pixels; one answer is of no class: a miss, and nobody's false alarm."""
+    labels = np.array([[0, 0, 0, 1, 1, 2, IGNORE, IGNORE]], np.uint8)
+    predictions = np.array([[0, 0, 1, 1, IGNORE, 0, 0, 2]], np.uint8)
+    assert metrics.confusion_matrix(labels, predictions, 3).tolist() == [[2, 1, 0, 0], [0, 1, 0, 1], [1, 0, 0, 0]]
+    counts = metrics.overlap(labels, predictions, 3)
+    assert counts.iou().tolist() == [2 / 4, 1 / 3, 0] and counts.miou() == pytest.approx((2 / 4 + 1 / 3) / 3)
+    assert counts.accuracy() == 3 / 6 and counts.counted() and not metrics.Overlap.zero(3).counted()
+    nobodys = metrics.overlap(np.zeros((1, 1), np.uint8), np.full((1, 1), IGNORE, np.uint8), 3)
+    assert nobodys.counted() and nobodys.accuracy() == 0
+    assert metrics.Share(3, 4).value() == 0.75 and metrics.Share(0, 4).counted() and not metrics.Share().counted()
+
+
+@pytest.mark.parametrize("label", [3, 4, 200, 254])
+def test_a_label_beyond_the_classes_is_named(label):
+    labels = np.array([[0, 1, 2, label]], np.uint8)
+    with pytest.raises(ValueError, match=f"labels contain {label}; with 3 classes they must be below 3 or 255"):
+        metrics.confusion_matrix(labels, np.zeros_like(labels), 3)
+    beyond = metrics.confusion_matrix(np.zeros_like(labels), labels, 3)
+    assert beyond.tolist() == [[1, 1, 1, 1], [0] * 4, [0] * 4], "an answer beyond them is a miss"
+
+
 def test_permuted_classes_have_the_same_mean():
     labels, predictions = maps(ignored=0)
     order = RNG.permutation(19).astype(np.uint8)

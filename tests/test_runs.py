@@ -109,16 +109,71 @@ def test_code_key_is_the_same_in_every_python(tmp_path, monkeypatch):
     runs.code_key.cache_clear()
 
 
-def test_code_key_ignores_prose(tmp_path, monkeypatch):
-    for text in ('"""One."""\nx = 1  # why\n', '"""Two."""\n\n\nx = (1)\n'):
-        (tmp_path / "m.py").write_text(text)
-        monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
+CODE = """import math
+
+
+def f(x, n=2):
+    total = x**n + math.tau
+    return total * 3
+
+
+class A:
+    size: int = 4
+"""
+
+
+@pytest.fixture
+def key_of(tmp_path, monkeypatch):
+    """The key of modules with the given sources."""
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
+
+    def key(*sources):
+        names = tuple("mno"[: len(sources)])
+        for name, source in zip(names, sources, strict=True):
+            (tmp_path / f"{name}.py").write_text(source)
         runs.code_key.cache_clear()
-        keys = {runs.code_key(("m",))}
-    (tmp_path / "m.py").write_text("x = 2\n")
+        return runs.code_key(names)
+
+    yield key
     runs.code_key.cache_clear()
-    assert runs.code_key(("m",)) not in keys and len(keys) == 1
-    runs.code_key.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda code: '"""What it is for."""\n\n' + code,
+        lambda code: code.replace("n=2):", 'n=2):\n    """What it does."""'),
+        lambda code: code.replace("class A:", 'class A:\n    """What it holds."""\n'),
+        lambda code: code + '"""What A is."""\n',
+        lambda code: code.replace("total = ", "# why\n    total = ").replace("* 3", "* 3  # times"),
+        lambda code: code.replace("total * 3", "(\n        total\n        * 3\n    )"),
+        lambda code: code.replace("\n\n", "\n\n\n\n"),
+        lambda code: code.replace("    ", "\t"),
+        lambda code: "from os import path\n" + code,
+        lambda code: code.replace("import math\n", "").replace("total =", "import math\n\n    total ="),
+    ],
+    ids="module function class attribute comments brackets blank tabs import moved".split(),
+)
+def test_code_key_ignores_prose(change, key_of):
+    assert change(CODE) != CODE, "else the test could not fail"
+    assert key_of(change(CODE)) == key_of(CODE)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("* 3", "* 0"), ("* 3", "+ 3"), ("x**n", "n**x"), ("math.tau", "math.pi"), ("n=2", "n=3"), ("int = 4", "int = 5"),
+        ("return total * 3", "return 'total * 3'"), ("def f", "def g"), ("x, n=2", "n=2, x=1"), ("    return total * 3\n", ""),
+        ("class A:", "@f\nclass A:"), ("size: int", "size: float"),
+    ],
+)  # fmt: skip
+def test_code_key_sees_what_a_program_does(old, new, key_of):
+    assert old in CODE and key_of(CODE.replace(old, new)) != key_of(CODE)
+
+
+def test_code_key_is_of_all_modules_in_their_order(key_of):
+    one, two = CODE, CODE.replace("* 3", "* 0")
+    assert len({key_of(one), key_of(one, one), key_of(one, two), key_of(two, one), key_of(two, two)}) == 5
 
 
 def test_reference_rows(tmp_path):

@@ -311,6 +311,70 @@ def test_trajectories_move_with_the_flow_and_end_where_the_truth_changes():
     assert window(labels, void) == metrics.Share(0, 0)
 
 
+BORDERS = {"left": (-3, 0), "right": (3, 0), "top": (0, -3), "bottom": (0, 3), "corner": (2, -3)}
+
+
+@pytest.mark.parametrize("by", BORDERS.values(), ids=BORDERS)
+def test_every_border_ends_a_trajectory_and_drops_a_pixel(by):
+    """What starts in the `by` outermost columns and rows leaves; not one pixel more, not one less."""
+    y, x = np.indices(SHAPE)
+    stays = (x + by[0] >= 0) & (x + by[0] < 64) & (y + by[1] >= 0) & (y + by[1] < 48)
+    labels = blobs()
+    moved = np.roll(labels, by, (1, 0))
+    assert ((temporal.warp_map(moved, constant(*by)) != IGNORE) == stays).all()
+    assert (temporal.warp_map(moved, constant(*by))[stays] == labels[stays]).all()
+    positions = trajectories.Positions(SHAPE)
+    positions.advance(constant(*by), EVERYTHING)
+    assert (positions.alive == stays).all() and (positions.flow()[:, stays] == np.array(by)[:, None]).all()
+    counts = tc(labels, moved, constant(*by))
+    assert counts.miou() == 1 and counts.labelled.sum() == stays.sum()
+    votes = temporal.warp_votes(moved, constant(*by))
+    assert ((votes != IGNORE) == stays).all() and (votes[stays] == labels[stays]).all()
+
+
+def test_small_steps_add_up_and_take_the_flow_of_where_they_are():
+    """0.3 + 0.3 pixels are nearer to the next pixel, whose flow is taken then."""
+    steps = constant(0.3)
+    onward = constant(0.0)
+    onward[:, :, 11] = 5.0
+    positions = trajectories.Positions(SHAPE)
+    for _ in range(2):
+        positions.advance(steps, EVERYTHING)
+    positions.advance(onward, EVERYTHING)
+    assert np.allclose(positions.flow()[:, 20, 10], (5.6, 5.0)) and np.allclose(positions.flow()[:, 20, 11], (0.6, 0.0))
+
+
+def test_a_window_is_of_eight_frames_and_begins_anew_at_a_cut():
+    labels = np.zeros((20, *SHAPE), np.uint8)
+
+    def ends(cuts):
+        followed = trajectories.Trajectories()
+        shares = [followed.step(y, y, None if t in cuts else (STILL, EVERYTHING)) for t, y in enumerate(labels)]
+        return [t for t, share in enumerate(shares) if share.counted()]
+
+    assert ends({0}) == [7, 15] and ends({0, 4}) == [11, 19] and ends({0, 8}) == [7, 15] and ends({0, 7}) == [14]
+
+
+def test_a_new_window_forgets_the_old_one():
+    labels = np.zeros((16, *SHAPE), np.uint8)
+    answers = labels.copy()
+    answers[5, :, :32] = 1
+    labels[9:, :, 40:] = answers[9:, :, 40:] = 2
+    followed = trajectories.Trajectories()
+    shares = [followed.step(a, y, (STILL, EVERYTHING) if t else None) for t, (a, y) in enumerate(zip(answers, labels))]
+    assert shares[7] == metrics.Share(48 * 32, 48 * 64) and shares[15] == metrics.Share(48 * 40, 48 * 40)
+
+
+def test_vc_of_a_long_clip_counts_on():
+    """A run is counted in eight bits: at frame 256 it must not begin anew."""
+    still = np.zeros((300, 2, 2), np.uint8)
+    found = trajectories.Windows()
+    sums = [found.step(frame, frame) for frame in still]
+    assert [step["vc8"].total for step in sums] == [0] * 7 + [1] * 293
+    assert [step["vc16_right"].total for step in sums] == [0] * 15 + [1] * 285
+    assert all(share.count == share.total for step in sums for share in step.values())
+
+
 def published_vc(labels, answers, n):
     """VC_perclip.py retold: clips -> mean over all windows but the last."""
     found = []

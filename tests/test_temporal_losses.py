@@ -132,6 +132,25 @@ def test_nothing_visible_is_zero_with_zero_gradient():
         assert loss.item() == 0 and torch.autograd.grad(loss, a)[0].abs().max() == 0
 
 
+@pytest.mark.parametrize("loss", [*DISTANCES, "soft_tc", "etc"])
+@pytest.mark.parametrize("hide", ["mask", "flow"])
+def test_hidden_pixels_get_no_gradient_and_the_others_do(loss, hide):
+    """Neither a pixel that is masked nor one whose flow leaves the picture (ETC's own code compares that with the border)."""
+    functions = {"soft_tc": soft_tc, "etc": etc_compat}
+    a, b = logits(2, 3, 5, 6), logits(2, 3, 5, 6)
+    field, seen = torch.zeros(2, 2, 5, 6), torch.ones(2, 5, 6)
+    hidden = torch.rand(2, 5, 6, generator=GENERATOR) > 0.6
+    if hide == "mask" or loss == "etc":
+        seen[hidden] = 0
+    else:
+        field[:, 0][hidden] = 99
+    p, q = a.softmax(1), b.softmax(1)
+    value = functions[loss](p, q, field, seen) if loss in functions else temporal_consistency(p, q, field, seen, loss)
+    for grad in torch.autograd.grad(value, (a, b)):
+        size = grad.abs().sum(1)
+        assert size[hidden].max() < 1e-7 < size[~hidden].min()  # a warp by nothing moves 1e-9 of a pixel
+
+
 def test_soft_tc_of_certain_answers_is_tc():
     labels_a, labels_b = (torch.randint(0, 4, (2, 6, 8), generator=GENERATOR) for _ in range(2))
     labels_a[labels_a == 3], labels_b[labels_b == 3] = 0, 0  # class 3 is nobody's answer: it is left out, not 0
@@ -200,13 +219,20 @@ def test_etc_compat_squares_the_mask_and_can_be_won_by_small_logits():
     assert etc_compat(a, b, still, 0 * all_of_it).item() == 0 and half > 0
 
 
-def test_etc_compat_reads_the_border_where_the_flow_leaves():
-    b = torch.arange(4.0).repeat(1, 1, 4, 1)  # columns 0, 1, 2, 3
+@pytest.mark.parametrize("axis", [0, 1], ids=["to the side", "up and down"])
+@pytest.mark.parametrize(
+    "by, columns", [(2, [2, 3, 3, 3]), (-2, [0, 0, 0, 1]), (-9, [0, 0, 0, 0]), (0.5, [0.5, 1.5, 2.5, 3])]
+)
+def test_etc_compat_reads_the_border_where_the_flow_leaves(axis, by, columns):
+    b, read = (torch.tensor(x, dtype=torch.float).repeat(1, 1, 4, 1) for x in ([0, 1, 2, 3], columns))
     shift = torch.zeros(1, 2, 4, 4)
-    shift[:, 0] = 2
-    read = torch.tensor([2.0, 3.0, 3.0, 3.0]).repeat(1, 1, 4, 1)
-    assert etc_compat(read, b, shift, torch.ones(1, 4, 4)).item() == pytest.approx(0)
-    assert etc_compat(torch.zeros_like(read), b, shift, torch.ones(1, 4, 4)).item() == pytest.approx((4 + 27) / 4)
+    shift[:, axis] = by
+    if axis:
+        b, read = b.mT, read.mT
+    assert etc_compat(read, b, shift, torch.ones(1, 4, 4)).item() == pytest.approx(0, abs=1e-9)
+    assert etc_compat(torch.zeros_like(read), b, shift, torch.ones(1, 4, 4)).item() == pytest.approx(
+        sum(column**2 for column in columns) / 4
+    )
 
 
 @pytest.mark.parametrize("form", ("published", "released"))
@@ -248,3 +274,28 @@ def test_unknown_choices_are_named():
         photometric_mask(frames(1, 3, 4, 4), frames(1, 3, 4, 4), STILL, "lai")
     with pytest.raises(ValueError, match="batch, height and width must agree"):
         temporal_losses.soft_tc(probs, probs, torch.zeros(1, 2, 4, 5), SEEN)
+
+
+@pytest.mark.parametrize("loss", [*DISTANCES, "soft_tc"])
+def test_a_faint_visibility_is_the_same_loss(loss):
+    """Its own sum is the denominator, however small that is."""
+    p, q = logits(2, 3, 4, 5).softmax(1).detach(), logits(2, 3, 4, 5).softmax(1).detach()
+    still, seen = torch.zeros(2, 2, 4, 5), 0.2 + 0.8 * torch.rand(2, 4, 5, generator=GENERATOR)
+
+    def cost(visible):
+        if loss == "soft_tc":
+            return soft_tc(p, q, still, visible)
+        return temporal_consistency(p, q, still, visible, loss)
+
+    torch.testing.assert_close(cost(seen / 200), cost(seen), rtol=1e-4, atol=1e-6)
+
+
+def test_soft_tc_of_a_single_pixel_oracle():
+    a, b = (
+        torch.tensor(x, dtype=torch.double).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+        for x in ([0.7, 0.2, 0.1], [0.5, 0.1, 0.4])
+    )
+    seen = torch.zeros(1, 4, 4)
+    seen[0, 2, 1] = 1
+    expected = 1 - (0.5 / 0.7 + 0.1 / 0.2 + 0.1 / 0.4) / 3
+    assert soft_tc(a, b, STILL, seen, small=0).item() == pytest.approx(expected, abs=1e-5)
