@@ -43,6 +43,7 @@ def test_table_follows_the_contract(model: SegmentationModel) -> None:
     assert table.attrs["noise"] > 0 and table.attrs["missing"] == {}
 
 
+@pytest.mark.slow
 def test_threads_are_pinned_and_given_back(model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     original = benchmark.time_frame
@@ -104,6 +105,7 @@ def test_what_refuses_at_its_first_frame_costs_nobody_else_anything() -> None:
     assert refused == {"a in fake fp16": "no such kernel"}
 
 
+@pytest.mark.slow
 def test_a_missing_runtime_is_listed_and_told(
     model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_missing_runtime_is_listed_and_told(
     assert len(pd.read_csv(pd.io.common.StringIO(table.to_csv(index=False)))) == 6
 
 
+@pytest.mark.slow
 def test_a_busy_machine_is_refused_unless_asked(
     model: SegmentationModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,6 +135,7 @@ def test_a_busy_machine_is_refused_unless_asked(
     assert "varies by 80 %" in caplog.text and (table["noise"] == 0.8).all()
 
 
+@pytest.mark.slow
 def test_noise_is_looked_for_between_the_rounds_too(model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiet, "noise", lambda: 0.01)
     beats = cycle([1.0, 9.0])
@@ -158,6 +162,7 @@ def test_between_the_rounds_threads_come_to_rest_before_the_control_and_after_it
     assert seen == a_round * 3
 
 
+@pytest.mark.slow
 def test_a_network_that_a_converter_refuses_is_missing_and_the_others_are_there(
     model: SegmentationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +206,7 @@ def test_machine_facts_can_be_written() -> None:
     assert all(isinstance(value, str | int | float | None) for value in facts.values())
 
 
+@pytest.mark.slow
 def test_work_and_roof_are_in_every_row(model: SegmentationModel) -> None:
     table = bench({"a": model}, (100, 50), frames=2, runtimes=("pytorch",), anyway=True, progress=False)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
@@ -225,6 +231,7 @@ def test_what_a_cpu_cannot_do_is_missing_and_said(model: SegmentationModel) -> N
     assert "needs an NVIDIA GPU" in missing["cudagraph fp32"] and "store a file" in missing["onnxruntime fp16"]
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_tells_time_and_memory(model: SegmentationModel) -> None:
     pytest.importorskip("onnxruntime")
     options = {"runtimes": ("pytorch", "onnxruntime"), "cold": True, "anyway": True, "progress": False}

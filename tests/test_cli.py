@@ -210,6 +210,7 @@ def test_workbook_writes_the_chapters(tmp_path: Path) -> None:
     assert "perhaps with your answers" in run("workbook", tmp_path / "mine", code=2).stderr
 
 
+@pytest.mark.slow
 def test_bench_writes_the_table(tmp_path: Path, weights: Path) -> None:
     out = tmp_path / "deep" / "latency.csv"
     sizes = ("--size", "64x32", "--size", "96x64")
@@ -220,6 +221,7 @@ def test_bench_writes_the_table(tmp_path: Path, weights: Path) -> None:
     assert len(rows) == 7 and ",mine,pytorch,fp32,32,64," in rows[1]
 
 
+@pytest.mark.slow
 def test_bench_keeps_what_is_measured_when_a_later_size_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path
 ) -> None:

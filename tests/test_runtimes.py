@@ -151,6 +151,7 @@ assert not labels_of(torch.zeros(1, 5, 4, 4, device=device), 8).any()  # of equa
 """
 
 
+@pytest.mark.slow
 def test_the_kernel_of_label_maps_gives_interpolated_labels() -> None:
     pytest.importorskip("triton")
     on_gpu = torch.cuda.is_available()

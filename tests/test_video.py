@@ -717,6 +717,7 @@ def test_a_recording_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_on_frames_of_the_size_that_the_network_sees(
     tmp_path: Path, model: SegmentationModel
 ) -> None:
