@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,20 +36,28 @@ def alone(path: Path, wait: bool = True) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A name beside a file, this writer's own, which becomes the file when all is written; nothing stays of what failed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(value, indent=1, default=str) + "\n")
-    aside.replace(path)
+    with _aside(path) as aside:
+        aside.write_text(json.dumps(value, indent=1, default=str) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
     """Write a CSV file, without the index; returns its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    table.to_csv(aside, index=False)
-    aside.replace(path)
+    with _aside(path) as aside:
+        table.to_csv(aside, index=False)
     return path
 
 
@@ -57,14 +66,10 @@ def write_figure(path: Path, figure: Figure, alt: str, lines: bool = False) -> P
 
     The same figure drawn again is the same file: matplotlib's ids are made of the name, not of chance, and no date is kept.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     kinds = {".png": {"dpi": 150}} | ({".svg": {"metadata": {"Date": None}}} if lines else {})
     for suffix, options in kinds.items():
-        target = path.with_suffix(suffix)
-        aside = target.with_name(target.name + ".part")
-        with plt.rc_context({"svg.hashsalt": path.stem}):
+        with _aside(path.with_suffix(suffix)) as aside, plt.rc_context({"svg.hashsalt": path.stem}):
             figure.savefig(aside, format=suffix[1:], bbox_inches="tight", **options)
-        aside.replace(target)
     plt.close(figure)
     write_json(path.with_suffix(".json"), {"alt": alt})
     return path

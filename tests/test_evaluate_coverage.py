@@ -322,3 +322,22 @@ def test_a_damaged_frame_is_an_error_with_its_name(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(TcsegError, match=path.name):
         evaluated(folders)
+
+
+def test_two_that_write_one_file_at_once_both_leave_it_whole(tmp_path):
+    """Each under a name of its own; they shared one, and the second to rename found nothing."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tcseg.artefacts import write_json, write_table
+
+    table = pd.DataFrame({"value": range(2000)})
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(write_table, tmp_path / "metrics.csv", table) for _ in range(40)]:
+            done.result()
+        for done in [pool.submit(write_json, tmp_path / "metrics.json", list(range(2000))) for _ in range(40)]:
+            done.result()
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "metrics.csv"), table)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "metrics.json"]
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "metrics.json", {("a", "b"): 1})
+    assert len(json.loads((tmp_path / "metrics.json").read_text())) == 2000 and len(list(tmp_path.iterdir())) == 2
