@@ -1,35 +1,53 @@
-"""Break the science on purpose and see which tests notice: cosmic-ray over one module after another, in a copy of the checkout.
+"""Break the science on purpose and see which tests notice: cosmic-ray makes the mutants, a process forked for each tries them.
 
     pip install cosmic-ray  # 8.7; not one of the project's dependencies
-    python tests/mutation.py temporal_losses metrics --sample 40
+    python tests/mutation.py temporal_losses metrics --sample 60
 
-A mutant is the module with one operator, comparison, number, condition or decorator changed. It is killed if one of the module's
-tests fails, and survives if all pass. A sample is drawn by a seed, so that it can be drawn again. The survivors are printed as
-diffs; each is a test that is missing, or the same program (then say so). The counts go to a table.
+A mutant is a module with one operator, comparison, number, condition or decorator changed. It is killed if a test of the module
+fails, or if it crashes or takes ten times as long as the unbroken module; it survives if all tests pass. Each survivor is a test
+that is missing, or the same program: `mutation_survivors.csv` has a column for the word, which a later run keeps. Torch and the
+like are imported once; a mutant is never written to disk. What was killed stays killed until its module changes (`--state`), so
+that an interrupted run goes on, and a run with better tests tries the survivors only. A sample is drawn by a seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import csv
+import gc
+import hashlib
+import importlib
+import multiprocessing
 import os
 import random
-import shutil
-import subprocess
+import re
+import resource
+import signal
 import sys
 import tempfile
-from importlib.util import find_spec
+import time
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import find_spec, spec_from_file_location
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import CodeType
+from typing import NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHOICE = "not takes_a_step"  # a minute of whole trainings, which say little about one line
+CHOICE = "not takes_a_step and not the_measurement_names"  # minutes of whole trainings and of timing, which say little of a line
 TESTS = {
     "losses": "test_losses test_objective",
     "temporal_losses": "test_temporal_losses test_objective",
     "objective": "test_objective test_training",
     "targets": "test_training",
     "augment": "test_augment test_training",
-    "motion": "test_motion test_training",
+    "motion": "test_motion",
     "temporal": "test_temporal",
     "trajectories": "test_temporal",
     "metrics": "test_metrics",
@@ -37,96 +55,235 @@ TESTS = {
     "crossed": "test_stats",
 }
 """Module -> the files whose tests are to notice."""
-POINTLESS = [
-    r"core/ReplaceBinaryOperator_BitOr_.*",  # `X | None` in annotations, which are never read
-    r"core/ReplaceBinaryOperator_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(RShift|LShift|BitOr|BitAnd|BitXor)",  # TypeErrors, mostly
-    r"core/ReplaceComparisonOperator_.*_(Is|IsNot)",
-    r"core/ExceptionReplacer",
-]
+POINTLESS = (
+    r"core/ReplaceBinaryOperator_BitOr_.*"  # `X | None` in annotations, which are never read
+    r"|core/ReplaceBinaryOperator_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(RShift|LShift|BitOr|BitAnd|BitXor)"  # mostly TypeErrors
+    r"|core/ReplaceComparisonOperator_.*_(Is|IsNot)|core/ExceptionReplacer"
+)
 """Mutations that nobody makes by mistake: they would die of a TypeError, and flatter the tests."""
+MEMORY = 12 * 2**30  # bytes that a mutant may take before it dies
 
 
-def configure(folder: Path, module: str, timeout: float) -> Path:
-    """Write cosmic-ray's configuration for a module; returns its path."""
-    files = [f"tests/{name}.py" for name in TESTS[module].split() if (folder / "tests" / f"{name}.py").exists()]
-    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider -m 'not slow' -k '{CHOICE}' {' '.join(files)}"
-    path = folder / f"{module}.toml"
-    path.write_text(
-        f'[cosmic-ray]\nmodule-path = "tcseg/{module}.py"\ntimeout = {timeout}\nexcluded-modules = []\n'
-        f'test-command = "{command}"\n[cosmic-ray.distributor]\nname = "local"\n'
-        f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {POINTLESS!r}\n"
-    )
-    return path
+class Subject(NamedTuple):
+    """A module, and the tests that are to notice when it breaks."""
+
+    name: str
+    path: Path
+    tests: tuple[Path, ...]
 
 
-def run(folder: Path, module: str, sample: int, seed: int, timeout: float) -> tuple[int, list[str]]:
-    """How many mutants of a module were tried, and the survivors' diffs.
+class Mutant(NamedTuple):
+    """A changed module: by which operator, where (line, text before and after), and its whole source."""
+
+    operator: str
+    occurrence: int
+    line: int
+    before: str
+    after: str
+    source: str
+
+
+class Replacing(SourceFileLoader):
+    """Imports one module from another source, and everything else as ever."""
+
+    def __init__(self, subject: Subject, source: str) -> None:
+        super().__init__(subject.name, str(subject.path))
+        self.source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.source, self.path, "exec", dont_inherit=True)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return spec_from_file_location(name, self.path, loader=self) if name == self.name else None
+
+
+class Order:
+    """Quick tests first; tells at the end whether any failed and how long each took, and does not wait for cleaning up."""
+
+    def __init__(self, seconds: dict[str, float], report: Connection) -> None:
+        self.before, self.report, self.seconds, self.failed = seconds, report, {}, []
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: self.before.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        self.failed += [report.nodeid] if report.failed else []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        self.report.send((int(exitstatus), self.failed, self.seconds, [] if self.before else list(sys.modules)))
+        os._exit(0)
+
+
+def reached(before: str, after: str) -> set[str] | None:
+    """Functions and classes that may do something else now: the changed one, and who names it; None = any."""
+    old, new = ast.parse(before).body, ast.parse(after).body
+    changed = [a for a, b in zip(old, new, strict=True) if ast.dump(a) != ast.dump(b)]
+    if not all(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in changed):
+        return None
+    names, size = {node.name for node in changed}, -1
+    named = {n.name: {x.id for x in ast.walk(n) if isinstance(x, ast.Name)} for n in old if hasattr(n, "name")}
+    while len(names) != size:
+        size = len(names)
+        names |= {name for name, uses in named.items() if uses & names}
+    return names
+
+
+def compile_anew(names: set[str] | None) -> None:
+    """Kernels that a mutant reaches are compiled, not read from numba's cache, whose key does not see that a constant changed."""
+    with contextlib.suppress(ImportError):
+        from numba.core.dispatcher import Dispatcher
+
+        cached = Dispatcher.enable_caching
+
+        def enable_caching(self: Dispatcher) -> None:
+            if names is not None and not names & {self.py_func.__name__, *self.py_func.__code__.co_names}:
+                cached(self)
+
+        Dispatcher.enable_caching = enable_caching
+
+
+def _child(subject: Subject, source: str, order: dict[str, float], report: Connection) -> None:
+    os.setsid()
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1), os.dup2(sink, 2)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    if source != (text := subject.path.read_text()):
+        compile_anew(reached(text, source))
+    sys.meta_path.insert(0, Replacing(subject, source))
+    options = f"-x -q --tb=no --assert=plain -p no:cacheprovider --basetemp={tempfile.gettempdir()}/mutant -o addopts=".split()
+    choice = ["-m", "not slow", "-k", CHOICE, *map(str, subject.tests)]
+    report.send((int(pytest.main(options + choice, plugins=[Order(order, report)])), [], {}, []))  # had no session
+
+
+def attempt(subject: Subject, source: str, timeout: float, order: dict[str, float] | None = None) -> tuple[str, tuple]:
+    """Run the tests on a module with this source, in a process of its own: killed, survived or timeout; and what it told.
 
     Raises:
-        CalledProcessError: cosmic-ray failed, or the tests fail with nothing broken.
+        RuntimeError: pytest found no test.
     """
-    from cosmic_ray.work_db import WorkDB, use_db
-    from cosmic_ray.work_item import TestOutcome, WorkerOutcome
-
-    tools = Path(sys.executable).parent
-    config, session = configure(folder, module, timeout), folder / f"{module}.sqlite"
-    environment = os.environ | {
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",  # two mutants of one second and one size would share their bytecode
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-    }
-
-    def call(*command: object) -> None:
-        subprocess.run([str(part) for part in command], cwd=folder, env=environment, check=True)
-
-    call(tools / "cosmic-ray", "init", config, session)
-    call(tools / "cr-filter-operators", session, config)
-    with use_db(session, WorkDB.Mode.open) as db:
-        left_out = {job for job, result in db.results if result.worker_outcome is WorkerOutcome.SKIPPED}
-        items = [item for item in db.work_items if item.job_id not in left_out]
-        items.sort(key=lambda item: [(m.start_pos, m.operator_name, m.occurrence) for m in item.mutations])
-        chosen = random.Random(seed).sample(items, min(sample or len(items), len(items)))
-        db.clear()
-        db.add_work_items(chosen)
-    call(tools / "cosmic-ray", "baseline", config)
-    call(tools / "cosmic-ray", "exec", config, session)
-    with use_db(session, WorkDB.Mode.open) as db:
-        done = list(db.completed_work_items)
-    return len(done), [result.diff for _, result in done if result.test_outcome is TestOutcome.SURVIVED]
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(subject, source, order or {}, send))
+    child.start()
+    send.close()
+    outcome, told = "timeout", (1, ["hangs or crashes"], {}, [])
+    if receive.poll(timeout):
+        with contextlib.suppress(EOFError):  # it crashed
+            told = receive.recv()
+        outcome = "killed" if told[0] else "survived"
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.join()
+    if told[0] in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
+        raise RuntimeError(f"pytest found no test for {subject.name} in {subject.tests}")
+    return outcome, told
 
 
-def copy_checkout(folder: Path) -> None:
-    """What git has or would take, in a folder of its own: mutants are written to disk."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+def prepare(subject: Subject) -> tuple[float, dict[str, float]]:
+    """Import here what the tests import from elsewhere; how long the unbroken module takes, and each of its tests.
+
+    Raises:
+        RuntimeError: a test fails with nothing broken.
+    """
+    order, mine = {}, {subject.name.split(".")[0], "conftest", *(path.stem for path in subject.tests)}
+    for _ in range(2):  # the second time in the order that mutants meet, with everything imported and compiled
+        start = time.perf_counter()
+        outcome, (_, failed, order, imported) = attempt(subject, subject.path.read_text(), 600, order)
+        if outcome != "survived":
+            raise RuntimeError(f"{subject.name}: {failed} with nothing broken")
+        for name in imported:
+            with contextlib.suppress(Exception):  # a name that only stands in sys.modules
+                name.split(".")[0] in mine or importlib.import_module(name)
+    gc.freeze()
+    return time.perf_counter() - start, order
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    """All changes of a module that give another program, by cosmic-ray's operators and by place."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    text = path.read_text()
+    lines, program = text.splitlines(), ast.dump(ast.parse(text))
+    for name in operator_names():
+        kind = get_operator(name)
+        if re.match(POINTLESS, name) or kind.arguments():
+            continue
+        for occurrence in range(sum(len(list(kind().mutation_positions(node))) for node in ast_nodes(get_ast(text)))):
+            source = mutate_code(text, kind(), occurrence)
+            with contextlib.suppress(SyntaxError):
+                if ast.dump(ast.parse(source)) != program:
+                    line, *texts = _change(lines, source.splitlines())
+                    yield Mutant(name.split("/")[1], occurrence, line, *texts, source)
+
+
+def _change(old: list[str], new: list[str]) -> tuple[int, str, str]:
+    _, i, j, k, n = next(part for part in SequenceMatcher(None, old, new, False).get_opcodes() if part[0] != "equal")
+    return i + 1, " ".join(map(str.strip, old[i:j])), " ".join(map(str.strip, new[k:n]))
+
+
+def run(subject: Subject, sample: int, seed: int, state: Path) -> tuple[int, int, list[Mutant]]:
+    """How many mutants a module has, how many of them were tried, and the survivors."""
+    found, digest = list(mutants(subject.path)), hashlib.sha256(subject.path.read_bytes()).hexdigest()[:12]
+    chosen = sorted(random.Random(seed).sample(found, min(sample or len(found), len(found))), key=lambda m: m.line)
+    known = {tuple(row[:-1]) for row in _rows(state) if row[-1] != "survived"}
+    keys = {mutant: (subject.name, digest, mutant.operator, str(mutant.occurrence)) for mutant in chosen}
+    to_try = [mutant for mutant in chosen if keys[mutant] not in known]
+    seconds, order = prepare(subject)
+    print(f"{subject.name}: {len(to_try)} of {len(found)} mutants to try; the tests take {seconds:.1f} s", flush=True)
+    survivors = []
+    for mutant in to_try:
+        outcome, _ = attempt(subject, mutant.source, max(20.0, 10 * seconds), order)
+        with state.open("a", newline="") as file:
+            csv.writer(file).writerow([*keys[mutant], outcome])
+        if outcome == "survived":
+            survivors.append(mutant)
+            print(f"{subject.path.name}:{mutant.line}: {mutant.before}\n    -> {mutant.after}", flush=True)
+    return len(found), len(chosen), survivors
+
+
+def _rows(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.read_text().splitlines())) if path.exists() else []
+
+
+def write(path: Path, header: str, rows: list[list], module: str) -> None:
+    """Put a module's rows into a table, in the place of those it had; the modules keep their order."""
+    rows = sorted([row for row in _rows(path)[1:] if row[0] != module] + rows, key=lambda row: [*TESTS].index(row[0]))
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header.split(), *rows])
 
 
 def main() -> None:
     """Try mutants of the modules that are named, or of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", metavar="module", help=f"default: all of {', '.join(TESTS)}")
-    parser.add_argument("--sample", type=int, default=40, help="mutants of each module; 0 = all")
+    parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0 = all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds a mutant; one that hangs is killed")
-    parser.add_argument("--table", type=Path, default=Path("mutation.csv"), help="where the counts go")
+    parser.add_argument("--state", type=Path, default=ROOT / "build" / "mutants.csv", help="what was found so far")
+    parser.add_argument("--table", type=Path, default=ROOT / "figures/tables/mutation.csv", help="where the counts go")
     options = parser.parse_args()
     if unknown := sorted(set(options.modules) - set(TESTS)):
         parser.error(f"no module of the science: {', '.join(unknown)}; choose from {', '.join(TESTS)}")
     if find_spec("cosmic_ray") is None:
         parser.error(f"cosmic-ray is missing: {sys.executable} -m pip install cosmic-ray")
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, options.table.open("w", newline="") as file:
-        copy_checkout(Path(folder))
-        table = csv.writer(file)
-        table.writerow(["module", "mutants", "killed", "survived"])
-        for module in options.modules or TESTS:
-            tried, survivors = run(Path(folder), module, options.sample, options.seed, options.timeout)
-            table.writerow([module, tried, tried - len(survivors), len(survivors)])
-            file.flush()
-            print(*survivors, sep="\n")
-            print(f"{module}: {tried - len(survivors)} of {tried} mutants killed", flush=True)
+    options.state.parent.mkdir(parents=True, exist_ok=True)
+    named = options.table.with_name(f"{options.table.stem}_survivors.csv")
+    with tempfile.TemporaryDirectory(prefix="mutants-") as tempfile.tempdir:
+        os.environ |= {"NUMBA_CACHE_DIR": tempfile.tempdir, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        sys.path.insert(0, str(ROOT))
+        for name in options.modules or TESTS:
+            tests = tuple(ROOT / "tests" / f"{file}.py" for file in TESTS[name].split())
+            subject = Subject(f"tcseg.{name}", ROOT / "tcseg" / f"{name}.py", tests)
+            found, tried, survivors = run(subject, options.sample, options.seed, options.state)
+            counts = [name, found, tried, tried - len(survivors), len(survivors)]
+            write(options.table, "module mutants tried killed survived", [counts], name)
+            why = {tuple(row[:4]): row[4] for row in _rows(named)}
+            keys = [(name, mutant.operator, mutant.before, mutant.after) for mutant in survivors]
+            write(named, "module operator before after why", [[*key, why.get(key, "")] for key in keys], name)
+            print(f"{name}: {counts[3]} of {tried} mutants killed", flush=True)
 
 
 if __name__ == "__main__":

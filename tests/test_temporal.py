@@ -285,6 +285,14 @@ def test_chained_flow_is_visible_only_if_every_step_is():
     assert (flow_of(1, 1)[1] == hidden).all()
 
 
+def test_what_is_hidden_on_the_way_stops_nobody_else():
+    hidden = EVERYTHING.copy()
+    hidden[10, 12] = False
+    flow, alive = trajectories.chained(lambda t: (constant(2), hidden if t == 0 else EVERYTHING))(0, 3)
+    assert (~alive[:, :58]).sum() == 1 and not alive[10, 12] and not alive[:, 58:].any()
+    assert (flow[0][alive] == 6).all() and (flow[1][alive] == 0).all()
+
+
 def window(answers, labels, flow=STILL, visible=EVERYTHING):
     """The share that a window of 8 frames gives."""
     followed = trajectories.Trajectories()
@@ -298,7 +306,8 @@ def test_a_trajectory_is_right_only_if_it_always_is():
     answers = labels.copy()
     answers[3, 5, 5] = answers[7, 6, 6] = 1
     assert window(answers, labels) == metrics.Share(labels[0].size - 2, labels[0].size)
-    assert window(answers + 1, labels).count == 0  # steady and wrong is worth nothing
+    for wrong in (0, 2):  # steady and wrong is worth nothing, whichever class it is
+        assert window(np.full_like(labels, wrong), labels + 1) == metrics.Share(0, labels[0].size)
 
 
 def test_trajectories_move_with_the_flow_and_end_where_the_truth_changes():
@@ -352,6 +361,7 @@ def test_a_window_is_of_eight_frames_and_begins_anew_at_a_cut():
         shares = [followed.step(y, y, None if t in cuts else (STILL, EVERYTHING)) for t, y in enumerate(labels)]
         return [t for t, share in enumerate(shares) if share.counted()]
 
+    assert ends(()) == [7, 15], "from where the first frame was reached is no matter"
     assert ends({0}) == [7, 15] and ends({0, 4}) == [11, 19] and ends({0, 8}) == [7, 15] and ends({0, 7}) == [14]
 
 
@@ -375,13 +385,16 @@ def test_vc_of_a_long_clip_counts_on():
     assert all(share.count == share.total for step in sums for share in step.values())
 
 
-def published_vc(labels, answers, n):
-    """VC_perclip.py retold: clips -> mean over all windows but the last."""
+def published_vc(labels, answers, n, right=False):
+    """VC_perclip.py retold: clips -> mean over all windows but the last; ours demands the right class, of what is not void."""
     found = []
     for truth, guess in zip(labels, answers, strict=True):
         for start in range(len(truth) - n):
             still = (truth[start : start + n] == truth[start]).all(0)
             steady = (guess[start : start + n] == guess[start]).all(0)
+            if right:
+                still &= truth[start] != IGNORE
+                steady &= guess[start] == truth[start]
             found.append((still & steady).sum() / still.sum() if still.any() else np.nan)
     return float(np.nanmean(found))
 
@@ -404,10 +417,11 @@ def test_vc_is_the_published_script_official():
         truth[:, :4] = IGNORE
         changes = RNG.random(truth.shape) < 0.02
         labels.append(truth)
-        answers.append(np.where(changes, 5, truth).astype(np.uint8))
+        answers.append(np.where(changes, RNG.choice([0, 1, 2, 3, 5, IGNORE], truth.shape), truth).astype(np.uint8))
     found = windows_of(answers, labels)
     for n in (8, 16):
         assert found[f"vc{n}"] == pytest.approx(published_vc(labels, answers, n), abs=1e-12)
+        assert found[f"vc{n}_right"] == pytest.approx(published_vc(labels, answers, n, right=True), abs=1e-12)
     assert found["vc16"] < found["vc8"] < 1
 
 
