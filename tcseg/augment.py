@@ -31,7 +31,7 @@ class Clip:
         visible: (B,H,W) bool, pixels of the first frame that are seen in the second.
         targets: (B,T,K,h,w) float probabilities of the teacher; None without one.
         features: (B,T,C,h,w) float features of the teacher; None where the recipe has no use for them.
-        taught: (B,T,h,w) bool, where the targets hold; all but the border of a moved still that shows nothing. None without targets.
+        taught: (B,T,h,w) bool, where the targets hold: not on the border of a moved still that shows nothing. None without targets.
     """
 
     frames: Tensor
