@@ -31,6 +31,7 @@ class Clip:
         visible: (B,H,W) bool, pixels of the first frame that are seen in the second.
         targets: (B,T,K,h,w) float probabilities of the teacher; None without one.
         features: (B,T,C,h,w) float features of the teacher; None where the recipe has no use for them.
+        taught: (B,T,h,w) bool, where the targets hold: not on the border of a moved still that shows nothing. None without targets.
     """
 
     frames: Tensor
@@ -39,6 +40,7 @@ class Clip:
     visible: Tensor | None = None
     targets: Tensor | None = None
     features: Tensor | None = None
+    taught: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,22 +85,22 @@ def _zoom(clip: Clip, view: View, generator: torch.Generator) -> Clip:
         center = width / 2 * (1 + room * (2 * right - 1)), height / 2 * (1 + room * (2 * down - 1))
         # Pixel index of the new picture -> of the old one; a pixel's centre is at index + 0.5.
         x, y = flip / zoom, 1 / zoom
-        there = np.array([
+        inverse_affine = np.array([
             [x, 0, center[0] + x * (0.5 - width / 2) - 0.5],
             [0, y, center[1] + y * (0.5 - height / 2) - 0.5],
         ])  # fmt: skip
         image = np.ascontiguousarray(clip.frames[i, 0].permute(1, 2, 0).numpy())
-        shown = cv2.warpAffine(
+        zoomed = cv2.warpAffine(
             image,
-            there,
+            inverse_affine,
             (width, height),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        frames[i, 0] = torch.from_numpy(shown).permute(2, 0, 1)
+        frames[i, 0] = torch.from_numpy(zoomed).permute(2, 0, 1)
         flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
         truth = clip.labels[i].numpy().astype(np.uint8)
-        labels[i] = torch.from_numpy(cv2.warpAffine(truth, there, (width, height), flags=flags, borderValue=IGNORE))
+        labels[i] = torch.from_numpy(cv2.warpAffine(truth, inverse_affine, (width, height), flags=flags, borderValue=IGNORE))
     return replace(clip, frames=frames, labels=labels)
 
 
@@ -115,8 +117,8 @@ def _flip(clip: Clip, view: View, generator: torch.Generator) -> Clip:
     if flow is not None:
         flow = flow.clone()
         flow[mirrored, 0] *= -1
-    moved = {name: mirror(getattr(clip, name)) for name in ("frames", "visible", "targets", "features")}
-    return replace(clip, flow=flow, **moved)
+    rest = {name: mirror(getattr(clip, name)) for name in ("frames", "visible", "targets", "features", "taught")}
+    return replace(clip, flow=flow, **rest)
 
 
 def change_colors(frames: Tensor, view: View, generator: torch.Generator) -> Tensor:
@@ -146,20 +148,14 @@ def join(first: Clip, second: Clip) -> Clip:
 
 def augment(clip: Clip, view: View, generator: torch.Generator) -> Clip:
     """Draw a view for each labelled frame, or a flip for each pair, then change light and colour."""
-    shown = _zoom(clip, view, generator) if clip.labels is not None else _flip(clip, view, generator)
-    return replace(shown, frames=change_colors(shown.frames, view, generator))
+    placed = _zoom(clip, view, generator) if clip.labels is not None else _flip(clip, view, generator)
+    return replace(placed, frames=change_colors(placed.frames, view, generator))
 
 
 def _choose(pool: Tensor, batch: int, generator: torch.Generator) -> Tensor:
     """`batch` of the pool, without repetition while it lasts."""
     rounds = [pool[torch.randperm(len(pool), generator=generator)] for _ in range(-(-batch // len(pool)))]
     return torch.cat(rounds)[:batch]
-
-
-def _soft(targets: Tensor, index: tuple) -> Tensor:
-    """Stored uint8 targets -> probabilities."""
-    probs = targets[index].float()
-    return probs / probs.sum(-3, keepdim=True).clamp(min=1)
 
 
 def sample_labelled(clips: Clips, chosen: list[int], batch: int, generator: torch.Generator) -> Clip:
@@ -202,13 +198,17 @@ def sample_pairs(
     starts = clips.flow.shape[1]
     t = torch.randint(0, starts, (batch,), generator=generator)
     rows, cols, gap = index.numpy(), t.numpy(), length - starts
-    return Clip(
+    clip = Clip(
         torch.stack([torch.from_numpy(clips.frames[rows, cols + d]) for d in (0, gap)], 1),
         flow=torch.from_numpy(clips.flow[rows, cols]).float(),
         visible=torch.from_numpy(clips.visible[rows, cols]),
-        targets=None if targets is None else torch.stack([_soft(targets, index, t + d) for d in (0, gap)], 1),
-        features=None if features is None else torch.stack([features[index, t + d] for d in (0, gap)], 1).float(),
     )
+    if targets is not None:
+        clip.targets = torch.stack([_soft(targets, index, t + d) for d in (0, gap)], 1)
+        clip.taught = torch.ones_like(clip.targets[:, :, 0], dtype=torch.bool)
+    if features is not None:
+        clip.features = torch.stack([features[index, t + d] for d in (0, gap)], 1).float()
+    return clip
 
 
 def _soft(targets: Tensor, index: Tensor, t: Tensor) -> Tensor:
@@ -225,21 +225,23 @@ def _moved_stills(
     targets: Tensor | None,
     features: Tensor | None,
 ) -> Clip:
+    """Pairs of a still and the same moved; beyond its border the moved one shows nothing, and there is nothing to be taught."""
     still = torch.from_numpy(clips.frames[index.numpy(), t.numpy()]).float()
-    there = synthetic_motion(len(index), clips.size, generator)
-    forward = homography_flow(there, clips.size)
-    backward = homography_flow(torch.linalg.inv(there), clips.size)
-    moved, inside = warp(still, backward)
+    homography = synthetic_motion(len(index), clips.size, generator)
+    forward = homography_flow(homography, clips.size)
+    backward = homography_flow(torch.linalg.inv(homography), clips.size)
+    second, inside = warp(still, backward)
     seen, within = warp(inside[:, None].float(), forward)
-    clip = Clip(torch.stack((still, moved), 1), flow=forward, visible=(seen[:, 0] > 0.99) & within)
+    clip = Clip(torch.stack((still, second), 1), flow=forward, visible=(seen[:, 0] > 0.99) & within)
 
-    def with_moved(first: Tensor) -> Tensor:
-        second, kept = warp(first, resize_flow(backward, (first.shape[-1], first.shape[-2])))
-        # Where the moved still shows nothing, the teacher says nothing: a uniform target would teach doubt.
-        return torch.stack((first, torch.where(kept[:, None], second, first)), 1)
+    def move(maps: Tensor) -> tuple[Tensor, Tensor]:
+        return warp(maps, resize_flow(backward, (maps.shape[-1], maps.shape[-2])))
 
     if targets is not None:
-        clip.targets = with_moved(_soft(targets, index, t))
+        first = _soft(targets, index, t)
+        second, kept = move(first)
+        clip.targets, clip.taught = torch.stack((first, second), 1), torch.stack((torch.ones_like(kept), kept), 1)
     if features is not None:
-        clip.features = with_moved(features[index, t].float())
+        first = features[index, t].float()
+        clip.features = torch.stack((first, move(first)[0]), 1)
     return clip

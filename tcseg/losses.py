@@ -222,7 +222,9 @@ def dist_distillation(
     return temperature**2 * (beta * inter_loss + gamma * intra_loss)
 
 
-def feature_distillation(features: Tensor, teacher_features: Tensor, adapter: nn.Module) -> Tensor:
+def feature_distillation(
+    features: Tensor, teacher_features: Tensor, adapter: nn.Module, mask: Tensor | None = None
+) -> Tensor:
     """FitNets, Romero et al. 2015, eq. 3, as a mean: squared distance of adapted features to the teacher's, normalised.
 
     The adapter (a 1x1 convolution, trained with the student and thrown away) brings the student's channels to the teacher's; then
@@ -233,6 +235,7 @@ def feature_distillation(features: Tensor, teacher_features: Tensor, adapter: nn
         features: (B,C,h,w), the student's, of any stride.
         teacher_features: (B,D,H,W), of any stride; no gradient flows into them.
         adapter: takes (B,C,h,w) to (B,D,h,w), e.g. `torch.nn.Conv2d(C, D, 1)`.
+        mask: (B,H,W) bool, the teacher's places that count, in the mean and in the statistics; None = all.
 
     Raises:
         ValueError: the batches differ, or the adapter gives another number of channels than the teacher has.
@@ -246,8 +249,12 @@ def feature_distillation(features: Tensor, teacher_features: Tensor, adapter: nn
     if adapted.shape[-2:] != teacher_features.shape[-2:]:
         adapted = F.interpolate(adapted, teacher_features.shape[-2:], mode="bilinear", align_corners=False)
     teacher = teacher_features.detach()
-    mean, spread = teacher.mean((0, 2, 3), keepdim=True), teacher.std((0, 2, 3), keepdim=True, unbiased=False)
-    return (adapted - (teacher - mean) / (spread + 1e-6)).square().mean()
+    weight = _counted(mask, teacher)[:, None]
+    total = weight.sum().clamp(min=1)
+    mean = (teacher * weight).sum((0, 2, 3), keepdim=True) / total
+    spread = ((teacher - mean).square() * weight).sum((0, 2, 3), keepdim=True).div(total).sqrt()
+    error = (adapted - (teacher - mean) / (spread + 1e-6)).square().mean(1, keepdim=True)
+    return (error * weight).sum() / total
 
 
 def _similarities(features_a: Tensor, features_b: Tensor, nodes: tuple[int, int]) -> Tensor:
@@ -264,6 +271,7 @@ def pairwise_frame_dependency(
     teacher_a: Tensor,
     teacher_b: Tensor,
     nodes: tuple[int, int] = (8, 16),
+    mask_b: Tensor | None = None,
 ) -> Tensor:
     """PF of ETC (Liu et al. 2020): 1/N^2 sum_ij (cos(f_a^i, f_b^j) - cos(g_a^i, g_b^j))^2, mean over pairs of frames.
 
@@ -275,6 +283,7 @@ def pairwise_frame_dependency(
         features_a, features_b: (B,C,h,w), the student's, of frames a and b.
         teacher_a, teacher_b: (B,D,H,W), the teacher's; no gradient flows into them.
         nodes: (rows, columns) of the grid that all are averaged to; N = rows x columns, and the table has N^2 numbers.
+        mask_b: (B,H,W) bool, places of frame b that count; a node counts if all of its places do. None = all.
 
     Raises:
         ValueError: the batches differ.
@@ -283,7 +292,11 @@ def pairwise_frame_dependency(
         shapes = [tuple(features.shape) for features in (features_a, features_b, teacher_a, teacher_b)]
         raise InputError(f"features and teacher have shapes {shapes}; the first number, the batch, must agree")
     wanted = _similarities(teacher_a.detach(), teacher_b.detach(), nodes)
-    return (_similarities(features_a, features_b, nodes) - wanted).square().mean()
+    error = (_similarities(features_a, features_b, nodes) - wanted).square().mean(1)  # (B,N), over the places of a
+    if mask_b is None:
+        return error.mean()
+    counted = F.adaptive_avg_pool2d(mask_b[:, None].to(error.dtype), nodes).flatten(1) > 0.999
+    return (error * counted).sum() / counted.sum().clamp(min=1)
 
 
 def class_weights(labels: Tensor, num_classes: int, power: float = 0.5) -> Tensor:

@@ -121,21 +121,25 @@ def supervised(logits: Tensor, labels: Tensor, recipe: Recipe, weights: Tensor, 
 
 def distilled(logits: Tensor, features: Tensor | None, clip: Clip, recipe: Recipe, weights: Tensor) -> Tensor:
     """The recipe's distillation on pairs: logits (2B,K,h,w), features (2B,C,h,w) of the student, already adapted."""
+    taught = clip.taught.to(logits.device)
+    if recipe.needs_features:
+        teacher_features = clip.features.to(logits.device)
+        mask = F.interpolate(taught.float(), teacher_features.shape[-2:], mode="area") > 0.99
     if recipe.method == "feature":
-        return losses.feature_distillation(features, clip.features.flatten(0, 1).to(logits.device), nn.Identity())
-    targets = clip.targets.flatten(0, 1).to(logits.device)
+        return losses.feature_distillation(features, teacher_features.flatten(0, 1), nn.Identity(), mask.flatten(0, 1))
+    targets, counted = clip.targets.flatten(0, 1).to(logits.device), taught.flatten(0, 1)
     if targets.shape[-2:] != logits.shape[-2:]:
         logits = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
     if recipe.method == "cwd":
-        return losses.channel_wise_distillation(logits, targets, recipe.temperature)
+        return losses.channel_wise_distillation(logits, targets, recipe.temperature, counted)
     if recipe.method == "dist":
-        return losses.dist_distillation(logits, targets, temperature=recipe.temperature)
+        return losses.dist_distillation(logits, targets, temperature=recipe.temperature, mask=counted)
     balance = None if recipe.method == "kl_unbalanced" else weights
-    kl = losses.kl_distillation(logits, targets, recipe.temperature, class_weights=balance)
+    kl = losses.kl_distillation(logits, targets, recipe.temperature, counted, balance)
     if recipe.method != "pf":
         return kl
-    mine, taught = features.unflatten(0, (-1, 2)), clip.features.to(logits.device)
-    return kl + losses.pairwise_frame_dependency(mine[:, 0], mine[:, 1], taught[:, 0], taught[:, 1])
+    pair = features.unflatten(0, (-1, 2)).unbind(1)
+    return kl + losses.pairwise_frame_dependency(*pair, *teacher_features.unbind(1), mask_b=mask[:, 1])
 
 
 def consistent(logits: Tensor, clip: Clip, recipe: Recipe, weights: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tcseg.errors import CannotRunError
 from tcseg.machine import machine_facts
 from tcseg.pages import command_of
 from tcseg.places import FIGURES, MEASURED
-from tcseg.runs import Run, git_state, now, versions
+from tcseg.runs import Run, codes, git_state, now, versions
 from tcseg.study import PRIMARY, PROFILES, rows_of
 
 MAX_BYTES = 1_000_000  # of a committed file
@@ -289,7 +289,7 @@ def stale(target: Path = FIGURES) -> list[str]:
     for path in sorted((target / "runs").glob("*.json")):
         record = json.loads(path.read_text())
         records[record["run_id"]] = record
-        if reason := _why_stale(record):
+        if reason := _why_stale(record, codes()):
             problems.setdefault(f"{record['dataset']} {record['profile']}", []).append(f"{record['run_id']}: {reason}")
     table = target / "tables" / "ablation.csv"
     for row in pd.read_csv(table).dropna(subset=["run_id"]).itertuples() if table.exists() else ():
@@ -316,9 +316,11 @@ def _stale_measurements(target: Path) -> list[str]:
     return list(found.values())
 
 
-def _why_stale(record: dict[str, Any]) -> str:
-    """Why a record is stale; empty when it is not."""
+def _why_stale(record: dict[str, Any], by: Sequence[str | None] = (None,)) -> str:
+    """Why a record is stale: not by one of these training codes, None = today's; empty when it is not."""
     if record["profile"] not in PROFILES:
         return f"there is no profile {record['profile']} any more"
     with tempfile.TemporaryDirectory() as folder:
-        return rows_of(record["dataset"], record["profile"], Path(folder)).why_stale(record)
+        study = rows_of(record["dataset"], record["profile"], Path(folder))
+        reasons = [study.why_stale(record, code) for code in by]
+    return "" if "" in reasons else reasons[0]

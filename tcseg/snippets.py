@@ -67,11 +67,6 @@ def read_manifest(root: Path) -> dict | None:
         raise InputError(f"{path} is damaged; remove it, and run: tcseg data procity --out {root}") from None
 
 
-def cityscapes_snippets(root: Path, split: str, neighbours: int) -> list[Snippet]:
-    """As `cityscapes_split`, without the coverage."""
-    return cityscapes_split(root, split, neighbours)[0]
-
-
 def cityscapes_split(root: Path, split: str, neighbours: int) -> tuple[list[Snippet], Coverage]:
     """Snippets of a tree in the Cityscapes layout, and how much of the split they are.
 

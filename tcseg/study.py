@@ -41,6 +41,7 @@ from tcseg.recipes import (
     Variation,
 )
 from tcseg.runs import Run, find_reference, other_code, run_id_of, run_or_load
+from tcseg.runs import codes as training_codes
 from tcseg.sizes import parse_size
 from tcseg.splits import Coverage
 
@@ -312,8 +313,16 @@ class Study:
         teacher = self.teacher(recipe.labelled_share).id if recipe.teacher != "none" else None
         return [self.clips("train").key, repr(models.spec_of(recipe.arch)), teacher]
 
-    def found(self, name: str) -> list[Run]:
-        """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed."""
+    def found(self, name: str, codes: Iterable[str | None] | None = None) -> list[Run]:
+        """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed.
+
+        Args:
+            name: which.
+            codes: trained by the first of these that has any; [None] = today's code alone. Default: `runs.codes`.
+        """
+        return next((runs for code in (training_codes() if codes is None else codes) if (runs := self._found(name, code))), [])
+
+    def _found(self, name: str, code: str | None) -> list[Run]:
         here = [
             Run(json.loads(path.read_text()), path.parent) for path in self.runs_folder.glob(f"{name}-s*/record.json")
         ]
@@ -322,7 +331,7 @@ class Study:
         runs: dict[int, Run] = {}
         for run in (*here, *committed):
             mine = run.name == name and self._is_mine(run.record)
-            if mine and run.seed not in runs and not self.why_stale(run.record):
+            if mine and run.seed not in runs and not self.why_stale(run.record, code):
                 runs[run.seed] = run
         return [runs[seed] for seed in sorted(runs)]
 
@@ -331,8 +340,8 @@ class Study:
         whose = (record["dataset"], record["profile"], tuple(record["size"]))
         return whose == (self.dataset, self.profile, self.size)
 
-    def why_stale(self, record: dict) -> str:
-        """Why a record of this study does not belong to the code of today: generator, recipe or code; empty when it does."""
+    def why_stale(self, record: dict, code: str | None = None) -> str:
+        """Why a record of this study does not belong to generator, recipes and `code` (None: all of today); empty when it does."""
         generator = procity.VERSION if self.dataset == "procity" else None
         if record.get("generator") != generator:
             return f"made with procity {record.get('generator')}, which is now {generator}"
@@ -341,7 +350,7 @@ class Study:
         recipe = json.loads(json.dumps(asdict(self.recipe(record["recipe_name"], record["seed"]))))
         then = record["recipe"]
         changed = sorted(key for key in recipe.keys() | then.keys() if recipe.get(key) != then.get(key))
-        return f"its recipe has changed ({', '.join(changed)})" if changed else other_code(record)
+        return f"its recipe has changed ({', '.join(changed)})" if changed else other_code(record, code)
 
     def targets(self, kind: str, labelled_share: float | None = None) -> Tensor:
         """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `targets.make`."""

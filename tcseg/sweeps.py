@@ -30,13 +30,13 @@ from tcseg.recipes import (
     compared,
     variations,
 )
-from tcseg.runs import Run
+from tcseg.runs import Run, codes, earlier
 from tcseg.study import Study, open_study
 
 SWEEPS = ("primary", *ALL_SWEEPS)
 """The questions, in the order in which they are answered; "primary" is the six recipes at all seeds."""
 PRIMARY_SEEDS, SEEDS = 5, 3
-IDENTITY = ["dataset", "profile", "recipe", "base", "seed"]
+IDENTITY = ["dataset", "profile", "recipe", "base", "seed", "targets"]
 MEASURED = ["miou", "tc", "tc_ceiling", "flicker", "harmful_flicker", "train_seconds", "threads", "run_id"]
 WORTH_A_PROCESS = 100  # steps: a process of its own needs seconds to start
 MEMORY_OF_A_RUN = 2 << 30  # bytes: a process with torch and the laptop profile's clips takes 1.7 GB
@@ -82,7 +82,7 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
 
 def pending(study: Study, tasks: Sequence[Task]) -> list[Task]:
     """Those that are neither in the study's store nor among the committed rows."""
-    done = {Task(name, run.seed) for name in {task.name for task in tasks} for run in study.found(name)}
+    done = {Task(name, run.seed) for name in {task.name for task in tasks} for run in study.found(name, [None])}
     return [task for task in tasks if task not in done]
 
 
@@ -108,19 +108,43 @@ def _minutes(study: Study, name: str) -> float:
     return float("nan")
 
 
+def _code(study: Study, names: Iterable[str]) -> str | None:
+    """By which training code the compared rows are: the newest that has trained a variation with a teacher; None = today's.
+
+    Rows of two codes differ by more than what a sweep varies.
+    """
+    taught = [name for name in names if name in VARIATIONS and study.recipe(name).teacher != "none"]
+    return next((code for code in codes() if any(study.found(name, [code]) for name in taught)), None)
+
+
+def earlier_targets(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> str:
+    """A sentence on the sweeps whose rows an earlier code has trained; empty where there are none."""
+    used = {sweep: _code(study, [one.name for one in variations(sweep)]) for sweep in names}
+    lines = []
+    for code, differs in earlier().items():
+        if concerned := [sweep for sweep, one in used.items() if one == code]:
+            lines.append(
+                f"In {', '.join(concerned)}, rows with a teacher were trained with earlier targets (in the tables: *everywhere*): "
+                f"{differs}. The six recipes above have today's targets. The sweeps are trained again when the method has settled."
+            )
+    return "\n".join(lines)
+
+
 def table(study: Study, sweep: str) -> pd.DataFrame:
-    """One row a finished run of a sweep: its variations, and the recipes that they vary as they are.
+    """One row a finished run of a sweep: its variations, and the recipes that they vary as they are, all trained by one code.
 
     Returns:
-        `IDENTITY`, what is varied (a column a field of the recipe, and `steps`), `MEASURED`. TC is with exact flow where there is
-        one, else with DIS.
+        `IDENTITY` (targets: "none" without a teacher; "where shown"; of an earlier code "everywhere", also where a moved still
+        shows nothing), what is varied (a column a field of the recipe, and `steps`), `MEASURED`. TC is with exact flow where there
+        is one, else with DIS.
     """
     chosen = variations(sweep)
     bases = dict.fromkeys(variation.base for variation in chosen)
     varied = dict.fromkeys(["steps", *(field for variation in chosen for field in variation.change)])
     names = [*bases, *(variation.name for variation in chosen)]
     bases_of = {name: VARIATIONS[name].base if name in VARIATIONS else name for name in names}
-    rows = [_row(run, bases_of[name], varied) for name in names for run in study.found(name)]
+    code = _code(study, names)
+    rows = [_row(run, bases_of[name], varied) for name in names for run in study.found(name, [code])]
     return pd.DataFrame(rows, columns=[*IDENTITY, *varied, *MEASURED])
 
 
@@ -133,7 +157,9 @@ def differences(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> pd.Data
     tables = []
     for sweep in names:
         pairs = compared(sweep)
-        runs = [run for name in {name for pair in pairs.values() for name in pair} for run in study.found(name)]
+        known = {name for pair in pairs.values() for name in pair}
+        code = _code(study, known)
+        runs = [run for name in known for run in study.found(name, [code])]
         found = effects(runs, pairs, primary=())
         if len(found):
             found.insert(2, "sweep", sweep)
@@ -148,6 +174,7 @@ def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
         **{key: record[key] for key in ("dataset", "profile")},
         "recipe": run.name,
         "base": base,
+        "targets": "none" if record["recipe"]["teacher"] == "none" else _targets(record),
         **{name: record["recipe"][name] for name in varied},
         "seed": run.seed,
         "miou": metrics["miou"],
@@ -158,6 +185,10 @@ def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
         "threads": cost.get("threads"),
         "run_id": run.id,
     }
+
+
+def _targets(record: dict) -> str:
+    return "everywhere" if record.get("training_code") in earlier() else "where shown"
 
 
 def prepare(study: Study, tasks: Sequence[Task]) -> None:

@@ -44,9 +44,13 @@ def one_cycle(step: int, steps: int, peak: float, warmup: float = 0.15) -> float
     return peak * (0.001 + 0.999 * (1 + math.cos(math.pi * done)) / 2)
 
 
-def _generator(seed: int, step: int, stream: int) -> torch.Generator:
-    """Random numbers of one purpose at one step, the same whatever else was drawn before."""
-    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 16 + stream) % 2**63)
+def _generator(seed: int, step: int, rank: int, stream: int) -> torch.Generator:
+    """Random numbers of one purpose (stream 0..15) at one step in one process, the same whatever else was drawn before.
+
+    The generator looks at 32 bits of its seed only. Multiples of the golden ratio keep processes apart in these: with one recipe
+    seed, fewer than 64 processes never meet within a million steps.
+    """
+    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 16 + stream + rank * 0x9E3779B1) % 2**63)
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,12 @@ class Lesson:
 
 def draw_batch(recipe: Recipe, lesson: Lesson, step: int, rank: int = 0) -> tuple[list[Clip], tuple[int, int]]:
     """The step's labelled clips and, if the recipe needs them, its pairs, augmented on the CPU; and the lattice's offset."""
-    draw, look = _generator(recipe.seed, step, 4 * rank), _generator(recipe.seed, step, 4 * rank + 1)
+    draw, look = (_generator(recipe.seed, step, rank, stream) for stream in (0, 1))
     clips = lesson.clips
     batch = [augment(sample_labelled(clips, lesson.chosen, recipe.batch, draw), LABELLED_VIEW, look)]
     row, column = torch.randint(0, recipe.label_stride, (2,), generator=draw).tolist()
     if recipe.needs_pairs:
-        draw, look = _generator(recipe.seed, step, 4 * rank + 2), _generator(recipe.seed, step, 4 * rank + 3)
+        draw, look = (_generator(recipe.seed, step, rank, stream) for stream in (2, 3))
         batch.append(_draw_pairs(recipe, lesson, draw, look))
     return batch, (row, column)
 
@@ -74,11 +78,11 @@ def draw_batch(recipe: Recipe, lesson: Lesson, step: int, rank: int = 0) -> tupl
 def _draw_pairs(recipe: Recipe, lesson: Lesson, draw: torch.Generator, look: torch.Generator) -> Clip:
     """The step's pairs: of video, of stills moved by known homographies, or some of each."""
     clips = lesson.clips
-    moved = recipe.pairs if clips.flow is None else round(recipe.synthetic * recipe.pairs)
+    n_synthetic = recipe.pairs if clips.flow is None else round(recipe.synthetic * recipe.pairs)
     parts = []
     for count, source, view in (
-        (recipe.pairs - moved, clips, PAIR_VIEW),
-        (moved, with_flow(clips, "synthetic"), SYNTHETIC_VIEW),
+        (recipe.pairs - n_synthetic, clips, PAIR_VIEW),
+        (n_synthetic, with_flow(clips, "synthetic"), SYNTHETIC_VIEW),
     ):
         if count:
             parts.append(augment(sample_pairs(source, count, draw, lesson.targets, lesson.features), view, look))
@@ -170,14 +174,14 @@ def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
 
 
 def _restore(
-    path: Path, key: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer, speaks: bool
+    path: Path, key: str, model: torch.nn.Module, optimizer: torch.optim.Optimizer, is_main: bool
 ) -> tuple[int, float]:
     """(steps done, seconds spent) of the checkpoint, if there is one of this training, else (0, 0.0)."""
     if not path.exists():
         return 0, 0.0
     if not (reason := why_foreign(path, key)):
         return load_checkpoint(path, model, optimizer)
-    if speaks:
+    if is_main:
         print(f"{path} {reason}; the training starts anew", file=sys.stderr, flush=True)
     return 0, 0.0
 
@@ -280,10 +284,10 @@ def train(
         for step, parts in _steps(recipe, lesson, model, optimizer, accelerator, start):
             if not accelerator.is_main_process:
                 continue
-            progress.tell(step, parts, optimizer.param_groups[0]["lr"], log)
+            progress.log(step, parts, optimizer.param_groups[0]["lr"], log)
             if progress.due():
                 bare = accelerator.unwrap_model(model)
-                save_checkpoint(checkpoint, bare, optimizer.optimizer, step + 1, progress.spent(), key)
+                save_checkpoint(checkpoint, bare, optimizer.optimizer, step + 1, progress.elapsed(), key)
     trained = accelerator.unwrap_model(model).cpu().eval()
     trained.adapter = None
     return trained, progress.cost()
@@ -327,16 +331,16 @@ class _Progress:
         self.bar = tqdm(desc=self.label, initial=start, total=recipe.steps, disable=not self.watched)
         self.began = self.saved = self.said = time.perf_counter()
 
-    def spent(self) -> float:
+    def elapsed(self) -> float:
         """Seconds of training so far, in all sittings."""
         return self.seconds + time.perf_counter() - self.began
 
-    def tell(self, step: int, parts: dict[str, Tensor], rate: float, log: _Log) -> None:
+    def log(self, step: int, parts: dict[str, Tensor], rate: float, log: _Log) -> None:
         """Log a step, move the bar, or where nobody sees it say a line a minute."""
         self.bar.update()
         if step % self.log_every == 0 or step == self.recipe.steps - 1:
             row = {name: round(value.item(), 5) for name, value in parts.items()}
-            log.write({"step": step, **row, "lr": rate, "seconds": round(self.spent(), 2)})
+            log.write({"step": step, **row, "lr": rate, "seconds": round(self.elapsed(), 2)})
         if not self.watched and time.perf_counter() - self.said > 60:
             print(f"{self.label}: step {step + 1}/{self.recipe.steps}, loss {parts['loss'].item():.3f}")
             self.said = time.perf_counter()
@@ -352,11 +356,11 @@ class _Progress:
     def cost(self) -> dict[str, float]:
         """What the training took."""
         self.bar.close()
-        spent, steps = self.spent(), self.recipe.steps
+        elapsed, steps = self.elapsed(), self.recipe.steps
         return {
-            "train_seconds": round(spent, 2),
+            "train_seconds": round(elapsed, 2),
             "steps": steps,
-            "seconds_per_step": round(spent / steps, 4),
+            "seconds_per_step": round(elapsed / steps, 4),
             "threads": torch.get_num_threads(),
         }
 

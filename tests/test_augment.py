@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tcseg import augment
 from tcseg.augment import Clip, View
 from tcseg.data import Clips
-from tcseg.flow import homography_flow, synthetic_motion, warp
+from tcseg.flow import homography_flow, resize_flow, synthetic_motion, warp
 from tcseg.labels import IGNORE
 
 
@@ -21,7 +22,8 @@ def moving_clip(batch=4, size=(96, 64), seed=0):
     second, inside = warp(first, backward)
     seen, _ = warp(inside[:, None].float(), forward)
     probs = torch.rand(batch, 2, 5, size[1] // 4, size[0] // 4, generator=generator).softmax(2)
-    return Clip(torch.stack((first, second), 1), None, forward, seen[:, 0] > 0.99, probs, probs * 3)
+    taught = torch.stack((torch.ones_like(probs[:, 0, 0]), probs[:, 1, 0]), 1) > 0.2
+    return Clip(torch.stack((first, second), 1), None, forward, seen[:, 0] > 0.99, probs, probs * 3, taught)
 
 
 def labelled_clip(batch=4, size=(96, 64)):
@@ -41,7 +43,7 @@ def warp_error(clip):
 def test_a_flip_is_exact_for_all_that_belongs_to_a_pair():
     clip = moving_clip()
     shown = augment.augment(clip, View(flip=1.0), torch.Generator().manual_seed(0))
-    for name in ("frames", "visible", "targets", "features"):
+    for name in ("frames", "visible", "targets", "features", "taught"):
         torch.testing.assert_close(getattr(shown, name), getattr(clip, name).flip(-1), msg=name)
     torch.testing.assert_close(shown.flow[:, 0], -clip.flow[:, 0].flip(-1))
     torch.testing.assert_close(shown.flow[:, 1], clip.flow[:, 1].flip(-1))
@@ -218,6 +220,39 @@ def test_stills_get_true_synthetic_motion():
     assert clip.flow.abs().max() > 1
     zero = Clip(clip.frames, flow=torch.zeros_like(clip.flow), visible=clip.visible)
     assert warp_error(clip) < warp_error(zero) / 2
+
+
+def test_nothing_is_taught_where_a_moved_still_shows_nothing():
+    """Its border was taught the first frame's class once: on CamVid in every pair."""
+    clips = stills(6)
+    column = 10 * torch.arange(24).expand(16, 24)
+    code = torch.stack((column, 230 - column))
+    targets = code.expand(6, 1, 2, 16, 24).to(torch.uint8)
+    features = (targets[..., ::2, ::2].float() / 10).half()
+    clip = augment.sample_pairs(clips, 6, torch.Generator().manual_seed(0), targets, features)
+    assert clip.taught.shape == (6, 2, 16, 24) and clip.taught[:, 0].all()
+    # What the moved still shows, from its pixels: where all of a cell is black, nothing is.
+    black = F.max_pool2d(clip.frames[:, 1].amax(1)[:, None], 4)[:, 0] == 0
+    bare = ~clip.taught[:, 1]
+    assert black.float().mean() > 0.01 and (bare | ~black).all() and bare.float().mean() < 0.35
+    shown = F.interpolate((clip.frames[:, 1].amax(1)[:, None] > 0).float(), (16, 24), mode="area")[:, 0]
+    assert (shown[clip.taught[:, 1]] > 0.4).all()
+    # And where it is taught, it is what belongs there: the column of the first frame that the cell came from.
+    there = resize_flow(clip.flow, (24, 16))
+    returned, inside = warp(clip.targets[:, 1], there)
+    sure = inside & (warp(clip.taught[:, 1, None].float(), there)[0][:, 0] > 0.999)
+    assert sure.float().mean() > 0.6
+    assert (returned - clip.targets[:, 0]).abs().amax(1)[sure].max() < 0.05
+
+
+def test_all_of_a_video_frame_is_taught_and_pairs_of_both_kinds_join():
+    clips, targets, features = numbered()
+    pairs = augment.sample_pairs(clips, 3, torch.Generator().manual_seed(0), targets, features)
+    assert pairs.taught.all() and pairs.taught.shape == pairs.targets[:, :, 0].shape
+    clips.flows = {}
+    moved = augment.sample_pairs(clips, 3, torch.Generator().manual_seed(1), targets, features)
+    both = augment.join(pairs, moved)
+    assert torch.equal(both.taught, torch.cat((pairs.taught, moved.taught))) and not both.taught.all()
 
 
 def test_more_clips_than_there_are_repeat():

@@ -15,7 +15,7 @@ from test_cli import run
 
 from tcseg import data, evaluation, labelmaps, layouts, map_counts, map_tables, metrics, procity
 from tcseg.labels import CITYSCAPES, IGNORE, ids_to_train_ids, train_ids_to_ids
-from tcseg.snippets import cityscapes_snippets, exact_flow
+from tcseg.snippets import cityscapes_split, exact_flow
 
 SIZE = (128, 64)
 
@@ -30,7 +30,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clips(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> data.Clips:
     """The tree in memory, with its flow as precise as in the files."""
     clips = data.load_clips("procity", tree, "val", SIZE, tmp_path_factory.mktemp("cache"))
-    flows = [exact_flow(snippet, SIZE, 0) for snippet in cityscapes_snippets(tree, "val", 1)]
+    flows = [exact_flow(snippet, SIZE, 0) for snippet in cityscapes_split(tree, "val", 1)[0]]
     return replace(clips, flows={"exact": tuple(map(np.stack, zip(*flows, strict=True))), "dis": clips.flows["dis"]})
 
 

@@ -29,7 +29,8 @@ def pair_clip(batch=2, classes=5, size=SIZE, shift=0.0):
     targets = (2 * random(batch, 2, classes, height // STRIDE, width // STRIDE, seed=3)).softmax(2)
     features = random(batch, 2, 6, height // 8, width // 8, seed=4)
     visible = torch.ones(batch, height, width, dtype=torch.bool)
-    return Clip(frame.repeat(1, 2, 1, 1, 1), None, flow, visible, targets, features)
+    taught = torch.ones_like(targets[:, :, 0], dtype=torch.bool)
+    return Clip(frame.repeat(1, 2, 1, 1, 1), None, flow, visible, targets, features, taught)
 
 
 def logits_of(clip, seed=1):
@@ -169,6 +170,52 @@ def test_distillation_is_what_its_name_says_oracle(method):
     }
     assert len({round(value.item(), 6) for value in expected.values()}) == 6
     torch.testing.assert_close(objective.distilled(logits, features, clip, recipe, weights), expected[method])
+
+
+@pytest.mark.parametrize("method", objective.METHODS)
+def test_what_is_not_taught_decides_nothing_and_gets_no_gradient(method):
+    """Neither the student's answer there nor the teacher's, and the rest weighs as if there were no more."""
+    clip, weights = pair_clip(), torch.tensor([1.0, 2, 3, 4, 5])
+    clip.taught[0, 1, :4] = False  # the upper half of a second frame: whole cells of the features' grid and of `pf`'s nodes
+    recipe = replace(TOY, teacher="plain", method=method)
+
+    def value(logits, features, targets=None, taught_features=None):
+        changed = replace(
+            clip,
+            targets=clip.targets if targets is None else targets,
+            features=clip.features if taught_features is None else taught_features,
+        )
+        return objective.distilled(logits, features, changed, recipe, weights)
+
+    logits = logits_of(clip)
+    features = random(4, 6, 4, 6, seed=7).requires_grad_()
+    loss = value(logits, features)
+    gradient = torch.autograd.grad(loss, [logits, features], allow_unused=True)
+    for grad, rows in zip(gradient, (4, 2), strict=True):
+        if grad is not None and grad.abs().sum() > 0:  # frame 1 is the second of the first pair
+            assert grad[1, :, :rows].abs().max() == 0 < grad[1, :, rows:].abs().max()
+            assert all(grad[i, :, :rows].abs().max() > 0 for i in (0, 2, 3))
+    other = clip.targets.clone()
+    other[0, 1, :, :4] = other[0, 1, :, :4].flip(0)
+    foreign = clip.features.clone()
+    foreign[0, 1, :, :2] = 100.0
+    torch.testing.assert_close(value(logits, features, other, foreign), loss)
+    elsewhere = value(logits, features, other.flip(1), foreign.flip(1))
+    assert not torch.allclose(elsewhere, loss), "where it is taught, the teacher counts"
+
+
+@pytest.mark.parametrize("method", objective.METHODS)
+def test_nothing_taught_is_no_loss(method):
+    clip = pair_clip()
+    clip.taught[:] = False
+    if method == "pf":  # of two frames, the second alone can be without
+        clip.taught[:, 0] = True
+    logits, features = logits_of(clip), random(4, 6, 4, 6, seed=7).requires_grad_()
+    loss = objective.distilled(logits, features, clip, replace(TOY, teacher="plain", method=method), torch.ones(5))
+    if method != "pf":
+        assert loss.item() == 0
+    (loss + 0 * logits.sum() + 0 * features.sum()).backward()
+    assert torch.isfinite(logits.grad).all() and torch.isfinite(features.grad).all()
 
 
 def test_the_student_is_taught_on_the_teachers_grid():

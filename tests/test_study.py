@@ -16,7 +16,7 @@ from tcseg import study as study_module
 from tcseg.artefacts import write_json
 from tcseg.errors import NotCommittedError
 from tcseg.places import NOTEBOOKS
-from tcseg.runs import TRAINING_CODE, code_key
+from tcseg.runs import training_code
 from tcseg.study import PROFILES, RECIPES, open_study
 
 
@@ -71,7 +71,8 @@ def test_a_study_of_another_size_takes_no_rows_of_the_usual_one(monkeypatch, tmp
 def test_runs_of_an_old_loss_are_not_found(study):
     name, old = "student", {"recipe_name": "student", "seed": 0, "dataset": "procity", "profile": "smoke"}
     old |= {"generator": procity.VERSION, "recipe": asdict(study.recipe(name)), "size": list(study.size)}
-    for number, code in enumerate((code_key(TRAINING_CODE), "before", code_key(TRAINING_CODE))):
+    today = training_code(old["recipe"])
+    for number, code in enumerate((today, "before", today)):
         record = old | {"run_id": f"{name}-s0-{number}", "training_code": code, "finished": f"2026-01-0{5 - number}"}
         write_json(study.runs_folder / record["run_id"] / "record.json", record)
     assert [run.id for run in study.found(name)] == [f"{name}-s0-0"], "the newest of today's code"

@@ -188,7 +188,7 @@ def test_what_is_missing_is_forecast_from_what_was_measured():
         return SimpleNamespace(seed=0, record={"cost": {"train_seconds": seconds}})
 
     rows = {"kd": [run(60.0), run(120.0)], "kd,method=cwd,distillation=3": [run(600.0)]}
-    store = SimpleNamespace(found=lambda name: rows.get(name, []))
+    store = SimpleNamespace(found=lambda name, codes=(): rows.get(name, []))
     names = ["kd,method=cwd,distillation=3", "kd,method=dist,distillation=1", "kd,steps=2x", "student,arch=fast-scnn"]
     found = sweeps.forecast(store, [Task(name, seed) for seed in (0, 1) for name in names]).set_index("recipe")
     assert found.loc[names[:3], "minutes_each"].tolist() == [10.0, 1.5, 3.0]
