@@ -29,7 +29,7 @@ TRY = """import json, pathlib, sys
 import mutation
 subject = mutation.Subject("toy.order", pathlib.Path("toy/order.py"), (pathlib.Path("test_toy.py"),))
 _, order = mutation.prepare(subject)
-print(json.dumps([mutation.attempt(subject, source, 1, order)[0] for source in json.load(sys.stdin)]))
+print(json.dumps([mutation.attempt(subject, source, 1 if 'while' in source else 60, order)[0] for source in json.load(sys.stdin)]))
 """
 
 

@@ -345,6 +345,36 @@ def test_bootstrap_and_jackknife_agree_over_many_clips():
     assert (drawn.high - drawn.low) / (t.high - t.low) == pytest.approx(1, abs=0.1)
 
 
+def test_the_bootstrap_by_hand():
+    """Both models and all seeds meet the same draws; the leg of seeds is added to each side's own leg of clips."""
+    rng = np.random.default_rng(4)
+    table = 0.1 + rng.normal(0, 0.02, (3, 1)) + rng.gamma(1, 0.03, (1, 10)) + rng.normal(0, 0.01, (3, 10))
+    a, b = table_counts(table)
+    weights = stats.clip_draws(10, 400, 3)
+    one = crossed.hierarchical_bootstrap(a[:1], b[:1], draws=400, seed=3)
+    assert one == pytest.approx(stats.percentile_limits(table[0].mean(), weights @ table[0] / 10, 10))
+    rows, columns = table.mean(1), table.mean(0)
+    rest = ((table - rows[:, None] - columns + table.mean()) ** 2).sum() / 18 / 30
+    own = 1 - rest / (columns.var(ddof=1) / 10)
+    for level in (0.95, 0.8):
+        middle = stats.percentile_limits(table.mean(), weights @ columns / 10, 10, level)
+        seeds = scipy_stats.t.ppf((1 + level) / 2, 2) * rows.std(ddof=1) / np.sqrt(3)
+        down, up = (np.hypot(np.sqrt(own) * leg, seeds) for leg in (middle.value - middle.low, middle.high - middle.value))
+        found = crossed.hierarchical_bootstrap(a, b, draws=400, seed=3, level=level)
+        assert found == pytest.approx((table.mean(), table.mean() - down, table.mean() + up))
+
+
+@pytest.mark.parametrize("clusters", [2, 3, 12])
+def test_percentiles_are_widened_to_the_t_of_few_clusters(clusters):
+    """Of draws that are normal: the interval is sqrt(n/(n-1)) times that of Student's t."""
+    drawn = 0.4 + 0.01 * scipy_stats.norm.ppf((np.arange(400_000) + 0.5) / 400_000)
+    for level in (0.5, 0.8):
+        found = stats.percentile_limits(0.4, drawn, clusters, level)
+        half = 0.01 * np.sqrt(clusters / (clusters - 1)) * scipy_stats.t.ppf((1 + level) / 2, clusters - 1)
+        assert found == pytest.approx((0.4, 0.4 - half, 0.4 + half), abs=half / 100)
+    assert np.isnan(stats.percentile_limits(0.4, drawn, 1)[1:]).all()
+
+
 def test_frames_of_one_clip_are_not_clips():
     pair = World("flicker", drift=0.9).split(np.random.default_rng(0), 1, 101)
     width = {block: np.ptp(crossed.effect(*pair, block=block)[1:3]) for block in (1, 17)}

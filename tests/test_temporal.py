@@ -79,7 +79,8 @@ def test_band_and_interior_make_the_whole():
 
 def test_the_kernel_equals_the_definition_oracle():
     """One pass for all masks against the definition in numpy, with void in labels and a void answer."""
-    labels_a, labels_b = blobs(), np.roll(blobs(), 1, 0)
+    labels_a = blobs()
+    labels_b = np.where(RNG.random(SHAPE) < 0.7, np.roll(labels_a, 1, 0), blobs())
     labels_a[:5], labels_b[:, :7] = IGNORE, IGNORE
     a, b = noisy(labels_a), noisy(labels_b)
     flow, visible = RNG.normal(0, 3, (2, *SHAPE)).astype(np.float32), RNG.random(SHAPE) < 0.8
@@ -97,6 +98,7 @@ def test_the_kernel_equals_the_definition_oracle():
         assert (found.intersection == np.diag(oracle)[:19]).all()
         assert (found.predicted == oracle.sum(0)[:19]).all() and (found.labelled == oracle.sum(1)[:19]).all()
     steady = known & visible & (labels_a == truth_b)
+    assert 0.15 < steady.mean() < 0.9 * (known & visible).mean()
     before, after = (a == labels_a)[steady], (b_on_a == labels_a)[steady]
     changed = (a != b_on_a)[steady]
     assert pair.flicker.shares() == {
@@ -154,18 +156,18 @@ def test_constant_map_wins_tc():
 
 
 def test_flicker_by_hand():
-    truth = np.array([[0, 0, 0, 1, 0, 0, IGNORE, 1]], np.uint8)
-    later = np.array(
-        [[0, 0, 0, 1, 0, 0, 1, 0]], np.uint8
-    )  # the last pixel's truth changes: not a trajectory of one label
-    a = np.array([[0, 0, 1, 1, 1, 1, 1, 1]], np.uint8)
-    b = np.array([[0, 1, 0, 1, 2, 1, 0, 0]], np.uint8)
-    still, seen = np.zeros((2, 1, 8), np.float32), np.ones((1, 8), bool)
+    """Of so many pixels each: steady 5, spoiled 4, healed 3, wandering 2 (to a higher class, to a lower one), stuck 1."""
+    truth = np.array([[0] * 5 + [3] * 4 + [1] * 3 + [2] * 2 + [4] + [IGNORE, 1]], np.uint8)
+    later = np.array([[0] * 5 + [3] * 4 + [1] * 3 + [2] * 2 + [4] + [1, 0]], np.uint8)  # the last one's truth changes
+    a = np.array([[0] * 5 + [3] * 4 + [0, 2, 3] + [1, 3] + [1] + [1, 1]], np.uint8)
+    b = np.array([[0] * 5 + [0, 1, 2, 4] + [1] * 3 + [3, 1] + [1] + [0, 0]], np.uint8)
+    still, seen = np.zeros((2, *truth.shape), np.float32), np.ones(truth.shape, bool)
     found = temporal.count_pair(a, b, still, seen, 19, (truth, later, ~seen)).flicker
-    assert found == temporal.Flicker(steady=2, spoiled=1, healed=1, wandering=1, stuck=1)
+    assert found == temporal.Flicker(steady=5, spoiled=4, healed=3, wandering=2, stuck=1)
     assert {name: share.value() for name, share in found.shares().items()} == {
-        "flicker": 3 / 6, "harmful_flicker": 1 / 3, "healed": 1 / 3, "wandering": 1 / 3,
+        "flicker": 9 / 15, "harmful_flicker": 4 / 9, "healed": 3 / 6, "wandering": 2 / 6,
     }  # fmt: skip
+    assert all(share == metrics.Share(0, 0) for share in temporal.Flicker().shares().values())
 
 
 # ------------------------------------------------------------------------------------------------ ways to warp
@@ -201,6 +203,31 @@ def test_votes_equal_one_hot_warping_oracle():
     clear = inside[0].numpy() & (top[0] - top[1] > 1e-3).numpy()
     assert clear.mean() > 0.8
     assert (temporal.warp_votes(labels, flow)[clear] == warped[0].argmax(0).numpy()[clear]).all()
+
+
+def votes_by_hand(labels, by_x, by_y):
+    """Each pixel's place in the other frame, its four neighbours there, and the class with the greatest weight of these."""
+    height, width = labels.shape
+    out = np.full(labels.shape, IGNORE)
+    for y, x in np.ndindex(labels.shape):
+        to_y, to_x = y + by_y, x + by_x
+        if -0.5 <= to_y < height - 0.5 and -0.5 <= to_x < width - 0.5:
+            votes = dict.fromkeys(range(256), 0.0)
+            for row, column in np.ndindex(2, 2):
+                row, column = row + int(np.floor(to_y)), column + int(np.floor(to_x))
+                label = labels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+                votes[int(label)] += (1 - abs(to_y - row)) * (1 - abs(to_x - column))
+            out[y, x] = max(votes, key=lambda label: (votes[label], -label))
+    return out
+
+
+@pytest.mark.parametrize("by_y", [-1.25, -0.5, 0.0, 0.25, 0.5, 1.0])
+def test_four_neighbours_vote_also_at_borders_and_the_smallest_wins_a_tie(by_y):
+    labels = RNG.choice([0, 1, 2, 7, IGNORE], (6, 8)).astype(np.uint8)
+    for by_x in (-1.0, -0.75, -0.5, 0.0, 0.5, 0.75, 1.5):
+        flow = np.empty((2, 6, 8), np.float32)
+        flow[0], flow[1] = by_x, by_y
+        assert (temporal.warp_votes(labels, flow) == votes_by_hand(labels, by_x, by_y)).all(), by_x
 
 
 def test_ids_between_two_classes_are_a_third_one():
@@ -251,6 +278,9 @@ def test_etc_compat_is_the_released_script_to_the_digit_official(classes):
         later = np.roll(labels, 1, 1)
         later[0, :3], labels[5, 5] = IGNORE, IGNORE  # what void does there is part of its behaviour
         pairs.append((labels, later, RNG.normal(0, sigma, (2, 24, 40)).astype(np.float32)))
+    beyond = RNG.integers(0, classes + 3, (2, 24, 40)).astype(np.uint8)  # ids K and more, and a border unlike what is beside it
+    pairs.append((*beyond, RNG.normal(0, 3, (2, 24, 40)).astype(np.float32)))
+    pairs.append((beyond[0], beyond[0], np.zeros((2, 24, 40), np.float32)))
     counts = [temporal.etc_compat(*pair, classes) for pair in pairs]
     ours = temporal.etc_score(sum(counts[1:], start=counts[0]))
     assert ours == pytest.approx(released_script(pairs, classes), abs=1e-12) and 0.1 < ours < 0.9
