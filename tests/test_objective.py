@@ -1,6 +1,8 @@
 """What a step minimises: who is taught by what, and what hidden pixels may say (nothing)."""
 
-from dataclasses import replace
+import json
+from dataclasses import FrozenInstanceError, asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -342,6 +344,20 @@ def test_a_recipe_says_what_is_wrong_with_it(change, message):
 def test_a_recipe_knows_what_it_needs(change, pairs, features):
     recipe = replace(TOY, **change)
     assert (recipe.needs_pairs, recipe.needs_features) == (pairs, features)
+
+
+def test_what_a_recipe_does_not_say_is_as_in_the_committed_runs():
+    """Else the same words would train another network. How long, of how many frames and on which pixels, the study says itself."""
+    rows = list((Path(__file__).parents[1] / "figures" / "runs").glob("student-s0-*.json"))
+    plain, own = asdict(Recipe("student", "student", 1000)), {"steps", "batch", "labelled_share", "synthetic", "label_stride"}
+    assert rows
+    for committed in (json.loads(path.read_text())["recipe"] for path in rows):
+        assert {name for name in plain if plain[name] != committed[name]} <= own
+
+
+def test_a_recipe_is_a_value():
+    with pytest.raises(FrozenInstanceError):
+        TOY.steps = 7
 
 
 def test_limits_of_a_recipe_are_allowed():
