@@ -70,21 +70,26 @@ def mutants(path: Path) -> Iterator[Mutant]:
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
-    text = path.read_text()
-    nodes, lines, program = list(ast_nodes(get_ast(text))), text.splitlines(), ast.dump(ast.parse(text))
+    parts = [(part.get_code(), list(ast_nodes(part))) for part in get_ast(path.read_text()).children]  # quicker than the whole
     for name in operator_names():
         kind = get_operator(name)
         if re.match(POINTLESS, name) or kind.arguments():
             continue
-        for occurrence in range(sum(len(list(kind().mutation_positions(node))) for node in nodes)):
-            source = mutate_code(text, kind(), occurrence)
-            with contextlib.suppress(SyntaxError):
-                if ast.dump(ast.parse(source)) != program:
-                    line, *texts = _change(lines, source.splitlines())
-                    yield Mutant(name.split("/")[1], occurrence, line, *texts, source)
+        occurrence = -1
+        for index, (old, nodes) in enumerate(parts):
+            before, after = ("".join(code for code, _ in some) for some in (parts[:index], parts[index + 1 :]))
+            for place in range(sum(len(list(kind().mutation_positions(node))) for node in nodes)):
+                occurrence += 1
+                new = mutate_code(old, kind(), place)
+                with contextlib.suppress(SyntaxError):
+                    if ast.dump(ast.parse(new)) != ast.dump(ast.parse(old)):
+                        line, *texts = _change(old.splitlines(), new.splitlines())
+                        line += before.count("\n")
+                        yield Mutant(name.split("/")[1], occurrence, line, *texts, before + new + after)
 
 
 def _change(old: list[str], new: list[str]) -> tuple[int, str, str]:
+    """Where the first difference is, and the text there, before and after."""
     _, i, j, k, n = next(part for part in SequenceMatcher(None, old, new, False).get_opcodes() if part[0] != "equal")
     return i + 1, " ".join(map(str.strip, old[i:j])), " ".join(map(str.strip, new[k:n]))
 

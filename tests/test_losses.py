@@ -31,8 +31,15 @@ def test_cross_entropy_equals_torch_on_labelled_pixels():
 def test_cross_entropy_of_nothing_labelled_is_zero_not_nan():
     loss = losses.cross_entropy(logits(1, 3, 4, 4), torch.full((1, 8, 8), IGNORE))
     assert loss.item() == 0
-    with pytest.raises(ValueError, match="logits are"):
-        losses.cross_entropy(logits(2, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    "answer, truth", [((2, 3, 4, 4), (1, 4, 4)), ((1, 3, 4, 4), (2, 4, 4)), ((1, 3, 4, 4), (4, 4)), ((1, 3, 4, 4), (1, 3, 4, 4)),
+                      ((3, 4, 4), (3, 4, 4)), ((1, 3, 4, 4, 4), (1, 4, 4))]
+)  # fmt: skip
+def test_cross_entropy_names_shapes_that_do_not_belong_together(answer, truth):
+    with pytest.raises(ValueError, match=r"need \(B,K,h,w\) and \(B,H,W\)"):
+        losses.cross_entropy(logits(*answer), torch.zeros(truth, dtype=torch.long))
 
 
 def test_kl_is_zero_at_the_teacher_and_positive_elsewhere():
@@ -42,10 +49,13 @@ def test_kl_is_zero_at_the_teacher_and_positive_elsewhere():
         assert losses.kl_distillation(z + torch.randn_like(z), z.softmax(1), temperature) > 0.01
 
 
-def test_kl_temperature_equals_softened_logits():
+@pytest.mark.parametrize("temperature", [0.8, 1.0, 3.0])
+def test_kl_temperature_equals_softened_logits(temperature):
     student, teacher = logits(1, 5, 2, 2), logits(1, 5, 2, 2)
-    expected = F.kl_div((student / 3).log_softmax(1), (teacher / 3).softmax(1), reduction="none").sum(1).mean() * 9
-    torch.testing.assert_close(losses.kl_distillation(student, teacher.softmax(1), 3.0), expected, rtol=1e-4, atol=1e-6)
+    soft = (student / temperature).log_softmax(1), (teacher / temperature).softmax(1)
+    expected = F.kl_div(*soft, reduction="none").sum(1).mean() * temperature**2
+    found = losses.kl_distillation(student, teacher.softmax(1), temperature)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_kl_mask_and_balance():

@@ -75,6 +75,15 @@ def test_degrees_of_freedom_by_another_way(clips):
     assert found.df == pytest.approx(np.clip(2 / of_the_variance, 2, clips - 1)) and found.df < max(3, clips - 1)
 
 
+def test_one_clip_that_carries_all_leaves_two_degrees_of_freedom():
+    """Its kurtosis says fewer, which would be no interval any more."""
+    for clips in (30, 200):
+        values = np.r_[1.0, np.zeros(clips - 1)]
+        found = stats.jackknife(np.r_[values.mean(), (values.sum() - values) / (clips - 1)])
+        assert 2 / (scipy_stats.kurtosis(values, bias=False) / clips + 2 / (clips - 1)) < 2 == found.df
+    assert stats.jackknife(np.array([0.5, 0.4, 0.6])).df == 1, "two clips have one"
+
+
 def test_few_clips_that_carry_all_are_few_also_among_many_nearly_empty_ones():
     three = share_counts([0.2, 0.3, 0.45])
     crumbs = {"count": [*three["count"], *([1] * 40)], "total": [*three["total"], *([2] * 40)]}
@@ -100,6 +109,8 @@ def test_the_interval_reaches_as_far_as_the_corrected_value_does():
 def test_the_interval_of_a_share_ends_where_shares_do():
     interval = stats.clip_interval(share_counts([0.2, 0.99, 1.0]))
     assert 0 <= interval.low < interval.value < interval.high == 1.0
+    interval = stats.clip_interval(share_counts([0.0, 0.01, 0.8]))
+    assert interval.low == 0.0 < interval.value < interval.high <= 1
 
 
 def test_one_cluster_has_no_interval():
@@ -217,6 +228,11 @@ def test_moving_blocks_are_runs_of_frames_and_miss_none():
     assert (jumps <= 12).all()  # six blocks begin and end
     assert draws.mean(0)[40:60] == pytest.approx(6 * 17 / 85, rel=0.1)  # 85 places for a block, 17 hold a middle frame
     assert stats.block_draws(5, 17, 3, 0).tolist() == [[1] * 5] * 3  # shorter than a block: the clip itself
+    assert (draws[:, [0, -1]].mean(0) == pytest.approx(6 / 85, rel=0.2)), "one of 85 places has the first or the last frame"
+    for block in (2, 17):
+        assert (stats.draws_of(101, block, 5, 3) == stats.block_draws(101, block, 5, 3)).all()
+    assert (stats.draws_of(101, 1, 5, 3) == stats.clip_draws(101, 5, 3)).all()
+    assert (stats.clip_draws(7, 50, 0).sum(1) == 7).all() and stats.clip_draws(7, 4000, 0).mean(0) == pytest.approx(1, rel=0.1)
 
 
 def test_blocks_side_by_side_keep_all_counts():
@@ -224,6 +240,8 @@ def test_blocks_side_by_side_keep_all_counts():
     blocks = stats.in_blocks(counts, 17)
     assert stats.clips_in(blocks) == 6
     assert blocks["labelled"].sum(0).tolist() == np.sum(counts["labelled"], 0).tolist()
+    assert [stats.clips_in(stats.units([counts], length)[0]) for length in (1, 2, 3, 50)] == [101, 50, 34, 2]
+    assert blocks["labelled"][0].tolist() == np.sum(counts["labelled"][:17], 0).tolist(), "from the first frame on"
     assert stats.clips_in(stats.in_blocks(counts, 1)) == 101 and stats.clips_in(stats.in_blocks(counts, 500)) == 1
 
 
@@ -271,6 +289,8 @@ def test_the_legs_by_hand():
     assert found.value == pytest.approx(table.mean()) and found.seeds == pytest.approx(stats.t_interval(rows))
     assert found.high - found.value == pytest.approx(np.sqrt(legs.sum()))
     assert found.low < found.seeds.low  # other clips add to what seeds show
+    t = scipy_stats.t.ppf(0.975, [3, 11]) + scipy_stats.t.ppf(0.8, [3, 11])
+    assert found.mdd == pytest.approx(np.sqrt((t**2 * [rows.var(ddof=1) / 4, columns.var(ddof=1) / 12 - rest]).sum()))
 
 
 def test_p_is_the_level_whose_interval_touches_zero():
@@ -311,6 +331,16 @@ def test_nothing_changes_is_p_one_and_a_sure_change_is_small():
     assert same[:4] == (0, 0, 0, 1) and same.mdd == 0
     assert crossed.effect(*table_counts(np.full((2, 4), 0.25))).p == 0  # the same in every seed and clip
     assert crossed.effect(*table_counts([[0.25, 0.2500001]] * 2)).p < 1e-3
+    surest = crossed.effect(*table_counts(0.25 + np.random.default_rng(0).normal(0, 1e-9, (1, 100))))
+    assert surest.p == 1e-15, "what floats can tell"
+
+
+def test_contrasts_by_hand():
+    a, b = np.array([0.0, 0.2, 0.5, 0.8]), np.array([0.1, 0.3, 0.4, 0.8])
+    assert crossed.difference(a, b) == pytest.approx([0.1, 0.1, -0.1, 0.0])
+    assert crossed.relative(a, b) == pytest.approx([np.nan, 0.5, -0.2, 0.0], nan_ok=True), "nothing has no share"
+    closed = crossed.gap_closed(0.5)(a, b)
+    assert closed == pytest.approx([0.2, 1 / 3, np.nan, np.nan], nan_ok=True), "at the ceiling and above it is no gap"
 
 
 def test_ratios_are_taken_as_ratios():
