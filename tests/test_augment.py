@@ -146,6 +146,8 @@ def test_noise_is_drawn_for_each_frame_and_has_its_greatest_strength():
     assert 0 <= strength.min() < 1 and 11 < strength.max() < 14 and strength.mean().item() == pytest.approx(6, abs=0.7)
     assert (strength[:, 0] - strength[:, 1]).abs().max() > 8, "a frame's own"
     assert (shown[:, 0] - shown[:, 1]).abs().mean() > 1 and shown.mean().abs() < 0.2
+    faint = augment.change_colors(frames, View(noise=0.5), torch.Generator().manual_seed(0)) - 128
+    torch.testing.assert_close(faint, shown * (0.5 / 12), atol=1e-4, rtol=0)
 
 
 def test_light_stays_within_eight_bits():

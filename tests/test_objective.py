@@ -129,6 +129,17 @@ def test_the_photometric_mask_hides_what_looks_otherwise():
     assert share < 0.7
 
 
+def test_etcs_own_mask_is_of_looks_alone():
+    """It was released so: what is hidden counts as long as it looks the same."""
+    clip, recipe = pair_clip(), replace(TOY, temporal=1.0, form="etc")
+    logits = logits_of(clip).detach()
+    seen = objective.consistent(logits, clip, recipe, torch.ones(5))
+    clip.visible[:] = False
+    assert objective.consistent(logits, clip, recipe, torch.ones(5)) == seen > 0
+    clip.frames[:, 1] = 255 - clip.frames[:, 1]
+    assert objective.consistent(logits, clip, recipe, torch.ones(5)) < 0.5 * seen
+
+
 def test_forms_are_what_their_names_say_oracle():
     """On the logits' grid, of softmax answers; nothing moves, all is seen."""
     clip = pair_clip()
@@ -288,7 +299,10 @@ def test_every_loss_gets_the_frames_that_are_its_own():
      ({"teacher": "trajectory", "temporal": 1.0}, {"ce", "kd", "temporal"}), ({"method": "pf"}, {"ce"})],
 )  # fmt: skip
 def test_a_recipe_has_the_losses_that_it_asks_for(change, parts):
-    assert set(step_of(replace(TOY, **change))[0]) == parts | {"loss"}
+    found, *_ = step_of(recipe := replace(TOY, **change))
+    assert set(found) == parts | {"loss"}
+    weight = {"ce": 1.0, "kd": recipe.distillation, "temporal": recipe.temporal}
+    torch.testing.assert_close(found["loss"], sum(weight[name] * found[name] for name in parts))
 
 
 @pytest.mark.parametrize("done, share", [(0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (1.0, 1.0)])

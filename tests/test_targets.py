@@ -56,7 +56,7 @@ class Lopsided(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layer = torch.nn.Conv2d(3, 4, 4, 4)
+        self.layer, self.stride, self.num_classes = torch.nn.Conv2d(3, 4, 4, 4), 4, 4
         torch.nn.init.normal_(self.layer.weight, std=0.02, generator=torch.Generator().manual_seed(0))
         self.shown = []
 
@@ -78,6 +78,7 @@ def test_a_mirrored_frame_gets_the_mirrored_answer():
     torch.testing.assert_close(answer.sum(1), torch.ones(2, 8, 16))
     only = targets.augmented_probs(model, frames, scale=1.0)
     torch.testing.assert_close(only, (plain + mirrored) / 2)
+    assert not plain.requires_grad and not answer.requires_grad, "nothing flows into a teacher"
 
 
 @pytest.mark.parametrize("scale, larger", [(1.5, (96, 64)), (2.0, (128, 64)), (0.1, (32, 32))])
@@ -105,3 +106,38 @@ def test_targets_are_probabilities_and_are_made_once(tmp_path):
     assert features.shape == (2, 3, 48, 4, 8) and features.dtype == torch.float16 and features.float().std() > 0
     with pytest.raises(ValueError, match="'big'; it must be one of plain, trajectory, features"):
         targets.make(model, clips, "big", tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_trajectory_targets_are_fused_along_the_clips_own_flow_both_ways(tmp_path, hidden):
+    """Eight pixels a frame to the right, and back: two cells of the targets' grid."""
+    clips, model = toy_clips(2, 4, (64, 32)), Lopsided()
+    (flow, visible), (back, seen) = clips.flows["exact"], clips.backward
+    flow[:], back[:], visible[:], seen[:] = 0, 0, True, True
+    flow[:, :, 0], back[:, :, 0] = 8, -8
+    if hidden:
+        visible[0, 1, :16], seen[1, 2, :, :32] = False, False
+        visible[1, 0, 21, 9] = False  # a single pixel: its whole cell is not followed
+    made = targets.make(model, clips, "trajectory", tmp_path / "made.npy")
+    for index, frames in enumerate(clips.frames):
+        steps = {}
+        for direction, some in ((+1, visible), (-1, seen)):
+            cells = torch.from_numpy(some[index]).unflatten(1, (8, 4)).unflatten(3, (16, 4)).all(4).all(2)
+            move = torch.zeros(3, 2, 8, 16)
+            move[:, 0] = 2 * direction
+            steps[direction] = move, cells
+        wanted = targets.fuse(targets.augmented_probs(model, torch.from_numpy(frames)), steps) * 255
+        assert (made[index].float() - wanted).abs().max() <= 0.501
+    plain = targets.make(model, clips, "plain", tmp_path / "plain.npy")
+    assert (made.float() - plain.float()).abs().mean() > 1, "else the test could not fail"
+
+
+@pytest.mark.parametrize("kind", targets.KINDS)
+def test_so_much_disk_is_asked_for_as_is_taken(kind, tmp_path, monkeypatch):
+    from tcseg import models
+
+    asked = []
+    monkeypatch.setattr(targets, "require_disk", lambda folder, size, what: asked.append((folder, size, what)))
+    made = targets.make(models.build("student", 19).eval(), toy_clips(1), kind, tmp_path / "new" / "made.npy")
+    assert asked == [(tmp_path / "new", made.numel() * made.element_size(), f"the teacher's {kind} targets")]
+    assert not list(tmp_path.rglob("*.part"))
