@@ -134,6 +134,7 @@ def test_one_cluster_has_no_interval():
 def test_t_interval_by_hand():
     interval = stats.t_interval([1.0, 2.0, 3.0])
     assert interval.value == 2 and interval.high - 2 == pytest.approx(4.302653 / np.sqrt(3), abs=1e-5)
+    assert stats.t_interval([1.0, 3.0]) == pytest.approx((2, 2 - 12.706205, 2 + 12.706205), abs=1e-5), "of two seeds"
 
 
 def test_nothing_counted_is_nan_and_not_zero():
