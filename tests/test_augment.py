@@ -156,6 +156,15 @@ def test_light_stays_within_eight_bits():
     assert shown.min() == 0 and shown.max() == 255
 
 
+def test_the_views_of_training_are_within_their_ranges_and_show_both_frames_of_a_pair_alike():
+    for view in (augment.LABELLED_VIEW, augment.PAIR_VIEW, augment.SYNTHETIC_VIEW):
+        assert all(0 <= strength <= 1 for strength in (view.flip, view.color, view.jitter)) and view.color > 0
+    frames = torch.rand(8, 1, 3, 16, 24, generator=torch.Generator().manual_seed(0)).mul(255).repeat(1, 2, 1, 1, 1)
+    shown = augment.augment(Clip(frames), augment.PAIR_VIEW, torch.Generator().manual_seed(0)).frames
+    assert torch.equal(shown[:, 0], shown[:, 1]) and (shown - frames).abs().mean() > 1
+    assert augment.PAIR_VIEW.zoom == augment.SYNTHETIC_VIEW.zoom == (1, 1), "flow and targets are not resampled"
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
 def test_so_many_are_mirrored(share):
     x = torch.arange(24, dtype=torch.uint8).expand(300, 1, 3, 16, 24).clone()

@@ -313,6 +313,22 @@ def test_p_and_interval_agree_where_the_bias_is_on_one_side(seeds, turned):
     assert (touching.high if found.value < 0 else touching.low) == pytest.approx(0, abs=1e-7)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_p_and_interval_agree_where_the_bias_is_away_from_zero(sign):
+    """A difference of squares is too large by its variance: the interval reaches further toward zero, and so does p."""
+    table = 0.06 + np.random.default_rng(1).normal(0, 0.06, (2, 6))
+
+    def contrast(a, b):
+        return sign * (b - a) ** 2
+
+    found = crossed.effect(*table_counts(table), contrast)
+    toward, away = sorted((found.value - found.low, found.high - found.value), reverse=True)
+    assert toward > 1.05 * away and (toward == found.value - found.low) == (sign > 0)
+    assert 1e-4 < found.p < 0.9
+    touching = crossed.effect(*table_counts(table), contrast, level=1 - found.p)
+    assert (touching.low if sign > 0 else touching.high) == pytest.approx(0, abs=1e-9)
+
+
 def test_no_interval_no_p():
     spread = crossed._spread(*table_counts(np.random.default_rng(0).normal(0.2, 0.1, (2, 5))), crossed.difference)[1]
     assert crossed._p_value(0.2, spread) < 1
@@ -330,7 +346,8 @@ def test_never_surer_than_over_clips_alone():
 def test_nothing_changes_is_p_one_and_a_sure_change_is_small():
     same = crossed.effect(*table_counts(np.zeros((2, 4))))
     assert same[:4] == (0, 0, 0, 1) and same.mdd == 0
-    assert crossed.effect(*table_counts(np.full((2, 4), 0.25))).p == 0  # the same in every seed and clip
+    for seeds in (1, 2):
+        assert crossed.effect(*table_counts(np.full((seeds, 4), 0.25))).p == 0  # the same in every seed and clip
     assert crossed.effect(*table_counts([[0.25, 0.2500001]] * 2)).p < 1e-3
     surest = crossed.effect(*table_counts(0.25 + np.random.default_rng(0).normal(0, 1e-9, (1, 100))))
     assert surest.p == 1e-15, "what floats can tell"
@@ -361,6 +378,8 @@ def test_seeds_and_clips_must_be_paired():
     a = share_counts([0.1, 0.2])
     with pytest.raises(ValueError, match="a has 2 seeds and b 1"):
         crossed.effect([a, a], [a])
+    with pytest.raises(ValueError, match="a has 1 seeds and b 2"):
+        crossed.effect([a], [a, a])
     with pytest.raises(ValueError, match="a has 0 seeds"):
         crossed.effect([], [])
     with pytest.raises(ValueError, match="needs the same clips"):

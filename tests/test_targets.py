@@ -81,14 +81,16 @@ def test_a_mirrored_frame_gets_the_mirrored_answer():
     assert not plain.requires_grad and not answer.requires_grad, "nothing flows into a teacher"
 
 
-@pytest.mark.parametrize("scale, larger", [(1.5, (96, 64)), (2.0, (128, 64)), (0.1, (32, 32))])
-def test_the_teacher_sees_both_sizes_and_both_ways_round(scale, larger):
+@pytest.mark.parametrize(
+    "size, scale, larger",
+    [((64, 32), 1.5, (96, 64)), ((64, 32), 2.0, (128, 64)), ((64, 32), 0.1, (32, 32)), ((512, 256), 1.5, (768, 384))],
+)
+def test_the_teacher_sees_both_sizes_and_both_ways_round(size, scale, larger):
     """Sides are multiples of 32, which the encoders need."""
     model = Lopsided()
-    frames = torch.randint(0, 256, (1, 3, 32, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    frames = torch.randint(0, 256, (1, 3, *size[::-1]), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     targets.augmented_probs(model, frames, scale)
-    wide, high = larger
-    assert model.shown == [(64, 32)] * 2 + [(wide, high)] * 2
+    assert model.shown == [size] * 2 + [larger] * 2
 
 
 def test_targets_are_probabilities_and_are_made_once(tmp_path):
@@ -129,6 +131,8 @@ def test_trajectory_targets_are_fused_along_the_clips_own_flow_both_ways(tmp_pat
         wanted = targets.fuse(targets.augmented_probs(model, torch.from_numpy(frames)), steps) * 255
         assert (made[index].float() - wanted).abs().max() <= 0.501
     plain = targets.make(model, clips, "plain", tmp_path / "plain.npy")
+    frame_by_frame = torch.stack([targets.plain_probs(model, torch.from_numpy(frames)) for frames in clips.frames])
+    assert (plain.float() - 255 * frame_by_frame).abs().max() <= 0.501 and frame_by_frame.max() > 0.7
     assert (made.float() - plain.float()).abs().mean() > 1, "else the test could not fail"
 
 
@@ -138,6 +142,6 @@ def test_so_much_disk_is_asked_for_as_is_taken(kind, tmp_path, monkeypatch):
 
     asked = []
     monkeypatch.setattr(targets, "require_disk", lambda folder, size, what: asked.append((folder, size, what)))
-    made = targets.make(models.build("student", 19).eval(), toy_clips(1), kind, tmp_path / "new" / "made.npy")
-    assert asked == [(tmp_path / "new", made.numel() * made.element_size(), f"the teacher's {kind} targets")]
+    made = targets.make(models.build("student", 19).eval(), toy_clips(1), kind, tmp_path / "new" / "one" / "made.npy")
+    assert asked == [(tmp_path / "new" / "one", made.numel() * made.element_size(), f"the teacher's {kind} targets")]
     assert not list(tmp_path.rglob("*.part"))
