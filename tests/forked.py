@@ -99,11 +99,12 @@ def compile_anew(names: set[str] | None) -> None:
         Dispatcher.enable_caching = enable_caching
 
 
-def _run(subject: Subject, source: str, order: dict[str, float], report: Connection) -> None:
+def _run(subject: Subject, source: str, order: dict[str, float], timeout: float, report: Connection) -> None:
     os.setsid()
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1), os.dup2(sink, 2)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(timeout) + 1, int(timeout) + 1))  # ends it where nobody waits any more
     if source != (text := subject.path.read_text()):
         compile_anew(reached(text, source))
     sys.meta_path.insert(0, Replacing(subject, source))
@@ -120,7 +121,7 @@ def attempt(subject: Subject, source: str, timeout: float, order: dict[str, floa
     """
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=_run, args=(subject, source, order or {}, send))
+    child = context.Process(target=_run, args=(subject, source, order or {}, timeout, send))
     child.start()
     send.close()
     outcome, told = "timeout", (1, ["hangs or crashes"], {}, [])

@@ -91,6 +91,9 @@ def test_the_teacher_sees_both_sizes_and_both_ways_round(size, scale, larger):
     frames = torch.randint(0, 256, (1, 3, *size[::-1]), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     targets.augmented_probs(model, frames, scale)
     assert model.shown == [size] * 2 + [larger] * 2
+    if scale == 1.5:
+        targets.augmented_probs(model, frames)
+        assert model.shown[4:] == model.shown[:4], "what it is unless it is said"
 
 
 def test_targets_are_probabilities_and_are_made_once(tmp_path):
