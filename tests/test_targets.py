@@ -96,6 +96,24 @@ def test_the_teacher_sees_both_sizes_and_both_ways_round(size, scale, larger):
         assert model.shown[4:] == model.shown[:4], "what it is unless it is said"
 
 
+class Colour(torch.nn.Module):
+    """Answers each cell of 4x4 pixels by its own colour."""
+
+    def forward(self, frames):
+        told = 0.01 * torch.nn.functional.avg_pool2d(frames.float()[:, :1], 4)
+        return torch.cat((told, torch.zeros_like(told)), 1)
+
+
+@pytest.mark.parametrize("axis", [-1, -2], ids=["to the side", "up and down"])
+def test_what_is_seen_in_another_size_is_said_of_the_same_place(axis):
+    """Of a picture whose colour is its place, to a twentieth of a pixel; at its border colours are repeated."""
+    place = torch.arange(64.0).view((1, 64) if axis == -1 else (64, 1)).expand(1, 3, 64, 64)
+    said = torch.logit(targets.augmented_probs(Colour(), place)[0, 0]) / 0.01
+    said = said if axis == -1 else said.mT
+    cells = torch.arange(16.0) * 4 + 1.5
+    torch.testing.assert_close(said[:, 2:-2], cells.expand(16, -1)[:, 2:-2], atol=0.05, rtol=0)
+
+
 def test_targets_are_probabilities_and_are_made_once(tmp_path):
     from tcseg import models
 
