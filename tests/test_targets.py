@@ -1,5 +1,7 @@
 """What the student is taught: fused along the flow, seen both ways round and in two sizes, and stored as it was."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_training import toy_clips
@@ -155,6 +157,14 @@ def test_trajectory_targets_are_fused_along_the_clips_own_flow_both_ways(tmp_pat
     frame_by_frame = torch.stack([targets.plain_probs(model, torch.from_numpy(frames)) for frames in clips.frames])
     assert (plain.float() - 255 * frame_by_frame).abs().max() <= 0.501 and frame_by_frame.max() > 0.7
     assert (made.float() - plain.float()).abs().mean() > 1, "else the test could not fail"
+
+
+@pytest.mark.parametrize("gone", [{"flows": {}}, {"backward": None}], ids=["stills", "no way back"])
+def test_without_flow_both_ways_nothing_is_fused(tmp_path, gone):
+    clips, model = replace(toy_clips(1), **gone), Lopsided()
+    made = targets.make(model, clips, "trajectory", tmp_path / "made.npy")
+    alone = targets.augmented_probs(model, torch.from_numpy(clips.frames[0])) * 255
+    assert (made[0].float() - alone).abs().max() <= 0.501
 
 
 @pytest.mark.parametrize("kind", targets.KINDS)
