@@ -20,8 +20,8 @@ from tcseg import models, procity
 from tcseg.artefacts import write_json
 from tcseg.errors import CannotRunError
 from tcseg.machine import machine_facts
-from tcseg.pages import command_of
 from tcseg.places import FIGURES, MEASURED
+from tcseg.publishing.reproduction import command_of
 from tcseg.runs import Run, codes, git_state, now, versions
 from tcseg.study import PRIMARY, PROFILES, rows_of
 

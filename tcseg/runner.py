@@ -15,21 +15,18 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import timings
-from tcseg.again import compare, verdict
 from tcseg.artefacts import write_table
 from tcseg.contest import with_weights
 from tcseg.course import Course, run_course, upto
 from tcseg.data import find_dataset
-from tcseg.datacard import card_sections
 from tcseg.datafolders import explain_missing
 from tcseg.errors import CannotWriteError, InputError, NoRowsError, NotFoundError, debugging, require_writable, told
 from tcseg.measurements import MEASUREMENTS
-from tcseg.modelcard import card
 from tcseg.models import FAST, WEIGHTS
 from tcseg.places import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
 from tcseg.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
-from tcseg.readme import fill_readme, readme_sections
-from tcseg.reference import STUDIES, Request, committed_rows, has_data, need_of, refusal
+from tcseg.publishing.documents import documents, reproduced
+from tcseg.reference import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
 from tcseg.report import ReportError, build_report
 from tcseg.splits import fingerprint
 from tcseg.students import CHOSEN
@@ -41,8 +38,7 @@ DATASETS = ("procity", "camvid", "cityscapes")
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
-    "course.py", "execution.py", "workbook.py", "readme.py", "again.py", "publish.py", "report.py", "runner.py", "cli",
-    "measurements", "datacheck.py",
+    "course.py", "execution.py", "workbook.py", "publish.py", "report.py", "runner.py", "cli", "measurements", "datacheck.py",
 }  # fmt: skip
 
 
@@ -210,7 +206,7 @@ def _compare(folder: Path) -> None:
     table = compare(folder)
     if len(table):
         write_table(folder / "tables" / "reproduced.csv", table)
-        print(verdict(table))
+        print(reproduced(table))
 
 
 def known_notebook(name: str) -> str:
@@ -244,7 +240,7 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
 def _reference(dataset: str, profile: str, ship: bool) -> int:
     study = study_folder(dataset, profile)
     written = [*publish(study, dataset, profile, ship), *publish_measurements()]
-    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
+    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_write_documents())))
     for path in left_out(study):
         print(f"left out, too large to commit: {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
@@ -287,7 +283,7 @@ def _rows(dataset: str, profile: str) -> int:
             study.write_table(name, table)
             shown.add(name)
     written = publish_parts(study_folder(dataset, profile, "reference"), shown, dataset, profile)
-    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
+    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_write_documents())))
     return 0
 
 
@@ -298,13 +294,12 @@ def artefacts_named(notebook: Path) -> set[str]:
     return set(re.findall(r'(?:write_table|figure)\("(\w+)"', code)) | set(re.findall(r'"(\w+)\.gif"', code))
 
 
-def _fill_pages() -> list[Path]:
-    """Write the committed numbers into README.md and data/README.md, and MODEL_CARD.md anew."""
-    readme, data_card, model_card = ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "MODEL_CARD.md"
-    for page, sections in ((readme, readme_sections(FIGURES)), (data_card, card_sections(FIGURES))):
-        page.write_text(fill_readme(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
-    model_card.write_text(card(), encoding="utf-8")
-    return [readme, data_card, model_card]
+def _write_documents() -> list[Path]:
+    """Write README.md, MODEL_CARD.md and data/README.md from their templates and the committed tables."""
+    made = {ROOT / name: text for name, text in documents(FIGURES).items()}
+    for page, text in made.items():
+        page.write_text(text, encoding="utf-8")
+    return list(made)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

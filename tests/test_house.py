@@ -23,7 +23,7 @@ ORDER = """
     objective training evaluation steady controls folding quantize deployed export gpulabels torch_folding torch_runtimes
     runtimes coldstart benchmark repeats stability class_tables map_values videofiles window pipeline video throughput artefacts
     timings runs layouts map_counts map_tables labelmaps recipes places reference banners figures explore study effects contest
-    sweeps summary wording again readme pages measurements datacard modelcard publish report execution course workbook runner
+    sweeps publishing measurements publish report execution course workbook runner
     doctor cli __main__
 """.split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
