@@ -26,6 +26,7 @@ from tcseg.models import FAST, WEIGHTS
 from tcseg.places import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
 from tcseg.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
 from tcseg.publishing.documents import documents, reproduced
+from tcseg.publishing.render import TEMPLATES
 from tcseg.reference import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
 from tcseg.report import ReportError, build_report
 from tcseg.splits import fingerprint
@@ -40,6 +41,10 @@ CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 NOT_IN_NOTEBOOKS = {
     "course.py", "execution.py", "workbook.py", "publish.py", "report.py", "runner.py", "cli", "measurements", "datacheck.py",
 }  # fmt: skip
+
+
+SHOWN_IN_NOTEBOOKS = ("parts", "camvid.md", "MODEL_CARD.md", "transfer")
+"""Templates whose text a chapter shows."""
 
 
 def course_of(
@@ -66,6 +71,7 @@ def course_of(
     asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
     package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if not NOT_IN_NOTEBOOKS & {p.name, p.parent.name})
     package += sorted(WEIGHTS.glob("*.*"))  # the students of the first and the last chapter
+    package += [TEMPLATES / f"{name}.j2" for name in SHOWN_IN_NOTEBOOKS]
     more = {"--size": size, "--seeds": seeds, "--out": shlex.quote(str(out)) if out else None}
     again = f"tcseg study --dataset {dataset} --profile {profile}"
     again += "".join(f" {name} {value}" for name, value in more.items() if value)
