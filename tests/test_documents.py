@@ -98,15 +98,15 @@ def test_each_command_in_a_page_exists_with_its_options(name):
 
 
 @pytest.mark.slow
-def test_the_lines_of_python_in_the_readme_run(capsys):
+def test_the_lines_of_python_in_the_readme_run():
     (code,) = (body for language, body in FENCES.findall(README) if language == "python")
     assert len([line for line in code.splitlines() if line.strip()]) == 5
     names: dict = {}
     exec(code, names)
-    flicker = float(capsys.readouterr().out)
-    assert 0 < flicker < 0.2
-    assert names["maps"].shape == (30, 128, 256) and names["maps"].dtype == "uint8", "as the comment says"
-    assert names["clip"].annotated.all() and "exact" in names["clip"].flows
+    clip, maps = names["clip"], names["maps"]
+    assert maps.shape == (30, 128, 256) and maps.dtype == "uint8", "as the comment says"
+    assert clip.annotated.all() and "exact" in clip.flows
+    assert (maps == clip.labels[0]).mean() > 0.6, "the classes are right, mostly"
 
 
 def test_the_readme_says_what_the_tables_say(tmp_path, monkeypatch):
