@@ -46,7 +46,7 @@ An entry is a claim: that training the first seeds of the six recipes again give
 """
 UNTAUGHT = {"fedc9e69aedd": "0b5db49ea082"}
 """The same for recipes without a teacher alone: between these two, only what a teacher says of moved stills has changed. Shown by
-training `teacher`, `student` and `student+tl` (procity, laptop, seed 0) again on one thread: all metrics are equal."""
+training `teacher` (two threads, as it was), `student` and `student+tl` (one) of procity, laptop, seed 0: all counts are equal."""
 EARLIER = {
     "fedc9e69aedd": {"0b5db49ea082": "where a moved still shows nothing, the first frame's class was taught"},
 }

@@ -6,12 +6,14 @@ On a CPU, runs are trained side by side, one a core: a small network on small fr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
+import numpy as np
 import pandas as pd
 import psutil
 import torch
@@ -167,6 +169,62 @@ def differences(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> pd.Data
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+THIN = (
+    "pole",
+    "traffic light",
+    "traffic sign",
+    "sign",
+    "person",
+    "pedestrian",
+    "rider",
+    "bicycle",
+    "bicyclist",
+    "motorcycle",
+)
+"""Classes that a driver needs and a mean hides: few pixels each."""
+
+
+def target_mask(
+    study: Study, names: Sequence[str] = ("kd", "kd+tl", "trajectory", "consistent", "consistent,temporal=0.75")
+) -> pd.DataFrame:
+    """What masked targets change: recipes as today's code trains them against the same seeds by the earlier code, a row a metric.
+
+    Returns:
+        recipe, code (the earlier one), and the columns of `effects.effects`, differences today - earlier; `thin_miou` is the mean
+        IoU of `THIN`. No rows where there is nothing to compare.
+    """
+    tables = []
+    for code in earlier():
+        for name in names:
+            sides = {"today": study.found(name, [None]), "earlier": study.found(name, [code])}
+            found = effects(_sides(sides, lambda record: record), {name: ("today", "earlier")}, ())
+            if len(found):
+                classes = study.label_set.classes
+                thin = effects(
+                    _sides(sides, lambda record, of=classes: _of_thin(record, of)), {name: ("today", "earlier")}, ()
+                )
+                thin = thin[thin["metric"] == "miou"].assign(metric="thin_miou")
+                both = pd.concat([found, thin], ignore_index=True).drop(columns=["comparison", "p_holm"])
+                tables.append(both.assign(recipe=name, code=code))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _sides(sides: Mapping[str, Sequence[Run]], record_of: Callable[[dict], dict]) -> list[SimpleNamespace]:
+    """Runs under the name of their side."""
+    return [
+        SimpleNamespace(name=name, seed=run.seed, record=record_of(run.record))
+        for name, runs in sides.items()
+        for run in runs
+    ]
+
+
+def _of_thin(record: dict, classes: Sequence[str]) -> dict:
+    """A record whose counts of IoU are those of `THIN` alone."""
+    columns = [k for k, name in enumerate(classes) if name in THIN]
+    counts = {key: np.asarray(value)[:, columns].tolist() for key, value in record["per_clip"]["miou"].items()}
+    return record | {"per_clip": {"names": record["per_clip"]["names"], "miou": counts}}
+
+
 def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
     record, metrics, cost = run.record, run.metrics, run.record["cost"]
     flow = "exact" if metrics["tc"].get("exact") is not None else "dis"
@@ -248,7 +306,8 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
     runs = [run for name in names for run in study.found(name)]
     six = [run for run in runs if run.name in ("teacher", *RECIPES)]
     changes = differences(study, list(found))
-    compared_too = {"sweep_effects": changes} if len(changes) else {}
+    masked = target_mask(study)
+    compared_too = {name: rows for name, rows in (("sweep_effects", changes), ("target_mask", masked)) if len(rows)}
     return {"ablation": ablation(six), "effects": effects(runs), **found, **compared_too}
 
 

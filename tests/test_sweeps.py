@@ -9,11 +9,15 @@ from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tcseg import models, runs, sweeps
 from tcseg.artefacts import alone
+from tcseg.effects import effects
+from tcseg.labels import CAMVID
+from tcseg.places import FIGURES
 from tcseg.recipes import PRIMARY, RECIPES, VARIATIONS, compared, variations
 from tcseg.students import CHOSEN
 from tcseg.study import open_study, rows_of
@@ -87,7 +91,9 @@ class Store:
                 self.made.append(name)
             return models.build("student", 19), {"train_seconds": 1.0}
 
-        return runs.run_or_load(self.folder, name, seed, {}, "data", train, lambda _: {"metrics": {"miou": 0}}, {}, wait)
+        return runs.run_or_load(
+            self.folder, name, seed, {}, "data", train, lambda _: {"metrics": {"miou": 0}}, {}, wait
+        )
 
 
 def test_two_sweeps_of_one_store_share_the_work(tmp_path):
@@ -196,3 +202,31 @@ def test_what_is_missing_is_forecast_from_what_was_measured():
     assert found.loc[names, "runs"].tolist() == [1, 2, 2, 2] and found.loc[names[0], "seeds"] == "1"
     assert found.loc[names[1], "seeds"] == "0, 1"
     assert sweeps.forecast(store, [Task("kd", 0)]).empty
+
+
+def test_what_masked_targets_change_is_held_against_the_code_before(monkeypatch):
+    """Here `consistent` stands for today's rows and `student` for the earlier ones: what is known of these must come out."""
+    rows = runs.find_reference(FIGURES / "runs", "camvid", "laptop")
+    today, before = ([run for run in rows if run.name == name] for name in ("consistent", "student"))
+    found = {None: today, "code": before}
+    study = SimpleNamespace(found=lambda name, codes: found[codes[0]] if name == "kd" else [], label_set=CAMVID)
+    monkeypatch.setattr(sweeps, "earlier", lambda: {"code": "differs"})
+    table = sweeps.target_mask(study).set_index("metric")
+    known = effects([*today, *before], {"both": ("consistent", "student")}, ()).set_index("metric")
+    assert (
+        set(table["recipe"]) == {"kd"}
+        and set(table["code"]) == {"code"}
+        and list(table.index) == [*known.index, "thin_miou"]
+    )
+    for column in ("difference", "ci_low", "ci_high", "seeds", "seed_difference", "p"):
+        np.testing.assert_array_equal(table[column][known.index], known[column])
+
+    thin = [CAMVID.classes.index(name) for name in ("pole", "sign", "pedestrian", "bicyclist")]
+
+    def of_thin(run):
+        counts = {key: np.asarray(value)[:, thin].sum(0) for key, value in run.record["per_clip"]["miou"].items()}
+        return (counts["intersection"] / (counts["predicted"] + counts["labelled"] - counts["intersection"])).mean()
+
+    wanted = np.mean([of_thin(one) - of_thin(two) for one, two in zip(today, before, strict=True)])
+    assert table["difference"]["thin_miou"] == pytest.approx(wanted)
+    assert len(sweeps.target_mask(SimpleNamespace(found=lambda name, codes: [], label_set=CAMVID))) == 0
