@@ -22,8 +22,9 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import models
+from tcseg.architectures import fingerprint
 from tcseg.artefacts import alone, write_json
-from tcseg.errors import InputError, NotCommittedError, NotFoundError
+from tcseg.errors import InputError, NotCommittedError, NotFoundError, TcsegError
 from tcseg.machine import package_version
 from tcseg.networks import SegmentationModel
 
@@ -223,10 +224,19 @@ def id_of(record: dict) -> str:
 
 
 def other_code(record: dict) -> str:
-    """How a record's training code differs from today's; empty where it does not, or is not told (as before it was noted)."""
+    """How the code that trained a record, or its network, differs from today's; empty where neither does, or is not noted."""
     today, theirs = code_key(TRAINING_CODE), record.get("training_code")
-    same = theirs is None or SAME_CODE.get(theirs, theirs) == today
-    return "" if same else f"trained by code {theirs}, which is now {today}"
+    if theirs is not None and SAME_CODE.get(theirs, theirs) != today:
+        return f"trained by code {theirs}, which is now {today}"
+    then = next((one for one in record.get("inputs") or () if isinstance(one, str) and "Spec(" in one), None)
+    if then is None:
+        return ""
+    arch = record["recipe"]["arch"]
+    try:
+        same = then == models.spec_key(arch)
+    except TcsegError:  # no network of that name, or not on this machine
+        return ""
+    return "" if same else f"its network {arch} is another now"
 
 
 def run_or_load(
@@ -299,6 +309,7 @@ def _make(
         **what,
         **evaluate(model),
         "cost": json.loads((folder / "cost.json").read_text()),
+        "architecture": fingerprint(model),
         "training_code": code_key(TRAINING_CODE),
         "evaluation_code": code_key(EVALUATION_CODE),
         "versions": versions(),
