@@ -104,7 +104,7 @@ def _run(model: nn.Module) -> tuple[list[float], list]:
     """What a copy with fixed weights answers, and the settings that show in training alone."""
     ghost = _copy(model)
     dropped = _Dropouts()
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.autocast("cpu", enabled=False), dropped:
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), dropped:
         torch.default_generator.manual_seed(SEED)  # for a network that draws numbers when it answers; the CPU's alone
         logits = ghost(_frames())
     probes = np.random.RandomState(SEED).uniform(-1, 1, (PROBES, logits.numel()))
