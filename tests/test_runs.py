@@ -259,7 +259,7 @@ def test_every_committed_id_is_what_its_row_says():
         recipe, (data, spec, taught_by) = row["recipe"], row["inputs"]
         if row["training_code"] not in runs.earlier() or recipe["teacher"] == "none":
             assert row["run_id"] == runs.run_id_of(row["recipe_name"], row["seed"], recipe, row["inputs"])
-        assert (data, spec) == (row["data_key"][0], repr(models.spec_of(recipe["arch"]))), row["run_id"]
+        assert (data, spec) == (row["data_key"][0], models.spec_key(recipe["arch"])), row["run_id"]
         assert (taught_by is None) == (recipe["teacher"] == "none"), row["run_id"]
         if taught_by:
             teacher = teachers[taught_by]

@@ -120,7 +120,7 @@ def _whole(store: Path, run: Run, frame: Size) -> SegmentationModel:
         return training.train(recipe, tiles.cut(_stills(frame, bench.train_snippets), bench.tile), folder)
 
     name = f"{recipe.name} at {frame[0]}x{frame[1]}"
-    inputs = [procity.VERSION, frame, bench.train_snippets, bench.tile, repr(models.spec_of(recipe.arch))]
+    inputs = [procity.VERSION, frame, bench.train_snippets, bench.tile, models.spec_key(recipe.arch)]
     context = {"dataset": "procity", "profile": "bench", "size": frame}
     made = run_or_load(store, name, recipe.seed, asdict(recipe), inputs, fit, lambda _: {"metrics": {}}, context)
     return made.model().eval()

@@ -108,7 +108,7 @@ def on_camvid(camvid: Study, seed: int, steps: int, store: Path, initial: Run | 
         return training.train(recipe, train, folder, initial=initial and initial.model())
 
     context = {"dataset": "camvid", "profile": camvid.profile, "split": "val", "size": list(camvid.size)}
-    inputs = [train.key, val.key, initial and initial.id, repr(models.spec_of(recipe.arch))]
+    inputs = [train.key, val.key, initial and initial.id, models.spec_key(recipe.arch)]
     context |= {"data_key": inputs[:2], "initial": inputs[2], "machine": machine_facts()}
     run = run_or_load(
         store, recipe.name, seed, asdict(recipe), inputs, fit, lambda model: evaluation.evaluate(model, val), context
