@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # `procity` is a wing: imported by datacheck, drives, study, publish, measurements and cli alone.
 ORDER = """
     caches __init__ errors datafolders images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal
-    trajectories stats
+    trajectories streaming stats
     crossed procity splits snippets datacheck trained data drives tiles motion augment networks students peers
     architectures models postprocess targets
     objective training evaluation steady controls folding quantize deployed export gpulabels torch_folding torch_runtimes

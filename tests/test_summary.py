@@ -10,6 +10,7 @@ import pytest
 from nbformat.v4 import new_notebook
 
 from tcseg import summary
+from tcseg.runs import TRAINING_CODE, code_key
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_provenance_tells_the_codes_that_made_the_rows(study, monkeypatch):
     text = summary.provenance(study)
     for code in ("f7ccc3ea29ce", "a758bc197b6f", "274ce2cba43f", "ca667b0bbf20", "caad094b286e"):
         assert re.search(rf"\| `0b5db49ea082` \| `{code}` \| \d+ \| 2026-11-\d\d \| 2026-11-\d\d \| label maps by ", text)
-    assert "5 codes of evaluation; today trains `0b5db49ea082` and scores `" in text
+    assert f"5 codes of evaluation; today trains `{code_key(TRAINING_CODE)}` and scores `" in text
     assert text.index("f7ccc3ea29ce") < text.index("a758bc197b6f") < text.index("274ce2cba43f") < text.index("ca667b0bbf20")
     assert re.search(r"; (\d+) of \1 runs were not scored again by that\.$", text)
     record = {"evaluation_code": "0", "finished": "2026-01-02T03:04:05"}
