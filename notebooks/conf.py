@@ -1,4 +1,4 @@
-"""Sphinx settings of the report: tcseg.report assembles the folder that this file is copied to, and builds it."""
+"""Sphinx settings of the report: sphinx_build.py assembles the folder that this file is copied to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ html_title = "Real-time, temporally consistent segmentation"
 extensions = ["myst_nb"]
 templates_path: list[str] = []
 
-# Notebooks: already executed by tcseg.runner, only rendered here.
+# Notebooks: already executed by tcseg.study.run_study, only rendered here.
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_ipywidgets_js: dict[str, Any] = {}  # no require.js from a CDN; sliders need a kernel anyway

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-COMPILED = (PACKAGE, PACKAGE / "procity")
+COMPILED = (PACKAGE / "deploy", PACKAGE / "metrics", PACKAGE / "procity" / "rendering")
 """Folders with code that numba compiles."""
 BELOW_HOME = {
     "MPLCONFIGDIR": (".config/matplotlib", "matplotlib"),

@@ -1,7 +1,7 @@
 """Break the science on purpose and see which tests notice: cosmic-ray over one module after another, in a copy of the checkout.
 
     pip install cosmic-ray  # 8.7; not one of the project's dependencies
-    python tests/mutation.py temporal_losses metrics --sample 40
+    python tests/mutation.py training.temporal_losses metrics.segmentation --sample 40
 
 A mutant is the module with one operator, comparison, number, condition or decorator changed. It is killed if one of the module's
 tests fails, and survives if all pass. A sample is drawn by a seed, so that it can be drawn again. The survivors are printed as
@@ -24,17 +24,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CHOICE = "not takes_a_step"  # a minute of whole trainings, which say little about one line
 TESTS = {
-    "losses": "test_losses test_objective",
-    "temporal_losses": "test_temporal_losses test_objective",
-    "objective": "test_objective test_training",
-    "targets": "test_training",
-    "augment": "test_augment test_training",
-    "motion": "test_motion test_training",
-    "temporal": "test_temporal",
-    "trajectories": "test_temporal",
-    "metrics": "test_metrics",
-    "stats": "test_stats",
-    "crossed": "test_stats",
+    "training.losses": "test_losses test_recipe",
+    "training.temporal_losses": "test_temporal_losses test_recipe",
+    "training.recipe": "test_recipe test_training",
+    "training.teacher_targets": "test_training",
+    "data.augmentation": "test_augmentation test_training",
+    "data.flow_sources": "test_flow_sources test_training",
+    "metrics.temporal": "test_temporal",
+    "metrics.trajectories": "test_temporal",
+    "metrics.segmentation": "test_segmentation",
+    "metrics.intervals": "test_intervals",
+    "metrics.seed_clip_effects": "test_intervals",
 }
 """Module -> the files whose tests are to notice."""
 POINTLESS = [
@@ -48,11 +48,11 @@ POINTLESS = [
 
 def configure(folder: Path, module: str, timeout: float) -> Path:
     """Write cosmic-ray's configuration for a module; returns its path."""
-    files = [f"tests/{name}.py" for name in TESTS[module].split() if (folder / "tests" / f"{name}.py").exists()]
+    files = [str(path) for name in TESTS[module].split() for path in (folder / "tests").rglob(f"{name}.py")]
     command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider -m 'not slow' -k '{CHOICE}' {' '.join(files)}"
-    path = folder / f"{module}.toml"
+    path, place = folder / f"{module}.toml", module.replace(".", "/")
     path.write_text(
-        f'[cosmic-ray]\nmodule-path = "tcseg/{module}.py"\ntimeout = {timeout}\nexcluded-modules = []\n'
+        f'[cosmic-ray]\nmodule-path = "tcseg/{place}.py"\ntimeout = {timeout}\nexcluded-modules = []\n'
         f'test-command = "{command}"\n[cosmic-ray.distributor]\nname = "local"\n'
         f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {POINTLESS!r}\n"
     )

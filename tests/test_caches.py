@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tcseg import caches, doctor
+from tcseg import caches
+from tcseg.cli import doctor
 from tcseg.errors import CannotWriteError, require_writable
 
 PACKAGE = Path(caches.__file__).parent

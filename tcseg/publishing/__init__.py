@@ -1,1 +1,0 @@
-"""README, the cards and the report's pages: Jinja2 templates (tcseg/templates), and the numbers that they are filled with."""
