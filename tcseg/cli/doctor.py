@@ -177,8 +177,8 @@ def check_data() -> list[Line]:
     lines = check_variable()
     hints = {
         "procity": "made by the study itself, or: tcseg data procity",
-        "cityscapes": "optional; README, 'Data'",
-        "camvid": "optional; README, 'Data'",
+        "cityscapes": "optional; data/README.md",
+        "camvid": "optional; data/README.md",
     }
     for name in DATASETS:
         folder = find_data(name)

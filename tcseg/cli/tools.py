@@ -324,7 +324,7 @@ def evaluate(
     """Evaluate label maps that any method wrote: changes along the flow, mIoU, TC, flicker, with 95 % intervals over clips.
 
     It says what it read the maps as, and beside each number how many frames it is over; what is missing is named. Clip by clip:
-    memory does not grow with their number. Files and names of each layout: README, "Evaluate your own label maps".
+    memory does not grow with their number. Files and names of each layout: notebooks/use.md.
 
     Example: tcseg evaluate --predictions mine --frames leftImg8bit_sequence/val --labels gtFine/val --out results
     """

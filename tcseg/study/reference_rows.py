@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
+import pandas as pd
+
 from tcseg.data.clips import find_dataset
 from tcseg.labels import DATASETS
 from tcseg.study.paths import FIGURES
@@ -238,3 +240,42 @@ def _training(asked: Request) -> str:
     more = {"size": asked.size and "{}x{}".format(*asked.size), "seeds": asked.seeds}
     options = "".join(f" --{name} {value}" for name, value in more.items() if value)
     return f"train your own: tcseg study --dataset {asked.dataset} --profile {asked.profile}{options}"
+
+
+# ------------------------------------------------------------------------------------------------ are the scores the same?
+
+
+def compare(folder: Path, committed: Path = FIGURES) -> pd.DataFrame:
+    """What a study's networks score beside the committed ones of the same data, profile, recipe and seed.
+
+    Args:
+        folder: The study's. A record that was itself committed is not compared with itself; nor are frames of another size, or
+            a recipe that has changed.
+        committed: figures/.
+
+    Returns:
+        A row a network: whose it is, both machines and numbers of threads, both mIoUs, flickers and TCs (DIS flow), and whether
+        all metrics are equal to the last digit. Empty where the two have no network in common.
+    """
+    known = {_identity(record): record for record in _records(committed / "runs", "*.json")}
+    rows = []
+    for record in _records(folder / "runs", "*/record.json"):
+        theirs = known.get(_identity(record))
+        asked = ("recipe", "data_key")
+        if theirs is None or theirs["finished"] == record["finished"] or any(theirs[k] != record[k] for k in asked):
+            continue
+        row = dict(zip(("dataset", "profile", "recipe", "seed"), _identity(record), strict=True))
+        for end, one in (("", record), ("_committed", theirs)):
+            row |= {f"machine{end}": one["machine"]["cpu"], f"threads{end}": one["cost"].get("threads")}
+            row |= {f"{name}{end}": one["metrics"][name] for name in ("miou", "flicker")}
+            row[f"tc_dis{end}"] = one["metrics"]["tc"].get("dis")
+        rows.append(row | {"equal": record["metrics"] == theirs["metrics"]})
+    return pd.DataFrame(rows)
+
+
+def _identity(record: Mapping) -> tuple[str, str, str, int]:
+    return record["dataset"], record["profile"], record["recipe_name"], record["seed"]
+
+
+def _records(folder: Path, pattern: str) -> list[dict]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(pattern))]

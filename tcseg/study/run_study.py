@@ -26,12 +26,10 @@ from tcseg.study.model_selection import with_weights
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.dependency_graph import Course, run_course, upto
 from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
-from tcseg.study.reference_rows import STUDIES, Request, committed_rows, has_data, need_of, refusal
-from tcseg.study.report.data_card import card_sections
-from tcseg.study.report.model_card import card
+from tcseg.study.reference_rows import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
+from tcseg.study.report.documents import documents, reproduced
 from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
-from tcseg.study.report.readme import fill_readme, readme_sections
-from tcseg.study.report.reproduction import compare, verdict
+from tcseg.study.report.render import TEMPLATES
 from tcseg.study.report.sphinx_build import ReportError, build_report
 from tcseg.study.study import MODES, PROFILES, open_study, size_of
 from tcseg.study.sweeps import tables
@@ -41,9 +39,13 @@ DATASETS = ("procity", "camvid", "cityscapes")
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
-    "dependency_graph.py", "execution.py", "workbook.py", "readme.py", "reproduction.py", "publish.py", "sphinx_build.py",
+    "dependency_graph.py", "execution.py", "workbook.py", "publish.py", "sphinx_build.py",
     "run_study.py", "cli", "measurements", "integrity.py",
 }  # fmt: skip
+
+
+SHOWN_IN_NOTEBOOKS = ("parts", "camvid.md", "MODEL_CARD.md", "transfer")
+"""Templates whose text a chapter shows."""
 
 
 def course_of(
@@ -70,6 +72,7 @@ def course_of(
     asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
     package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if NOT_IN_NOTEBOOKS.isdisjoint(p.relative_to(ROOT).parts))
     package += sorted(WEIGHTS.glob("*.*"))  # the students of the first and the last chapter
+    package += [TEMPLATES / f"{name}.j2" for name in SHOWN_IN_NOTEBOOKS]
     more = {"--size": size, "--seeds": seeds, "--out": shlex.quote(str(out)) if out else None}
     again = f"tcseg study --dataset {dataset} --profile {profile}"
     again += "".join(f" {name} {value}" for name, value in more.items() if value)
@@ -210,7 +213,7 @@ def _compare(folder: Path) -> None:
     table = compare(folder)
     if len(table):
         write_table(folder / "tables" / "reproduced.csv", table)
-        print(verdict(table))
+        print(reproduced(table))
 
 
 def known_notebook(name: str) -> str:
@@ -244,7 +247,7 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
 def _reference(dataset: str, profile: str, ship: bool) -> int:
     study = study_folder(dataset, profile)
     written = [*publish(study, dataset, profile, ship), *publish_measurements()]
-    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
+    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_write_documents())))
     for path in left_out(study):
         print(f"left out, too large to commit: {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
@@ -287,7 +290,7 @@ def _rows(dataset: str, profile: str) -> int:
             study.write_table(name, table)
             shown.add(name)
     written = publish_parts(study_folder(dataset, profile, "reference"), shown, dataset, profile)
-    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_fill_pages())))
+    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_write_documents())))
     return 0
 
 
@@ -298,13 +301,12 @@ def artefacts_named(notebook: Path) -> set[str]:
     return set(re.findall(r'(?:write_table|figure)\("(\w+)"', code)) | set(re.findall(r'"(\w+)\.gif"', code))
 
 
-def _fill_pages() -> list[Path]:
-    """Write the committed numbers into README.md and data/README.md, and MODEL_CARD.md anew."""
-    readme, data_card, model_card = ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "MODEL_CARD.md"
-    for page, sections in ((readme, readme_sections(FIGURES)), (data_card, card_sections(FIGURES))):
-        page.write_text(fill_readme(page.read_text(encoding="utf-8"), sections), encoding="utf-8")
-    model_card.write_text(card(), encoding="utf-8")
-    return [readme, data_card, model_card]
+def _write_documents() -> list[Path]:
+    """Write README.md, MODEL_CARD.md and data/README.md from their templates and the committed tables."""
+    made = {ROOT / name: text for name, text in documents(FIGURES).items()}
+    for page, text in made.items():
+        page.write_text(text, encoding="utf-8")
+    return list(made)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

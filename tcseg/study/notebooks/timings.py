@@ -108,11 +108,11 @@ def as_markdown(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     sums = ", ".join(f"{readable(total)} at <code>{profile}</code>" for profile, total in table.sum().items())
-    lines = [f"| section | {' | '.join(f'`{profile}`' for profile in table)} |", "|---|" + "--:|" * table.shape[1]]
-    for section, row in table.iterrows():
-        lines.append(f"| {section} | {' | '.join('–' if pd.isna(s) else readable(s) for s in row)} |")
+    cells = table.map(readable, na_action="ignore").astype(object).fillna("–").rename(columns=lambda name: f"`{name}`")
+    sides = ["left", *["right"] * table.shape[1]]
+    shown = cells.rename_axis("section").reset_index().to_markdown(index=False, disable_numparse=True, colalign=sides)
     head = f"<details><summary>Measured time: {sums}; by section</summary>"
-    return "\n".join([head, "", *lines, "", "</details>"])
+    return "\n".join([head, "", shown, "", "</details>"])
 
 
 def readable(seconds: float) -> str:

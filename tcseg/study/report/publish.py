@@ -22,7 +22,7 @@ from tcseg.errors import CannotRunError
 from tcseg.machine import machine_facts
 from tcseg.models import registry
 from tcseg.study.paths import FIGURES, MEASURED
-from tcseg.study.report.pages import command_of
+from tcseg.study.report.reproduction import command_of
 from tcseg.study.runs import Run, codes, git_state, now, versions
 from tcseg.study.study import PRIMARY, PROFILES, rows_of
 

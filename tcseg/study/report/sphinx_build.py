@@ -1,7 +1,7 @@
 """The report: executed notebooks and the pages of notebooks/ as one offline folder of HTML, by Sphinx and MyST-NB.
 
-The source is assembled in a temporary folder: the pages, the executed notebooks (pictures with their alt text, no
-widgets), and the fragments that the pages include, generated from the study's tables. Nothing is executed here. A page
+The source is assembled in a temporary folder: the pages of notebooks/, those that are filled from the study's tables
+(tcseg/templates), and the executed notebooks (pictures with their alt text, no widgets). Nothing is executed here. A page
 that would fetch something from the network, a picture without alt text, or an unknown value in the prose fails.
 """
 
@@ -23,12 +23,21 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tcseg import __version__
 from tcseg.errors import CannotRunError
-from tcseg.study.report.pages import fragments as fragments_of_pages
-from tcseg.study.report.summary import banner, course_map, provenance, result_table, values
+from tcseg.study.report.documents import pages as rendered
 
-STUDY_PAGES = ("methods", "results", "reproducibility", "limits", "glossary", "bibliography", "about")
+STUDY_PAGES = (
+    "methods",
+    "results",
+    "speed",
+    "limits",
+    "reproducibility",
+    "use",
+    "help",
+    "glossary",
+    "bibliography",
+    "about",
+)
 PAGES = Path(__file__).resolve().parents[3] / "notebooks"
 NEEDED = {
     "sphinx": "sphinx",
@@ -92,7 +101,7 @@ def build_report(folder: Path, out: Path | None = None, pages: Path = PAGES) -> 
 
 
 def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> None:
-    """Lay out the Sphinx source: pages, executed notebooks with pictures as files, generated fragments."""
+    """Lay out the Sphinx source: pages, executed notebooks with pictures as files."""
     source.mkdir(parents=True)
     shutil.copytree(pages / "_static", source / "_static")
     for page in (pages / "conf.py", *pages.glob("*.md")):
@@ -107,21 +116,9 @@ def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> 
     files.mkdir()
     for path in (*(folder / "tables").glob("*.csv"), *(folder / "figures").glob("*.[psg][nvi][gf]")):
         shutil.copy(path, files)
-    generated = source / "_generated"
-    generated.mkdir()
-    toc = [*_toctree("The course", titles), "", *_toctree("The study", STUDY_PAGES)]
-    fragments = {
-        "banner": banner(folder),
-        "results": result_table(folder),
-        "course_map": course_map(folder, titles),
-        "provenance": provenance(folder),
-        "toc": "\n".join(toc),
-        **fragments_of_pages(folder),
-    }
-    for name, text in fragments.items():
-        (generated / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-    numbers = {"version": __version__, **values(folder)}
-    (generated / "values.json").write_text(json.dumps(numbers), encoding="utf-8")
+    toc = "\n".join([*_toctree("The course", titles), "", *_toctree("The study", STUDY_PAGES)])
+    for name, text in rendered(folder, titles, toc).items():
+        (source / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def _toctree(caption: str, pages: Iterable[str]) -> list[str]:

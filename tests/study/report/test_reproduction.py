@@ -1,40 +1,16 @@
-"""How to make each committed table again."""
+"""What made each committed file, and whether the same came out."""
 
 import json
-import re
 
+import nbformat
 import pandas as pd
+import pytest
+from nbformat.v4 import new_notebook
 
 from tcseg.study.paths import FIGURES
-from tcseg.study.report.reproduction import EXPECTED, again_table, compare, verdict
-
-
-def test_every_committed_measurement_and_sweep_says_how_to_make_it_again():
-    table = again_table(FIGURES)
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    assert all(len(row) == 4 and row[3].strip() and "nan" not in row[3] for row in rows)
-    named = set(re.findall(r"`(\w+\.csv)`", table))
-    made = set(json.loads((FIGURES / "provenance.json").read_text())["files"])
-    assert {f"{name}.csv" for name in EXPECTED if f"tables/{name}.csv" in made} <= named
-    assert {"ablation.csv", "effects.csv", "schedule.csv"} <= named
-
-
-def test_minutes_and_spread_come_from_the_tables(tmp_path):
-    (tmp_path / "tables").mkdir()
-    rows = {
-        "dataset": ["procity"] * 3,
-        "recipe": ["kd", "kd,method=cwd,distillation=3", "kd,method=cwd,distillation=3"],
-        "train_seconds": [60.0, 120.0, 180.0],
-    }
-    rows |= {"miou": [0.4, 0.41, 0.43], "flicker": [0.05, 0.06, 0.07]}
-    pd.DataFrame(rows).to_csv(tmp_path / "tables" / "distillation.csv", index=False)
-    line = again_table(tmp_path).splitlines()[2]
-    assert line.startswith("| `distillation.csv` | `tcseg sweep --only distillation; make rows` | 5 | ")
-    assert "highest mIoU 42.0 % (41.0 to 43.0), `kd,method=cwd,distillation=3`" in line
-    assert "least flicker 5.0 % (one seed), `kd`" in line
-    rows["flicker"] = [None] * 3  # Cityscapes
-    pd.DataFrame(rows).to_csv(tmp_path / "tables" / "distillation.csv", index=False)
-    assert "flicker" not in again_table(tmp_path).splitlines()[2]
+from tcseg.study.reference_rows import compare
+from tcseg.study.report import reproduction
+from tcseg.study.report.documents import reproduced
 
 
 def record(seed, miou, finished, threads=1):
@@ -68,34 +44,66 @@ def test_a_study_is_compared_with_the_committed_rows_to_the_last_digit(tmp_path)
     table = compare(tmp_path / "study", tmp_path / "figures")
     assert table["seed"].tolist() == [0, 1], "not with itself, with what is not committed, or with other frames"
     assert table["equal"].tolist() == [True, False]
-    assert verdict(table) == (
-        "1 of 2 networks trained on Z80 score as the committed ones, to the last digit; the largest difference is 1.0 points "
-        "of mIoU (student seed 1; 2 threads, committed 1 of Z80)."
+    assert reproduced(table) == (
+        "1 of 2 networks trained on Z80 score exactly as the committed ones. The largest difference in mIoU is 1.0 points "
+        "(student, seed 1: 2 threads here; 1 threads of Z80 for the committed one)."
     )
-    assert verdict(table[table["equal"]]).endswith(
-        "1 of 1 networks trained on Z80 score as the committed ones, to the last digit."
-    )
+    assert reproduced(table[table["equal"]]) == "1 of 1 networks trained on Z80 score exactly as the committed ones."
     both = pd.concat([table, table.assign(machine="6502", equal=True)])
-    assert verdict(both).endswith(" 2 of 2 networks trained on 6502 score as the committed ones, to the last digit.")
-    assert verdict(compare(tmp_path, tmp_path / "figures")) == ""
+    assert reproduced(both).endswith("2 of 2 networks trained on 6502 score exactly as the committed ones.")
+    assert reproduced(compare(tmp_path, tmp_path / "figures")) == ""
 
 
-def test_what_intervals_cover_is_told_by_metric_and_without_the_methods_that_were_tried():
-    rows = [
-        (metric, units, method, models, clusters, held)
-        for metric, held in (("miou", 0.95), ("tc", 0.93))
-        for units, methods in (("clips", ("percentile", "ours")), ("clips in cities", ("cities as units",)))
-        for method in methods
-        for models in ("base", "other", "pair")
-        for clusters in (6, 200)
-    ]
-    table = pd.DataFrame(rows, columns=["metric", "units", "method", "models", "clusters", "coverage"])
-    table.loc[table["method"] != "ours", "coverage"] = 0.5
-    table.loc[(table["method"] == "ours") & (table["models"] == "other") & (table["clusters"] == 6), "coverage"] = 0.85
-    table.loc[(table["method"] == "ours") & (table["models"] == "pair") & (table["clusters"] == 200), "coverage"] += (
-        0.014
-    )
-    assert EXPECTED["coverage"](table) == (
-        "95 % intervals over 6 to 200 clips hold the truth, of a network or a difference: mIoU 85 to 96 %, "
-        "TC 85 to 94 % of cases (from 24 clips on at least 93 %)"
-    )
+# ------------------------------------------------------------------------------------------------ what made each file
+
+
+@pytest.fixture
+def study(tmp_path):
+    (tmp_path / "tables").mkdir()
+    return tmp_path
+
+
+def executed(study, runs: str) -> None:
+    """A notebook as papermill leaves it."""
+    metadata = {"papermill": {"parameters": {"dataset": "procity", "profile": "smoke", "runs": runs}}}
+    (study / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(new_notebook(metadata=metadata), study / "notebooks" / "01_first.ipynb")
+
+
+def test_each_file_is_ascribed_to_the_command_that_makes_it():
+    assert reproduction.command_of("procity-laptop") == "make study reference DATASET=procity PROFILE=laptop"
+    assert reproduction.command_of("camvid-laptop") == "make sweeps rows DATASET=camvid PROFILE=laptop"
+    assert reproduction.command_of("measure flow") == "tcseg measure flow"
+    noted = json.loads((FIGURES / "provenance.json").read_text())["files"]
+    files = set(reproduction.made_by(FIGURES)["file"])
+    assert "tables/ablation.csv" in files and {name for name in noted if name.endswith(".png")} <= files
+
+
+def test_the_stamp_of_reference_pages_is_that_of_the_reference_run(study, monkeypatch):
+    executed(study, "train")
+    assert reproduction.stamp(study)["versions"]["torch"]
+    made = {"finished": "2026-01-01", "git": {"sha": "0123456789ab", "dirty": False}, "versions": {}, "machine": {}}
+    (study / "runs" / "x-s0-1").mkdir(parents=True)
+    (study / "runs" / "x-s0-1" / "record.json").write_text(json.dumps(made))
+    pd.DataFrame({"run_id": [None, "x-s0-1"]}).to_csv(study / "tables" / "ablation.csv", index=False)
+    assert reproduction.stamp(study)["date"] == "2026-01-01", "not of the moment when the page is made"
+    stamp = {"date": "2026-01-02", "git": {"sha": "abc", "dirty": True}, "versions": {"torch": "9.9"}, "machine": {}}
+    (study / "provenance.json").write_text(json.dumps({"files": {"tables/ablation.csv": {"procity-smoke": stamp}}}))
+    monkeypatch.setattr(reproduction, "FIGURES", study)
+    executed(study, "reference")
+    assert reproduction.stamp(study) == stamp | {"records": []}
+
+
+def test_the_codes_that_made_the_rows_are_told():
+    records = [json.loads(path.read_text()) for path in sorted((FIGURES / "runs").glob("*.json"))]
+    found = reproduction.codes(records)
+    assert {"f7ccc3ea29ce", "a758bc197b6f", "274ce2cba43f", "ca667b0bbf20", "caad094b286e"} <= set(found["evaluation"])
+    assert found["min"].is_monotonic_increasing and found["size"].sum() == len(records)
+    assert found["differs"].str.startswith("label maps by ").sum() >= 5
+    assert found["today"].tolist() == [code == reproduction.today()[1] for code in found["evaluation"]]
+    record = {"evaluation_code": "0", "finished": "2026-01-02T03:04:05"}
+    row = reproduction.codes([record]).iloc[0]
+    assert [row[name] for name in ("training", "evaluation", "size", "min", "differs")] == [
+        "not noted", "0", 1, "2026-01-02", "not noted",
+    ]  # fmt: skip
+    assert reproduction.codes([]).empty
