@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tcseg.caches import COMPILED
+from tcseg.machine import COMPILED
 from tcseg.study.notebooks.execution import known_parameters
 from tcseg.study.paths import NOTEBOOKS
 

@@ -14,10 +14,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcseg.caches import compiled_code, is_temporary, writable
 from tcseg.data.folders import DATASETS, VARIABLE, data_root, given_folder, variable_problem
 from tcseg.data.folders import find_dataset as find_data
-from tcseg.machine import EXTRAS, PACKAGES, cpu_name, free_disk_gib, memory_gib, package_version, usable_cores
+from tcseg.machine import (
+    EXTRAS,
+    PACKAGES,
+    compiled_code,
+    cpu_name,
+    free_disk_gib,
+    is_temporary,
+    memory_gib,
+    package_version,
+    usable_cores,
+    writable,
+)
 
 IMPORTS = {
     "numpy": "numpy",

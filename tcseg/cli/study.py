@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tcseg.caches import writable
 from tcseg.errors import require_writable
+from tcseg.machine import writable
 
 from .app import app
 

@@ -176,6 +176,11 @@ def load_clips(
 
     Raises:
         NotFoundError, InputError: what is missing, twice, damaged or of another size, by name.
+
+    Example:
+        >>> clips = tcseg.load_clips("procity", root, "val", size=(128, 64), cache=folder)
+        >>> len(clips), clips.frames.shape[2:], clips.label_set.name
+        (2, (3, 64, 128), 'cityscapes')
     """
     snippets, coverage = find_snippets(dataset, root, split, neighbours, limit)
     if not coverage.whole:

@@ -83,6 +83,10 @@ def convert(
 
     Raises:
         ValueError: unknown precision or suffix, int8 without frames.
+
+    Example:
+        >>> written = tcseg.export("student-cpu", folder / "plain.onnx", size=(128, 64))
+        >>> tcseg.quantize(written.path, folder / "int8.onnx", "int8", calibration=frames)
     """
     check_calibration(precision, calibration)
     if path.suffix == ".xml":

@@ -173,6 +173,12 @@ def evaluate_files(
 
     Raises:
         NotFoundError, InputError: what is missing or wrong, by name.
+
+    Example:
+        >>> done = tcseg.segment_video(video, None, labels=folder / "maps", progress=False)
+        >>> table, record = tcseg.evaluate_files(folder / "maps", frames=video, layout="folder", workers=1)
+        >>> table["metric"][0], bool(0 <= table["value"][0] <= 1)  # without labels: steadiness alone
+        ('changed', True)
     """
     for name in flows:
         if name not in FLOWS:

@@ -6,16 +6,19 @@ They sum counts, as the study does: the result over many batches is that over al
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from tcseg.errors import InputError
 from tcseg.labels import IGNORE
 from tcseg.metrics.segmentation import Overlap, confusion_matrix
 from tcseg.metrics.temporal import Flicker, count_pair
 
-Maps = np.ndarray | torch.Tensor
+if TYPE_CHECKING:
+    import torch
+
+    Maps = np.ndarray | torch.Tensor
 
 
 class Metric(ABC):
@@ -44,7 +47,7 @@ class MeanIoU(Metric):
     """Mean intersection over union, over the classes present in labels or predictions, as the Cityscapes benchmark has it.
 
     Example:
-        >>> metric = MeanIoU(num_classes=3)
+        >>> metric = tcseg.MeanIoU(num_classes=3)
         >>> metric.update(np.array([[0, 1], [1, 2]]), np.array([[0, 1], [2, 2]]))
         >>> round(metric.compute()["miou"], 3)
         0.667
@@ -81,7 +84,7 @@ class TemporalConsistency(Metric):
     A constant prediction has the value 1: report it beside the mean IoU with the labels, and below the value of the true labels.
 
     Example:
-        >>> metric = TemporalConsistency(num_classes=2)
+        >>> metric = tcseg.TemporalConsistency(num_classes=2)
         >>> still = np.zeros((2, 2, 2), np.float32)  # the flow of a scene at rest
         >>> metric.update(np.array([[0, 1], [1, 1]]), np.array([[0, 1], [1, 0]]), still)
         >>> round(metric.compute()["tc"], 3)
@@ -115,7 +118,7 @@ class FlickerRate(Metric):
     """Share of visible pixels whose predicted class changes although the true class stays the same.
 
     Example:
-        >>> metric = FlickerRate(num_classes=2)
+        >>> metric = tcseg.FlickerRate(num_classes=2)
         >>> still, road = np.zeros((2, 2, 2), np.float32), np.zeros((2, 2), np.uint8)
         >>> metric.update(np.array([[0, 1], [0, 0]]), np.array([[0, 0], [0, 0]]), still, road, road)
         >>> metric.compute()["flicker"], metric.compute()["harmful_flicker"]
@@ -152,9 +155,14 @@ class FlickerRate(Metric):
         return {name: share.value() for name, share in self.counts.shares().items()}
 
 
+def _as_array(values: Maps) -> np.ndarray:
+    """An array, or a tensor of any device, as an array; torch itself is not needed here."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
 def _as_maps(name: str, maps: Maps) -> np.ndarray:
     """Integer maps on the CPU as uint8, as the kernels take them."""
-    array = maps.detach().cpu().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps)
+    array = _as_array(maps)
     if array.dtype.kind not in "iub":
         raise InputError(f"{name} are {array.dtype}; they must be integers: classes, not scores (take the argmax)")
     if array.size and (array.min() < 0 or array.max() > IGNORE):
@@ -172,7 +180,7 @@ def _batch(name: str, maps: Maps) -> np.ndarray:
 def _pairs(map_a: Maps, map_b: Maps, flow_ab: Maps, visible: Maps | None) -> list[tuple[np.ndarray, ...]]:
     """Each pair's maps, flow and visibility."""
     a, b = _batch("map_a", map_a), _batch("map_b", map_b)
-    flow = flow_ab.detach().cpu().numpy() if isinstance(flow_ab, torch.Tensor) else np.asarray(flow_ab)
+    flow = _as_array(flow_ab)
     flow = (flow[None] if flow.ndim == 3 else flow).astype(np.float32)
     seen = np.ones(a.shape, bool) if visible is None else _batch("visible", visible).astype(bool)
     expected = (len(a), 2, *a.shape[1:])

@@ -63,6 +63,11 @@ def build(name: str, classes: int | LabelSet, pretrained: bool | None = None) ->
     Raises:
         ValueError: unknown name, or a number of classes that is not in 1..250.
         RuntimeError: ImageNet weights cannot be had.
+
+    Example:
+        >>> network = tcseg.build_model("student", classes=tcseg.CAMVID)
+        >>> network(torch.zeros(1, 3, 64, 128)).shape
+        torch.Size([1, 11, 16, 32])
     """
     spec = spec_of(name)
     label_set = classes if isinstance(classes, LabelSet) else default_classes(classes)
@@ -155,7 +160,10 @@ def _lite0_from_wheel() -> OrderedDict[str, Tensor]:
 
 
 def save_weights(model: SegmentationModel, path: Path | str, half: bool = False, **meta: object) -> None:
-    """Write `path` (.safetensors) and its JSON sidecar (architecture, classes, colours, `meta`), each aside and renamed."""
+    """Write `path` (.safetensors) and its JSON sidecar, each aside and renamed.
+
+    The sidecar has the architecture, classes and colours, the size and data set of the training where they are known, and `meta`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
@@ -168,7 +176,9 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
     said = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
     halved = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)  # with constants that lost digits
     network = fingerprint_of(model.arch, model.num_classes) if halved else fingerprints.fingerprint(model)
-    sidecar = {**said, "class_set": own.name, "architecture": network, **meta}
+    known = {"size": trained_on.trained_size(model), "dataset": getattr(model, "trained_on", None)}
+    known = {key: value for key, value in known.items() if value is not None}
+    sidecar = {**said, "class_set": own.name, "architecture": network, **known, **meta}
     aside_json = path.with_suffix(".json.part")
     aside_json.write_text(json.dumps(sidecar, indent=1))
     aside_json.replace(path.with_suffix(".json"))

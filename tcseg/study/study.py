@@ -21,7 +21,6 @@ from torch import Tensor
 
 from tcseg import atomic_files, procity
 from tcseg.atomic_files import write_json
-from tcseg.caches import writable
 from tcseg.data import tiles
 from tcseg.data.clips import Clips, data_root, find_dataset, find_snippets, load_clips
 from tcseg.data.folders import explain_missing, explain_variable
@@ -30,7 +29,7 @@ from tcseg.data.splits import Coverage
 from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError, TcsegError, require_writable
 from tcseg.evaluation import split_scores
 from tcseg.labels import LabelSet, label_set
-from tcseg.machine import machine_facts, require_disk
+from tcseg.machine import machine_facts, require_disk, writable
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.study import reference_rows
@@ -94,6 +93,11 @@ def open_study(
         ValueError: an unknown value (the message lists the known ones), or with runs="reference" one that goes with no committed
             rows (the message says what would do).
         FileNotFoundError: the data set is not there, or a table of an earlier chapter.
+
+    Example:
+        >>> study = tcseg.open_study("procity", "laptop", runs="reference", folder=folder)
+        >>> round(study.run("consistent", seed=0).metrics["flicker"], 2)
+        0.04
     """
     classes = label_set(dataset)
     _known("profile", profile, PROFILES if notebook is None else reference_rows.STUDIES)

@@ -257,6 +257,12 @@ def train(
     Raises:
         ValueError: the recipe needs targets or features and has none, or the clips have no such flow.
         FloatingPointError: the loss is not finite.
+
+    Example:
+        >>> recipe = tcseg.Recipe("mine", "student-cpu", steps=2, batch=2)
+        >>> network, cost = tcseg.train(recipe, tcseg.load_clips("procity", root, "train", (128, 64), folder), folder / "run")
+        >>> cost["steps"]
+        2
     """
     for name, needed, given in (
         ("targets", recipe.teacher != "none", targets),

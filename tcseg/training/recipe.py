@@ -53,6 +53,11 @@ class Recipe:
         learning_rate, weight_decay: AdamW's.
         balance: power of the class weights (0 = none).
         label_stride: every so many-th pixel, both ways, enters a step's cross-entropy; see `losses.upsample_lattice`.
+
+    Example:
+        >>> recipe = tcseg.Recipe("mine", "student-cpu", steps=2, batch=2, temporal=1.0)
+        >>> recipe.needs_pairs
+        True
     """
 
     name: str
