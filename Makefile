@@ -40,7 +40,7 @@ sweeps: $(STAMP)  ## the runs of the ablation's sweeps that are missing: hours, 
 	test $(DATASET) != procity || test $(PROFILE) = bench || { test ! -d "$${TCSEG_DATA:-data}/camvid" && test ! -d data/camvid; } || $(BIN)/tcseg sweep --dataset camvid --profile $(PROFILE)
 
 rows: $(STAMP)  ## copy the rows that sweeps have finished to figures/runs, and draw chapter 5 again from all rows, without training
-	$(BIN)/python -m tcseg.runner rows --dataset $(DATASET) --profile $(PROFILE)
+	$(BIN)/python -m tcseg.study.run_study rows --dataset $(DATASET) --profile $(PROFILE)
 
 test: $(STAMP)  ## the fast tests, then the slow ones, all notebooks at profile smoke among them
 	$(BIN)/python -m pytest -m "not slow"
@@ -49,12 +49,13 @@ test: $(STAMP)  ## the fast tests, then the slow ones, all notebooks at profile 
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-lint: $(STAMP)  ## ruff over the package, the tests and the notebooks; notebooks without outputs
+lint: $(STAMP)  ## ruff over the package, the tests and the notebooks; the floors; notebooks without outputs
 	$(BIN)/ruff check tcseg tests notebooks
+	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify --keep-id $(wildcard notebooks/*.ipynb)
 
 report: $(STAMP)  ## the report from the committed figures/ alone, no training
-	$(BIN)/python -m tcseg.runner report --dataset $(DATASET) --profile $(PROFILE)
+	$(BIN)/python -m tcseg.study.run_study report --dataset $(DATASET) --profile $(PROFILE)
 
 reference: $(STAMP)  ## copy the finished study's tables, figures and run records to figures/, and the two students to tcseg/weights
-	$(BIN)/python -m tcseg.runner reference --dataset $(DATASET) --profile $(PROFILE)
+	$(BIN)/python -m tcseg.study.run_study reference --dataset $(DATASET) --profile $(PROFILE)

@@ -1,10 +1,8 @@
-"""Sphinx settings of the report: tcseg.report assembles the folder that this file is copied to, and builds it."""
+"""Sphinx settings of the report: sphinx_build.py assembles the folder that this file is copied to."""
 
 from __future__ import annotations
 
-import json
 import warnings
-from pathlib import Path
 from typing import Any
 
 import latex2mathml.converter
@@ -12,27 +10,25 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
-HERE = Path(__file__).resolve().parent
-VALUES = json.loads((HERE / "_generated" / "values.json").read_text(encoding="utf-8"))
+from tcseg import __version__
 
 project = "tcseg"
 author = "The tcseg authors"
 project_copyright = "the tcseg authors. Text and figures CC BY 4.0, code MIT"
-version = release = VALUES["version"]
+version = release = __version__
 language = "en"
 html_title = "Real-time, temporally consistent segmentation"
 
 extensions = ["myst_nb"]
-exclude_patterns = ["_generated"]  # fragments that the pages include
 templates_path: list[str] = []
 
-# Notebooks: already executed by tcseg.runner, only rendered here.
+# Notebooks: already executed by tcseg.study.run_study, only rendered here.
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_ipywidgets_js: dict[str, Any] = {}  # no require.js from a CDN; sliders need a kernel anyway
 nb_render_markdown_format = "myst"  # notebooks print Markdown with formulas, and the banner
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "attrs_inline", "substitution"]
-myst_substitutions = VALUES  # an unknown name fails the build (-W): no number in the prose is typed by hand
+myst_substitutions: dict[str, str] = {}  # so a placeholder that nobody filled fails the build (-W)
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]  # a widget's view beside its static picture
 

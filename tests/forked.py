@@ -144,7 +144,8 @@ def prepare(subject: Subject) -> tuple[float, dict[str, float]]:
         RuntimeError: a test fails with nothing broken.
     """
     package = subject.name.split(".")[0]
-    order, mine = {}, {package, *(path.stem for test in subject.tests for path in test.parent.glob("*.py"))}
+    folders = {folder for test in subject.tests for folder in test.parents[:2]}  # of the tests, and of what they share
+    order, mine = {}, {package, *(path.stem for folder in folders for path in folder.glob("*.py"))}
     for _ in range(2):  # the second time in the order that mutants meet, with everything imported and compiled
         start = time.perf_counter()
         outcome, (_, failed, order, imported) = attempt(subject, subject.path.read_text(), 600, order)

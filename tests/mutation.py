@@ -1,7 +1,7 @@
 """Break the science on purpose and see which tests notice: cosmic-ray makes the mutants, a process forked for each tries them.
 
     pip install cosmic-ray  # 8.7; not one of the project's dependencies
-    python tests/mutation.py temporal_losses metrics --sample 60
+    python tests/mutation.py training.temporal_losses metrics.temporal --sample 60
 
 A mutant is a module with one operator, comparison, number, condition or decorator changed. It is killed if a test of the module
 fails, or if it crashes or takes ten times as long as the unbroken module; it survives if all tests pass. Each survivor is a test
@@ -32,17 +32,17 @@ from forked import Subject, attempt, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
-    "losses": "test_losses test_objective",
-    "temporal_losses": "test_temporal_losses test_objective",
-    "objective": "test_objective",
-    "targets": "test_targets",
-    "augment": "test_augment",
-    "motion": "test_motion",
-    "temporal": "test_temporal",
-    "trajectories": "test_temporal",
-    "metrics": "test_metrics",
-    "stats": "test_stats",
-    "crossed": "test_stats",
+    "training.losses": "training/test_losses training/test_recipe",
+    "training.temporal_losses": "training/test_temporal_losses training/test_recipe",
+    "training.recipe": "training/test_recipe",
+    "training.teacher_targets": "training/test_teacher_targets",
+    "data.augmentation": "data/test_augmentation",
+    "data.flow_sources": "data/test_flow_sources",
+    "metrics.temporal": "metrics/test_temporal",
+    "metrics.trajectories": "metrics/test_temporal",
+    "metrics.segmentation": "metrics/test_segmentation",
+    "metrics.intervals": "metrics/test_intervals",
+    "metrics.seed_clip_effects": "metrics/test_intervals",
 }
 """Module -> the files whose tests are to notice."""
 POINTLESS = (
@@ -146,7 +146,7 @@ def main() -> None:
         sys.path.insert(0, str(ROOT))
         for name in options.modules or TESTS:
             tests = tuple(ROOT / "tests" / f"{file}.py" for file in TESTS[name].split())
-            subject = Subject(f"tcseg.{name}", ROOT / "tcseg" / f"{name}.py", tests)
+            subject = Subject(f"tcseg.{name}", ROOT / "tcseg" / f"{name.replace('.', '/')}.py", tests)
             found, tried, survivors = run(subject, options.sample, options.seed, options.state)
             counts = [name, found, tried, tried - len(survivors), len(survivors)]
             write(options.table, "module mutants tried killed survived", [counts], name)

@@ -15,11 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tcseg import caches, doctor
+from tcseg import machine
+from tcseg.cli import doctor
 from tcseg.errors import CannotWriteError, require_writable
 
-PACKAGE = Path(caches.__file__).parent
-CHOSEN = ("NUMBA_CACHE_DIR", *caches.BELOW_HOME)
+PACKAGE = Path(machine.__file__).parent
+CHOSEN = ("NUMBA_CACHE_DIR", *machine.BELOW_HOME)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="permission bits")
 
@@ -81,7 +82,7 @@ def test_a_private_temporary_folder_serves_where_nothing_else_can_be_written(loc
     assert [Path(value).parent for value in chosen] == [home] * len(CHOSEN), "all below one folder"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert eval(as_user(locked, "-c", SHOW).stdout) == chosen, "the same in every process: compiled once"
-    own = dict.fromkeys(caches.BELOW_HOME, str(locked / "mine"))
+    own = dict.fromkeys(machine.BELOW_HOME, str(locked / "mine"))
     assert eval(as_user(locked, "-c", SHOW, **own).stdout) == [chosen[0], *own.values()], "what the user chose stays"
 
 
@@ -111,7 +112,7 @@ def test_a_folder_of_somebody_else_is_not_used(locked: Path, tmp_path: Path, mon
     monkeypatch.setenv("TMPDIR", str(locked.parent / "t"))
     monkeypatch.setattr(os, "getuid", lambda: 4242)
     (locked.parent / "t" / "tcseg-4242").mkdir(mode=0o700)  # of the true user, and so not of number 4242
-    assert caches.temporary().name.startswith("tcseg-4242-")
+    assert machine.temporary().name.startswith("tcseg-4242-")
 
 
 def test_numba_that_is_imported_already_is_told(locked: Path) -> None:
@@ -124,13 +125,13 @@ def test_a_temporary_folder_that_is_none_is_passed_over(temporary: str, monkeypa
     monkeypatch.setenv("TMPDIR", temporary)
     monkeypatch.delenv("TEMP", raising=False)
     monkeypatch.delenv("TMP", raising=False)
-    assert all(root.is_absolute() and root.is_dir() for root in caches._temporary_roots())
+    assert all(root.is_absolute() and root.is_dir() for root in machine._temporary_roots())
 
 
 def test_no_home_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda text: text)  # HOME is unset and the user has no entry
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert caches._home() is None and caches._user_wide() is None
+    assert machine._home() is None and machine._user_wide() is None
 
 
 def test_the_doctor_says_where_compiled_code_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_the_doctor_says_where_compiled_code_is_kept(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "tcseg-7" / "numba"))
     line = doctor.check_caches()
     assert line.state == doctor.WARN and str(tmp_path / "tcseg-7" / "numba") in line.found and "NUMBA_CACHE_DIR" in line.fix
-    monkeypatch.setattr(caches, "writable", lambda folder: False)
+    monkeypatch.setattr(machine, "writable", lambda folder: False)
     line = doctor.check_caches()
     assert line.state == doctor.BAD and "NUMBA_CACHE_DIR=FOLDER" in line.fix
     monkeypatch.setattr(doctor, "writable", lambda folder: False)

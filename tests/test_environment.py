@@ -84,7 +84,7 @@ def test_everything_imported_is_declared(folder, extras):
     modules = {MODULES.get(name, name) for name in declared(*extras)}
     used = imported((ROOT / folder).rglob("*.py"))
     used = {name: file for name, file in used.items() if BROUGHT.get(name) not in declared(*extras)}
-    local = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    local = {path.stem for path in (ROOT / "tests").rglob("*.py")}
     assert {name: file for name, file in used.items() if name not in modules | local} == {}
 
 

@@ -2,105 +2,79 @@
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tcseg.execution import known_parameters
-from tcseg.places import NOTEBOOKS
+from tcseg.machine import COMPILED
+from tcseg.study.notebooks.execution import known_parameters
+from tcseg.study.paths import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parents[1]
-# A module imports only modules above it. `figures` and `measurements` are folders of rooms, each one module to the others.
-# `procity` is a wing: imported by datacheck, drives, study, publish, measurements and cli alone.
-ORDER = """
-    caches __init__ errors datafolders images labels machine quiet roofline sizes flow losses temporal_losses metrics temporal
-    trajectories stats
-    crossed procity splits snippets datacheck trained data drives tiles motion augment networks students peers models postprocess
-    targets
-    objective training evaluation steady controls folding quantize deployed export gpulabels torch_folding torch_runtimes
-    runtimes coldstart benchmark repeats stability class_tables map_values videofiles window pipeline video throughput artefacts
-    timings runs layouts map_counts map_tables labelmaps recipes places reference banners figures explore study effects contest
-    sweeps summary wording again readme pages measurements datacard modelcard publish report execution course workbook runner
-    doctor cli __main__
-""".split()
 MACHINE_PATHS = re.compile(r"(?<![\w./~-])/(?:home|root|Users|work|mnt|tmp)/[\w.-]+")
 TEXT = {".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".json", ".csv", ".css", ".svg", ""}
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of tcseg that a file imports, wherever in it: absolute, relative, or by `importlib` with a name written out."""
-    package = ["tcseg", *path.relative_to(ROOT / "tcseg").parent.parts] if path.is_relative_to(ROOT / "tcseg") else []
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else []
-            origin = [*above, *(node.module or "").split(".")] if node.module else above
-            found |= {(*origin, alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {tuple(alias.name.split(".")) for alias in node.names}
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in IMPORTERS:
-            found |= {tuple(a.value.split(".")) for a in node.args if isinstance(getattr(a, "value", None), str)}
-    return {name[1] for name in found if name[0] == "tcseg" and len(name) > 1} - {"__version__"}
+# ------------------------------------------------------------------------------------------------ floors
+
+LINT = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
 
 
-IMPORTERS = ("import_module", "__import__")
-MODULE_FILES = sorted(path for path in (ROOT / "tcseg").rglob("*.py") if path.parent.name != "procity")
+def lint(folder: Path) -> subprocess.CompletedProcess:
+    """import-linter on the tcseg and the pyproject.toml of a folder."""
+    environment = os.environ | {"PYTHONPATH": str(folder), "COLUMNS": "200"}
+    return subprocess.run(LINT, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def module(path: Path) -> str:
-    """The module that a file belongs to: its package's name where it is a room of one."""
-    return path.stem if path.parent.name == "tcseg" else path.parent.name
-
-
-def test_every_module_has_its_place():
-    assert {module(path) for path in MODULE_FILES} - set(ORDER) == set()
-
-
-@pytest.mark.parametrize("path", MODULE_FILES, ids=lambda path: "/".join(path.parts[-2:]))
-def test_a_module_imports_only_modules_above_it(path):
-    own = module(path)
-    above = ORDER[: ORDER.index(own)] if own in ORDER else []
-    assert imports(path) - {own} - set(above) == set()
+def test_each_package_imports_only_from_floors_below_it():
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
-    "line, found",
+    ("module", "line", "told"),
     [
-        ("import numpy, tcseg.flow as f", {"flow"}),
-        ("from tcseg import flow, __version__", {"flow"}),
-        ("from tcseg.flow import warp", {"flow"}),
-        ("from tcseg.cli.app import app", {"cli"}),
-        ("from ..flow import warp", {"flow"}),
-        ("from .. import flow, labels", {"flow", "labels"}),
-        ("from ..cli.app import app", {"cli"}),
-        ("from . import scene", {"procity"}),
-        ("from .scene import Scene", {"procity"}),
-        ("def f():\n    from ..flow import warp", {"flow"}),
-        ("import importlib\nimportlib.import_module('tcseg.flow')", {"flow"}),
-        ("__import__('tcseg.flow')", {"flow"}),
-        ("from os import path\nimport math", set()),
+        ("metrics/temporal.py", "from tcseg.study.runs import digest", "tcseg.metrics.temporal -> tcseg.study.runs"),
+        ("metrics/temporal.py", "from ..study import runs", "tcseg.metrics.temporal -> tcseg.study.runs"),
+        ("training/loop.py", "def f():\n    from ..study.runs import digest", "tcseg.training.loop -> tcseg.study.runs"),
+        ("deploy/export.py", "from ..training import losses", "tcseg.deploy.export -> tcseg.training.losses"),
+        ("models/peers.py", "import tcseg.procity as city", "tcseg.models.peers -> tcseg.procity"),
+        ("study/recipes.py", "from . import runs", "tcseg.study.recipes -> tcseg.study.runs"),
+        ("room/__init__.py", '"""A package that no floor holds."""', "tcseg.room"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_every_way_to_import_is_seen(line, found, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    path = tmp_path / "tcseg" / "procity" / "x.py"
-    path.parent.mkdir(parents=True)
-    path.write_text(line + "\n")
-    assert imports(path) == found
+def test_an_import_from_above_fails(module, line, told, tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "tcseg", tmp_path / "tcseg", ignore=shutil.ignore_patterns("weights", "__pycache__"))
+    path = tmp_path / "tcseg" / module
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((path.read_text() if path.exists() else "") + f"\n\n{line}\n")
+    done = lint(tmp_path)
+    assert done.returncode == 1 and told in done.stdout, done.stdout + done.stderr
 
 
-ALONE = {"errors", "labels", "machine", "procity"}  # errors to raise, classes to paint, cores to paint on
+FLAT = 6  # modules beside the packages, besides `__init__` and `__main__`
+FILES = 12  # in a package, `__init__` among them
 
 
-def test_the_procedural_city_stands_alone():
-    rooms = list((ROOT / "tcseg" / "procity").glob("*.py"))
-    assert {path.name: imports(path) - ALONE for path in rooms} == {path.name: set() for path in rooms}
-    users = {module(path) for path in MODULE_FILES if "procity" in imports(path)}
-    assert users <= {"datacheck", "drives", "study", "publish", "measurements", "cli"}
+def test_packages_are_small_and_say_what_they_are_for():
+    for folder in [path.parent for path in (ROOT / "tcseg").rglob("__init__.py")]:
+        files = {path.name for path in folder.glob("*.py")}
+        assert len(files) <= (FLAT + 2 if folder.name == "tcseg" else FILES), f"{folder}: {len(files)} files"
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
+    assert {path.parent for path in (ROOT / "tcseg").rglob("*.py")} == {p.parent for p in (ROOT / "tcseg").rglob("__init__.py")}
+
+
+def test_folders_that_numba_compiles_for_are_known():
+    compiled = {path.parent for path in (ROOT / "tcseg").rglob("*.py") if "njit" in path.read_text()}
+    assert compiled == set(COMPILED)
+
+
 
 
 # ------------------------------------------------------------------------------------------------ notebooks

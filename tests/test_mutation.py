@@ -84,7 +84,7 @@ def test_every_mutant_is_another_program(tmp_path):
 
 def test_a_table_keeps_the_rows_of_other_modules(tmp_path):
     path = tmp_path / "table.csv"
-    mutation.write(path, "module killed", [["metrics", 1]], "metrics")
-    mutation.write(path, "module killed", [["losses", 2]], "losses")
-    mutation.write(path, "module killed", [["metrics", 3]], "metrics")
-    assert path.read_text() == "module,killed\nlosses,2\nmetrics,3\n"
+    mutation.write(path, "module killed", [["metrics.temporal", 1]], "metrics.temporal")
+    mutation.write(path, "module killed", [["training.losses", 2]], "training.losses")
+    mutation.write(path, "module killed", [["metrics.temporal", 3]], "metrics.temporal")
+    assert path.read_text() == "module,killed\ntraining.losses,2\nmetrics.temporal,3\n"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from tcseg.networks import SegmentationModel
+    from tcseg.models.networks import SegmentationModel
 
 
 # typer's own copy of click's class, or click's, as the version has it: neither has a public name.
@@ -85,11 +85,11 @@ def load_model(name: str | None, weights: Path | None, default: str = DEFAULT) -
         ValueError: both are given, or the name is unknown.
         FileNotFoundError: there are no such weights.
     """
-    from tcseg import models
+    from tcseg.models import registry
 
     if name and weights:
         raise InputError(f"give --model {name} or --weights {weights}, not both")
-    return models.load_weights(weights) if weights else models.shipped(name or default)
+    return registry.load_weights(weights) if weights else registry.shipped(name or default)
 
 
 Device = Annotated[str | None, typer.Option(help="Of PyTorch's networks: cpu, cuda, cuda:1. Default a GPU if any.")]
@@ -122,9 +122,9 @@ def real_frames(size: tuple[int, int], count: int, source: Path | None) -> tuple
     import cv2
     import numpy as np
 
-    from tcseg.datafolders import DATASETS, explain_variable, find_dataset
-    from tcseg.splits import list_pictures
-    from tcseg.videofiles import read_frames
+    from tcseg.data.folders import DATASETS, explain_variable, find_dataset
+    from tcseg.data.splits import list_pictures
+    from tcseg.video.decoding import read_frames
 
     if source is None:
         folders = [tree for name in DATASETS for tree in trees(find_dataset(name))]

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tcseg.data.frame_size import parse_size
 from tcseg.errors import InputError, NotFoundError
-from tcseg.sizes import parse_size
 
 from .app import app, data_app, trees
 
@@ -21,7 +21,7 @@ def doctor() -> None:
 
     Example: tcseg doctor
     """
-    from tcseg import doctor as checks
+    from tcseg.cli import doctor as checks
 
     lines = checks.examine()
     typer.echo(checks.as_text(lines))
@@ -51,8 +51,8 @@ def procity(
     Example: tcseg data procity --size 512x256
     """
     from tcseg import procity as city
-    from tcseg.datafolders import data_root
-    from tcseg.recipes import PROFILES
+    from tcseg.data.folders import data_root
+    from tcseg.study.recipes import PROFILES
 
     wanted = parse_size(size)
     asked = (train, val, test, neighbours, seed)
@@ -85,14 +85,14 @@ def check(
 
     Example: tcseg data check data/procity --mend
     """
-    from tcseg import datacheck
     from tcseg import procity as city
+    from tcseg.data import integrity
 
     failed = False
     for folder, name in _data_sets(root).items():
         if mend and name == "procity":
             city.mend(folder)
-        report = datacheck.check(folder, name, quick, progress=True)
+        report = integrity.check(folder, name, quick, progress=True)
         failed = failed or bool(report.problems)
         typer.echo("\n".join(report.lines()))
     if failed:
@@ -105,7 +105,7 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
     Raises:
         NotFoundError, InputError: there is none; what TCSEG_DATA has to do with it is said.
     """
-    from tcseg.datafolders import DATASETS, explain_variable, find_dataset, kind_of
+    from tcseg.data.folders import DATASETS, explain_variable, find_dataset, kind_of
 
     if root is None:
         given = explain_variable()
@@ -132,6 +132,6 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
 
 def _by_name(root: Path) -> str | None:
     """Of a folder whose layout says nothing, as an empty one: what it is called."""
-    from tcseg.datafolders import DATASETS
+    from tcseg.data.folders import DATASETS
 
     return next((name for name in DATASETS if root.absolute().name.lower() == name), None)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tcseg.caches import writable
 from tcseg.errors import require_writable
+from tcseg.machine import writable
 
 from .app import app
 
@@ -35,7 +35,7 @@ def study(
 
     Example: tcseg study --dataset camvid --profile laptop
     """
-    from tcseg.runner import run_study
+    from tcseg.study.run_study import run_study
 
     raise typer.Exit(run_study(dataset, profile, runs, notebook or None, out, seeds, report, size))
 
@@ -58,8 +58,8 @@ def sweep(
 
     Example: tcseg sweep --only pareto --only schedule
     """
-    from tcseg.study import open_study
-    from tcseg.sweeps import forecast, plan, run_sweeps
+    from tcseg.study.study import open_study
+    from tcseg.study.sweeps import forecast, plan, run_sweeps
 
     study = open_study(dataset, profile, folder=out)
     if missing:
@@ -93,8 +93,8 @@ def measure(
     """
     import pandas as pd
 
-    from tcseg.measurements import measure as make
-    from tcseg.places import MEASURED, PASS_OUT
+    from tcseg.study.measurements import measure as make
+    from tcseg.study.paths import MEASURED, PASS_OUT
 
     usual = MEASURED.with_name(f"{MEASURED.name}-quick") if quick else MEASURED  # no real one is written over
     where = require_writable(out or usual, PASS_OUT)
@@ -117,7 +117,7 @@ def report(
 
     Example: tcseg report --mine --profile smoke
     """
-    from tcseg.runner import run_study
+    from tcseg.study.run_study import run_study
 
     raise typer.Exit(run_study(dataset, profile, "train" if mine else "reference"))
 
@@ -132,8 +132,8 @@ def workbook(
 
     Example: tcseg workbook my_course
     """
-    from tcseg.runner import ROOT
-    from tcseg.workbook import write_workbook
+    from tcseg.study.notebooks.workbook import write_workbook
+    from tcseg.study.run_study import ROOT
 
     written = write_workbook(ROOT / "notebooks", out)
     typer.echo(f"{len(written)} chapters in {out}. Next: jupyter lab {out}")

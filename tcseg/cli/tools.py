@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcseg.data.frame_size import parse_size
 from tcseg.errors import InputError, require_writable
-from tcseg.sizes import parse_size
-from tcseg.trained import by, export_size, read_size, trained_size, training_of
+from tcseg.models.trained_on import by, export_size, read_size, trained_size, training_of
 
 from .app import DEFAULT, Device, app, device_of, load_model, real_frames
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from tcseg.networks import SegmentationModel
+    from tcseg.models.networks import SegmentationModel
 
 SHIPPED = "student, student-consistent (default; both made at 256x128), or student-cpu, which is made at 1024x512."
 FRAMES, SECONDS = 500, 10.0  # of a row of the benchmark, whichever is shorter
@@ -64,7 +64,8 @@ def segment(
 
     Example: tcseg segment drive.mp4 --out classes.mp4 --strip
     """
-    from tcseg import models, video
+    from tcseg.models import registry
+    from tcseg.video import render
 
     wanted, more = read_size(size), {"strip": strip, "show": show, "steady": steady}
     if compare:
@@ -72,22 +73,22 @@ def segment(
             raise InputError(
                 "--compare needs --out or --show, and takes no --model, --weights, --labels, --probs or --precision"
             )
-        both = {name: models.shipped(name).to(device_of(device)) for name in models.SHIPPED}
-        result = video.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime, **more)
+        both = {name: registry.shipped(name).to(device_of(device)) for name in registry.SHIPPED}
+        result = render.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime, **more)
     else:
         network = load_model(model, weights).to(device_of(device))
         more |= {"labels": labels, "probs": probs, "precision": precision, "calibrate": _calibrate(source)}
-        result = video.segment(source, out, network, wanted, overlay, fps, runtime=runtime, **more)
+        result = render.segment(source, out, network, wanted, overlay, fps, runtime=runtime, **more)
     if result["message"]:
         typer.echo(result["message"], err=True)
-    typer.echo(video.summary(result))
+    typer.echo(render.summary(result))
     if result["interrupted"]:
         raise typer.Exit(130)
 
 
 def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
     """Frames for int8: of a file or folder its own, else of procity's training streets."""
-    from tcseg.measurements.precision import calibration_frames
+    from tcseg.study.measurements.quality.precision import calibration_frames
 
     return lambda size: calibration_frames(size, Path(source) if Path(source).exists() else None)[0]
 
@@ -119,8 +120,8 @@ def export(
 
     Example: tcseg export student.onnx --scope labels
     """
-    from tcseg.export import check as check_export
-    from tcseg.export import export as write
+    from tcseg.deploy.export import check as check_export
+    from tcseg.deploy.export import export as write
 
     given, calibration, calibrated = parse_size(size) if size else None, None, ""
     if calibrate and precision != "int8":
@@ -130,7 +131,7 @@ def export(
     check_export(out, wanted, scope, precision, channels_last)
     shown, where = real_frames(wanted, 8, frames)
     if precision == "int8":
-        from tcseg.measurements.precision import calibration_frames
+        from tcseg.study.measurements.quality.precision import calibration_frames
 
         calibration, source = calibration_frames(wanted, calibrate)
         calibrated = f"; calibrated on {source}"
@@ -156,9 +157,9 @@ def _not_offered(name: str, path: Path, precision: str) -> str:
     """What the committed measurement says against a shipped student in a precision; empty if nothing."""
     import pandas as pd
 
-    from tcseg.measurements.precision import SUFFIXES, refused
-    from tcseg.places import measured_table
-    from tcseg.students import CHOSEN
+    from tcseg.models.students import CHOSEN
+    from tcseg.study.measurements.quality.precision import SUFFIXES, refused
+    from tcseg.study.paths import measured_table
 
     try:
         against = refused(pd.read_csv(measured_table("precision")))
@@ -209,9 +210,11 @@ def bench(
     """
     import pandas as pd
 
-    from tcseg import artefacts, benchmark, repeats
-    from tcseg.measurements import measure as make
-    from tcseg.places import MEASURED
+    from tcseg import atomic_files
+    from tcseg.bench import latency
+    from tcseg.bench import processes as repeats
+    from tcseg.study.measurements import measure as make
+    from tcseg.study.paths import MEASURED
 
     if everything:
         unused = {"model": model, "weights": weights, "size": size, "runtime": runtime, "precision": precision}
@@ -239,13 +242,13 @@ def bench(
             "cold": cold,
             "anyway": anyway,
         }
-        options |= {"runtimes": tuple(runtime or benchmark.RUNTIMES), "precisions": tuple(precision or ["fp32"])}
+        options |= {"runtimes": tuple(runtime or latency.RUNTIMES), "precisions": tuple(precision or ["fp32"])}
         table = repeats.repeated(processes, some, wanted, **options)
         tables.append(table)
         typer.echo(f"\n{by(wanted)}{'' if sizes else _whose(some)}, frames of {where}")
         typer.echo(repeats.as_text(table))
         if out:  # after each size: a later one may be refused
-            artefacts.write_table(out, pd.concat(tables))
+            atomic_files.write_table(out, pd.concat(tables))
 
 
 def _by_size(
@@ -274,10 +277,10 @@ def _whose(networks: dict[str, SegmentationModel]) -> str:
 
 def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
     """Shipped students by name, any other network untrained (as fast as a trained one), weights by the name of file or run."""
-    from tcseg import models
+    from tcseg.models import registry
 
     networks = {
-        name: models.shipped(name) if name in (*models.SHIPPED, models.FAST) else models.build(name, 19, False)
+        name: registry.shipped(name) if name in (*registry.SHIPPED, registry.FAST) else registry.build(name, 19, False)
         for name in names
     }
     for path in weights:
@@ -285,7 +288,7 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
         name = path.resolve().parent.name if of_a_run else path.stem
         if name in networks:
             raise InputError(f"two networks would be called {name!r} in the table: rename {path} (both files of it)")
-        networks[name] = models.load_weights(path)
+        networks[name] = registry.load_weights(path)
     return networks
 
 
@@ -321,17 +324,17 @@ def evaluate(
     """Evaluate label maps that any method wrote: changes along the flow, mIoU, TC, flicker, with 95 % intervals over clips.
 
     It says what it read the maps as, and beside each number how many frames it is over; what is missing is named. Clip by clip:
-    memory does not grow with their number. Files and names of each layout: README, "Evaluate your own label maps".
+    memory does not grow with their number. Files and names of each layout: notebooks/use.md.
 
     Example: tcseg evaluate --predictions mine --frames leftImg8bit_sequence/val --labels gtFine/val --out results
     """
-    from tcseg import labelmaps, map_tables
-    from tcseg.layouts import Pacing
+    from tcseg.evaluation import label_map_files, label_map_tables
+    from tcseg.evaluation.label_map_layouts import Pacing
 
     pacing = Pacing(stills, step, fps)
     if out:
         require_writable(out, "give another folder with --out")
-    table, record = labelmaps.evaluate_files(
+    table, record = label_map_files.evaluate_files(
         predictions,
         frames,
         labels,
@@ -345,7 +348,7 @@ def evaluate(
         unit=unit,
         strict=strict,
     )
-    typer.echo(map_tables.as_text(table, record))
+    typer.echo(label_map_tables.as_text(table, record))
     if out:
-        map_tables.write(out, table, record)
+        label_map_tables.write(out, table, record)
         typer.echo(f"{out / 'metrics.csv'}, {out / 'metrics.json'}")

@@ -1,17 +1,18 @@
 """A procedural city: Cityscapes-like driving video with exact labels, depth, flow and visibility, on a laptop CPU.
 
 numpy, OpenCV and numba only. Rooms: `textures`, `geometry` (polygons and rigid parts), `street` and `layout` (what
-stands where), `props`, `vehicles`, `people` (builders), `traffic` (what moves), `raster`, `shading` and `motion` (numba
+stands where), `props`, `vehicles`, `people` (builders), `traffic` (what moves), `raster`, `shading` and `exact_flow` (numba
 kernels), `effects` (camera), `sequence` (random access to frames), `writer` (the Cityscapes layout on disk), `sheet`
 (contact sheets).
 """
 
 from __future__ import annotations
 
-from .effects import EFFECTS
+from tcseg.procity.rendering.effects import EFFECTS
+from tcseg.procity.world.style import CITIES
+
 from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
 from .sheet import contact_sheet, flow_colors, panels
-from .style import CITIES
 from .version import VERSION
 from .writer import check, disk_bytes, generate, mend, read_flow, tree_name
 

@@ -12,13 +12,14 @@ from functools import lru_cache
 import numpy as np
 
 from tcseg.errors import InputError
+from tcseg.procity.world.geometry import poses_at
+from tcseg.procity.world.scene import Scene
+from tcseg.procity.world.style import light_vector, style_of
+from tcseg.procity.world.traffic import Traffic, ego_way
 
-from . import effects as fx
-from . import layout, motion, raster, shading, textures
-from .geometry import poses_at
-from .scene import Scene
-from .style import light_vector, style_of
-from .traffic import Traffic, ego_way
+from .rendering import effects as fx
+from .rendering import exact_flow, raster, shading
+from .world import layout, textures
 
 FRAMES, ANNOTATED, FPS = 30, layout.ANNOTATED, 17.0
 SHADOW_STATIC, SHADOW_MOVING = 1024, 512
@@ -178,7 +179,7 @@ class Sequence:
         p = self.polygons
         raster.shadow_raster(chosen, world, p.corners, p.count, p.uv, p.ids, frame, *self.atlas, height)
 
-    def view(self, t: int) -> tuple[motion.View, np.ndarray]:
+    def view(self, t: int) -> tuple[exact_flow.View, np.ndarray]:
         """Visibility of frame t and its inverse depth (H,W) at the pixel centres; the last three are kept."""
         if t in self._views:
             self._views.move_to_end(t)
@@ -200,10 +201,10 @@ class Sequence:
         depth[self.bonnet_mask] = 1e9
         raster.raster(order, forward, inverse, p.corners, p.count, p.uv, p.bias, p.ids, *self.atlas, buffer, depth)
         buffer[self.bonnet_mask] = raster.BONNET
-        self._views[t] = (motion.View(buffer, world, forward, inverse, drawn, kr, centre), depth[1::2, 1::2].copy())
+        self._views[t] = (exact_flow.View(buffer, world, forward, inverse, drawn, kr, centre), depth[1::2, 1::2].copy())
         return self._views[t]
 
-    def _colour(self, view: motion.View) -> np.ndarray:
+    def _colour(self, view: exact_flow.View) -> np.ndarray:
         """Scene colours, float32 (H,W,3)."""
         w, h = self.size
         p = self.polygons
@@ -217,10 +218,10 @@ class Sequence:
         )  # fmt: skip
         return image
 
-    def _flow(self, view: motion.View, other: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    def _flow(self, view: exact_flow.View, other: int) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
         if not 0 <= other < FRAMES:
             return None, None
-        return motion.flow_and_visibility(view, self.view(other)[0], self.polygons, self.atlas)
+        return exact_flow.flow_and_visibility(view, self.view(other)[0], self.polygons, self.atlas)
 
     def render(self, t: int, truth: bool = True, flow: tuple[bool, bool] = (True, True)) -> Frame:
         """Frame t in 0..29 with its truth.
@@ -250,7 +251,7 @@ class Sequence:
             picture, *self._labels(view, inverse_depth), ahead[0], behind[0], ahead[1], behind[1], self.camera(t)
         )
 
-    def _labels(self, view: motion.View, inverse_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _labels(self, view: exact_flow.View, inverse_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Label ids, instance ids and depth at the pixel centres."""
         ids = view.id_buffer[1::2, 1::2]
         table = np.concatenate([self.polygons.ids[:, 1], (1, 23)]).astype(np.uint8)  # ..., BONNET, SKY
@@ -261,7 +262,7 @@ class Sequence:
         depth[ids == raster.BONNET] = 1.5
         return table[ids], instances[ids], depth
 
-    def _sun(self, view: motion.View) -> tuple[float, float] | None:
+    def _sun(self, view: exact_flow.View) -> tuple[float, float] | None:
         x, y, z = view.kr @ self.light[:3]
         return (x / z, y / z) if z > 0.05 else None
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from ..labels import CITYSCAPES_ROWS
+from tcseg.labels import CITYSCAPES_ROWS
+
 from .sequence import ANNOTATED, Frame, Sequence
 
 _PALETTE = np.array([row.color for row in CITYSCAPES_ROWS if row.id >= 0], np.uint8)

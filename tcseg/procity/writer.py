@@ -22,11 +22,11 @@ import numpy as np
 from tqdm import tqdm
 
 from tcseg.errors import CannotWriteError, InputError, NotFoundError
+from tcseg.labels import CITYSCAPES_ROWS
+from tcseg.machine import usable_cores, worker_pool
+from tcseg.procity.world.style import CITIES
 
-from ..labels import CITYSCAPES_ROWS
-from ..machine import usable_cores, worker_pool
 from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
-from .style import CITIES
 from .version import VERSION
 
 SPLITS = ("train", "val", "test")

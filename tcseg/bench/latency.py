@@ -1,0 +1,340 @@
+"""The latency protocol: what a frame costs, batch 1, with everything that is not the network in view.
+
+Published frame rates of one network differ by a factor of two, because they leave out different things. Here every
+frame goes through preparation, network and label map, one after the other, and each step is timed; the three scopes
+are sums of those steps in the same frames, so that their differences mean something:
+
+- `network`: prepared frame -> logits, nothing else;
+- `network+argmax`: -> label map at full resolution;
+- `end_to_end`: uint8 frame -> uint8 label map, with padding, layout and cropping. Decoding video is not in it.
+
+Models, runtimes and precisions take turns in short rounds, so that a slow minute of the machine hits them all. A machine that is
+too busy to say anything is refused. What a network needs before its first answer, time and memory, is measured in a process of
+its own (`cold_start`); how far several processes agree is told by `processes`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle, product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from tcseg.bench import busy_machine, roofline
+from tcseg.bench.cold_start import cold_start
+from tcseg.deploy.export import sample_frames
+from tcseg.deploy.exported_files import RUNTIMES
+from tcseg.deploy.label_map import padded_size
+from tcseg.deploy.runtimes import FILE_RUNTIMES, Network, open_networks, torch_threads, unavailable
+from tcseg.deploy.torch_runtimes import DTYPES
+from tcseg.errors import CannotRunError, InputError
+from tcseg.machine import cpu_name, gpu_name, usable_cores
+from tcseg.models.trained_on import by, export_size
+
+if TYPE_CHECKING:
+    from tcseg.models.networks import SegmentationModel
+
+log = logging.getLogger(__name__)
+
+SCOPES = ("network", "network+argmax", "end_to_end")
+COLUMNS = (
+    "machine", "cores", "model", "runtime", "precision", "height", "width", "threads", "scope", "n",
+    "p50_ms", "p90_ms", "p99_ms", "max_ms", "fps", "first_ms", "peak_mb", "params_m", "gflop", "mbytes", "roof_share", "noise",
+)  # fmt: skip
+KEY = ["machine", "model", "runtime", "precision", "height", "width", "threads", "scope"]
+"""The columns that say which row it is."""
+MIN_FRAMES = 30
+ROUND = 10  # frames of one model before the next one's turn
+A_JOB = (
+    0.5  # spread between the rounds: a job on one of two cores doubles the time, a host with neighbours adds a quarter
+)
+MIN_ROUNDS = 5  # that say anything about the noise meanwhile
+PAUSE = 0.1  # seconds until threads no longer wait by spinning: the runtimes' would be the noise, numpy's slow the first network
+Key = tuple[str, str, str]
+"""Model, runtime, precision."""
+
+
+def time_frame(network: Network, frame: np.ndarray) -> tuple[float, float, float]:
+    """Milliseconds that one frame takes in each of `SCOPES`."""
+    size = (frame.shape[1], frame.shape[0])
+    start = time.perf_counter()
+    prepared = network.prepare(frame)
+    ready = time.perf_counter()
+    logits = network.run(prepared)
+    answered = time.perf_counter()
+    network.finish(logits, size)
+    done = time.perf_counter()
+    return (answered - ready) * 1e3, (done - ready) * 1e3, (done - start) * 1e3
+
+
+def summarize(milliseconds: np.ndarray) -> dict[str, float | int]:
+    """Times of n frames -> n, p50_ms, p90_ms, p99_ms, max_ms, and fps = 1000 / p50_ms."""
+    p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
+    return {
+        "n": len(milliseconds),
+        "p50_ms": p50,
+        "p90_ms": p90,
+        "p99_ms": p99,
+        "max_ms": float(np.max(milliseconds)),
+        "fps": 1000 / p50,
+    }
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[int]:
+    """Pin torch's threads; gives back how many."""
+    count = torch.get_num_threads() if count is None else count
+    if not 1 <= count <= usable_cores():
+        raise InputError(f"threads is {count}; it must be 1..{usable_cores()}, the cores of this machine")
+    with torch_threads(count):
+        yield count
+
+
+def warm_up(
+    networks: dict[Key, Network], images: np.ndarray, progress: bool
+) -> tuple[dict[Key, Network], dict[str, str]]:
+    """Five frames of each network. What a compiler refuses, it refuses here: the others are measured all the same.
+
+    Returns:
+        Those that answered; those that did not, by name -> why.
+    """
+    warm, refused = {}, {}
+    for key, network in tqdm(networks.items(), "warm-up", disable=not progress, leave=False):
+        try:
+            for i in range(5):
+                network(images[i % len(images)])
+        except Exception as error:
+            refused["{} in {} {}".format(*key)] = _in_a_line(error)
+        else:
+            warm[key] = network
+    return warm, refused
+
+
+def _in_a_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def take_turns(
+    networks: dict[Key, Network],
+    images: np.ndarray,
+    frames: int,
+    seconds: float,
+    progress: bool,
+    meanwhile: list[float] | None = None,
+) -> dict[Key, np.ndarray]:
+    """Take turns until each network, warm, has `frames` frames or `seconds`, but never under `MIN_FRAMES`.
+
+    Args:
+        networks: who takes turns.
+        images: uint8 (N,H,W,3), shown round and round.
+        frames, seconds: of each network, at most.
+        progress: show bars.
+        meanwhile: after each round, what a fixed computation takes is appended to it, in milliseconds.
+
+    Returns:
+        Key -> milliseconds (n,3) by `SCOPES`.
+    """
+    times: dict[Key, list[tuple[float, float, float]]] = {key: [] for key in networks}
+    stream = cycle(images)
+    least = min(MIN_FRAMES, frames)
+    waiting = set(networks)
+    with tqdm(total=frames * len(networks), desc="bench", unit="frame", disable=not progress, leave=False) as bar:
+        while waiting:
+            for key in [key for key in networks if key in waiting]:
+                network, mine = networks[key], times[key]
+                time_frame(network, next(stream))  # the caches hold another network's data: not counted
+                for _ in range(min(ROUND, frames - len(mine))):
+                    mine.append(time_frame(network, next(stream)))
+                    bar.update()
+                spent = sum(end_to_end for _, _, end_to_end in mine) / 1e3
+                if len(mine) >= frames or (spent >= seconds and len(mine) >= least):
+                    waiting.discard(key)
+                    bar.update(frames - len(mine))
+            if meanwhile is not None:
+                time.sleep(PAUSE)
+                meanwhile.append(float(busy_machine.metronome(ms=0, repeats=9).min()))  # a job shows in all, a hiccup in one
+                time.sleep(PAUSE)
+    return {key: np.array(mine) for key, mine in times.items()}
+
+
+def _open(
+    models: dict[str, SegmentationModel],
+    runtimes: Sequence[str],
+    precisions: Sequence[str],
+    size: tuple[int, int],
+    threads: int,
+    calibration: np.ndarray | None,
+    progress: bool,
+) -> tuple[dict[Key, Network], dict[str, str]]:
+    """Open every model in every runtime and precision that there is; the others with the reason."""
+    opened: dict[Key, Network] = {}
+    absent: dict[str, str] = {}
+    for name in tqdm(models, "open", disable=not progress, leave=False):
+        for precision in precisions:
+            reasons = {runtime: unavailable(runtime, precision, _device(models[name])) for runtime in runtimes}
+            absent |= {f"{runtime} {precision}": reason for runtime, reason in reasons.items() if reason}
+            present = [runtime for runtime in runtimes if not reasons[runtime]]
+            try:
+                networks = (
+                    open_networks(models[name], present, size, threads, precision, calibration) if present else {}
+                )
+            except Exception as error:  # a converter's, of one network: the others are measured all the same
+                absent |= {f"{name} in {runtime} {precision}": _in_a_line(error) for runtime in present}
+                continue
+            opened |= {(name, runtime, precision): networks[runtime] for runtime in present}
+    return opened, absent
+
+
+def _device(model: SegmentationModel) -> str:
+    return next(model.parameters()).device.type
+
+
+def bench(
+    models: dict[str, SegmentationModel],
+    size: tuple[int, int] | None = None,
+    frames: int = 500,
+    seconds: float = 10,
+    runtimes: Sequence[str] = RUNTIMES,
+    precisions: Sequence[str] = ("fp32",),
+    threads: int | None = None,
+    images: np.ndarray | None = None,
+    calibration: np.ndarray | None = None,
+    cold: bool = False,
+    anyway: bool = False,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Measure the latency of models in several runtimes and precisions, batch 1, in one process.
+
+    Args:
+        models: name in the table -> network. PyTorch runs it on the device it is on, the file runtimes on the CPU.
+        size: (W,H) of the frames; None = that of the networks' training (`trained_on.export_size`), 1024x512 of untrained ones.
+        frames: per model and runtime, at most; not under 30 unless `frames` itself is.
+        seconds: per model and runtime, at most.
+        runtimes: of `tcseg.deploy.runtimes.ENGINES`; one that is not there gives rows with n = 0 and no times.
+        precisions: "fp32", "int8" (on CPUs, in the file runtimes), "fp16", "bf16" (on GPUs).
+        threads: of the network; the label map is made on one. None = torch's own number.
+        images: uint8 (N,H,W,3) RGB frames of that size; None = pictures without meaning. The label map's cost depends
+            on how many class borders there are: real frames are better.
+        calibration: uint8 (N,H,W,3) frames for int8; None = `images`.
+        cold: also start each network in a process of its own: time to the first answer, and memory.
+        anyway: report even where the machine is busy.
+        progress: show bars.
+
+    Returns:
+        One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
+        answer, peak_mb = memory of that process (10^6 bytes); params_m, gflop, mbytes as in `roofline`, roof_share = what share of
+        the network's p50 the roof is (of a CPU in fp32, of a GPU in each precision); noise (the spread of a fixed computation, the
+        largest of before, after and between the rounds). In `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3)
+        by scope), `roof`.
+
+    Raises:
+        ValueError: no model, no size for networks of several, an unknown runtime or precision, images of another size, more
+            threads than cores.
+        RuntimeError: nothing of what is asked runs here.
+        NoisyMachineError: something else keeps the CPU busy; after the measurement, its `table` is what was measured.
+    """
+    if not models:
+        raise InputError("models is empty; pass at least one, as {'student': shipped('student')}")
+    if frames < 1:
+        raise InputError(f"frames is {frames}; it must be at least 1")
+    devices = {_device(model) for model in models.values()}
+    asked = product(runtimes, precisions, devices)
+    reasons = [unavailable(*one) for one in asked]  # an unknown name is refused before anything is measured
+    if all(reasons):
+        raise CannotRunError(f"nothing to measure: {'; '.join(dict.fromkeys(reasons))}")
+    size = size or _one_size(models)
+    images = sample_frames(size, 8) if images is None else images
+    if images.dtype != np.uint8 or images.shape[1:] != (size[1], size[0], 3):
+        raise InputError(
+            f"images are {images.dtype} {images.shape}; for size={size} they must be uint8 (N,{size[1]},{size[0]},3)"
+        )
+    with _threads(threads) as count:
+        before = busy_machine.steadiest()
+        busy_machine.refuse(before, anyway)
+        calibration = images if calibration is None else calibration
+        networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
+        networks, refused = warm_up(networks, images, progress)
+        absent |= refused
+        if not networks:
+            raise CannotRunError(f"nothing to measure: {'; '.join(f'{what}: {why}' for what, why in absent.items())}")
+        for what, reason in absent.items():
+            log.warning("not measured: %s: %s", what, reason)
+        roof = roofline.measured()
+        on_gpu = any(_device(model) == "cuda" for model in models.values())
+        roofs = {(cpu_name(), "fp32"): roof} | (_gpu_roofs(networks) if on_gpu else {})
+        meanwhile: list[float] = []
+        times = take_turns(networks, images, frames, seconds, progress, meanwhile)
+        # What slows less than a quarter of the rounds does not move a median.
+        during, after = busy_machine.spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, busy_machine.steadiest()
+        spread = max(before, during, after)
+        started = {name: _cold(networks, name, count) for name in models} if cold else {}
+    same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
+    rows = []
+    for name, model in models.items():
+        task = roofline.work(model, padded_size(size))
+        for runtime, precision in product(runtimes, precisions):
+            who = {"machine": _machine(model, runtime), "model": name, "runtime": runtime, "precision": precision}
+            who |= started.get(name, {}).get((runtime, precision), {})
+            rows += _rows(
+                same | who | task._asdict(), times.get((name, runtime, precision)), _least_ms(roofs, who, task)
+            )
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    lists = {key: mine.tolist() for key, mine in times.items()}  # pandas compares attrs, and arrays have no one truth
+    table.attrs |= {"noise": spread, "missing": absent, "times": lists, "roof": roof}
+    busy_machine.refuse(after, anyway, table=table)
+    busy_machine.refuse(during, anyway, A_JOB, table)
+    return table
+
+
+def _one_size(models: dict[str, SegmentationModel]) -> tuple[int, int]:
+    """The size of the training of all of them."""
+    sizes = {name: export_size(model) for name, model in models.items()}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {by(size)}" for name, size in sizes.items())
+        raise InputError(f"models were trained at several sizes ({told}); give the size at which they are compared")
+    return next(iter(sizes.values()))
+
+
+def _gpu_roofs(networks: dict[Key, Network]) -> dict[tuple[str, str], roofline.Roof]:
+    """(GPU, precision) -> its roof, of the precisions that some network runs in on a GPU."""
+    found = {precision for _, runtime, precision in networks if runtime not in FILE_RUNTIMES} & DTYPES.keys()
+    try:
+        return {(gpu_name(), precision): roofline.measured_on_gpu(DTYPES[precision]) for precision in found}
+    except torch.cuda.OutOfMemoryError:  # a small GPU, or a full one: times without a roof
+        return {}
+
+
+def _least_ms(roofs: dict[tuple[str, str], roofline.Roof], who: dict, task: roofline.Work) -> float | None:
+    """The least milliseconds of a row's network on its machine; None where that has no roof."""
+    roof = roofs.get((who["machine"], who["precision"]))
+    return roofline.roof_ms(roof, task, DTYPES[who["precision"]].itemsize) if roof else None
+
+
+def _rows(same: dict, times: np.ndarray | None, least_ms: float | None) -> list[dict]:
+    """A row a scope; without times where the network could not be run."""
+    if times is None:
+        return [same | {"scope": scope, "n": 0} for scope in SCOPES]
+    if least_ms:
+        same = same | {"roof_share": least_ms / np.median(times[:, 0])}
+    return [same | {"scope": scope} | summarize(times[:, i]) for i, scope in enumerate(SCOPES)]
+
+
+def _machine(model: SegmentationModel, runtime: str) -> str:
+    on_gpu = _device(model) != "cpu" and runtime not in FILE_RUNTIMES
+    return gpu_name() or cpu_name() if on_gpu else cpu_name()
+
+
+def _cold(networks: dict[Key, Network], name: str, threads: int) -> dict[tuple[str, str], dict[str, float]]:
+    """Time to the first answer and peak memory of each of a model's networks that a process can be given as a file."""
+    found = {}
+    for (owner, runtime, precision), network in networks.items():
+        if owner == name and network.content is not None:
+            found[runtime, precision] = cold_start(network.content, runtime, threads)
+    return found

@@ -1,0 +1,98 @@
+"""The benchmark in several processes, one after the other: how far do they agree? And its table as a terminal shows it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from tcseg.bench.latency import COLUMNS, KEY, bench
+from tcseg.machine import worker_pool
+from tcseg.models import registry, trained_on
+
+if TYPE_CHECKING:
+    from tcseg.models.networks import SegmentationModel
+
+
+def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of several processes as one: medians over processes, `processes`, and `spread`, (highest - lowest) / median of p50.
+
+    One process agrees with itself: its spread is nan.
+    """
+    every = pd.concat(tables, ignore_index=True)
+    numbers = [column for column in every.select_dtypes("number") if column not in KEY]
+    groups = every.groupby(KEY, sort=False)
+    table = groups[numbers].median().reset_index()
+    p50 = groups["p50_ms"]
+    table["processes"] = groups.size().to_numpy()
+    spread = ((p50.max() - p50.min()) / p50.median()).where(groups.size() > 1)
+    table["spread"] = spread.to_numpy()
+    return table[[*COLUMNS, "processes", "spread"]]
+
+
+def _one(
+    models: dict[str, SegmentationModel], size: tuple[int, int], options: dict, device: torch.device | None = None
+) -> pd.DataFrame:
+    table = bench({name: model.to(device) for name, model in models.items()} if device else models, size, **options)
+    table.attrs = {"missing": table.attrs["missing"]}
+    return table
+
+
+def apart(models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any) -> pd.DataFrame:
+    """`bench` in a process of its own, without bars; `missing` in attrs."""
+    device = next(next(iter(models.values())).parameters()).device
+    by_host = {name: _to_send(model) for name, model in models.items()}
+    with worker_pool(1) as pool:
+        return pool.submit(_one, by_host, size, options | {"progress": False}, device).result()
+
+
+def _to_send(model: SegmentationModel) -> SegmentationModel:
+    """A copy for another process: on the host (a GPU's memory is not for sharing), and without what cannot be sent."""
+    copied = copy.deepcopy(model).cpu()
+    try:
+        pickle.dumps(copied)
+    except (AttributeError, TypeError, pickle.PicklingError):  # transformers leaves hooks after the first frame
+        weights, copied = copied.state_dict(), registry.build(model.arch, model.label_set, pretrained=False).eval()
+        copied.load_state_dict(weights)
+        trained_on.note(copied, trained_on.trained_size(model), getattr(model, "trained_on", None))
+    return copied
+
+
+def repeated(
+    processes: int, models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any
+) -> pd.DataFrame:
+    """`bench` in several processes, one after the other, merged; one process is this one.
+
+    Returns:
+        As `merged`; `missing` in attrs.
+    """
+    if processes == 1:
+        tables = [_one(models, size, options)]
+    else:
+        tables = [apart(models, size, **options) for _ in range(processes)]
+    table = merged(tables)
+    table.attrs = {"missing": tables[0].attrs["missing"]}
+    return table
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """A merged table as a terminal shows it, and what is missing from it."""
+    machine, threads, noisy = table["machine"].iloc[0], table["threads"].iloc[0], table["noise"].iloc[0]
+    hidden = ["machine", "cores", "height", "width", "threads", "noise", "gflop", "mbytes", "params_m", "processes"]
+    empty = [column for column in table if table[column].isna().all()]
+    shown = table.drop(
+        columns=[*hidden, *(["spread"] if table["processes"].iloc[0] == 1 else []), *empty], errors="ignore"
+    )
+    lines = [
+        f"{machine}, {threads} threads; a fixed computation varied by {noisy:.0%} meanwhile (quiet: below 10 %)",
+        shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-"),
+        *(f"missing: {what}: {reason}" for what, reason in table.attrs["missing"].items()),
+    ]
+    if table["processes"].iloc[0] > 1:
+        worst = table["spread"].max()
+        lines.append(f"p50 of {table['processes'].iloc[0]} processes differ by at most {worst:.0%} (spread)")
+    return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""How fast the pipeline is: the whole against each of its stages alone, and against what the cores allow."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcseg.errors import InputError
+from tcseg.machine import usable_cores
+from tcseg.models.trained_on import Size
+from tcseg.video.decoding import Source, open_source
+from tcseg.video.encoding import Sink
+from tcseg.video.pipeline import Answer, Outputs, answers, open_eyes, run
+from tcseg.video.render import painting
+
+if TYPE_CHECKING:
+    from tcseg.models.networks import SegmentationModel
+
+
+def pipeline_rates(
+    source: str | Path,
+    model: SegmentationModel,
+    size: Size = None,
+    runtime: str = "pytorch",
+    frames: int = 200,
+    repeats: int = 3,
+    suffix: str = ".mp4",
+    strip: bool = False,
+) -> dict[str, float]:
+    """Measure the pipeline against its stages alone; wants an idle machine.
+
+    The goal is a `share` of at least 0.85. For example:
+
+        >>> from tcseg.bench.throughput import pipeline_rates
+        >>> from tcseg.models.registry import shipped
+        >>> pipeline_rates("drive.mp4", shipped("student"))
+
+    Args:
+        source: a video file or folder of images.
+        model: a trained network.
+        size: of the frames that the network sees, as in `segment`.
+        runtime: "pytorch", "onnxruntime" or "openvino".
+        frames: a pass, at most.
+        repeats: passes of each kind, taken in turns, so that a slow minute hits all alike.
+        suffix: of what is encoded.
+        strip: with the stability strip, which counts as encoding.
+
+    Returns:
+        Medians over the passes, frames a second: decode, network (frame -> label map; as many at once as the pipeline does), encode
+        (paint and write), pipeline, and `possible`, what the cores allow: their number by the processor time of the three stages.
+        `share` is pipeline / min(decode, network). `share_of_possible` is pipeline / min(decode, network, possible): on few cores,
+        painting and encoding take from the network what no overlapping can give back. And `frames`, those of a pass.
+
+    Raises:
+        ValueError: the source is live, which has a pace of its own, or has no frames.
+    """
+    opened = open_source(source)
+    if opened.live:
+        raise InputError(f"source is {source}, which is live; rates are measured on a file or a folder")
+    some = list(islice(opened.frames(), min(frames, 16)))
+    if not some:
+        raise InputError(f"{opened.name} has no frames: an empty or damaged video")
+    streams = open_eyes([model], runtime, some[0], False, size)
+    answered = [Answer(frame, [labels], None) for frame, [(labels, _)], _ in answers(some, streams)]
+
+    def outputs(folder: str) -> Outputs:
+        return painting(model, 0.6, strip, Sink(Path(folder) / f"x{suffix}", 25.0))
+
+    def turn() -> dict[str, float]:
+        count = sum(1 for _ in islice(open_source(source).frames(), frames))
+        with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
+            alone = outputs(folder)
+            stages = {
+                "decode": _rate(islice(open_source(source).frames(), count), count),
+                "network": _rate(answers(islice(cycle(some), count), streams), count),
+                "encode": _rate(map(alone.write, islice(cycle(answered), count)), count),
+            }
+            alone.close(keep=False)
+            whole = run(_limited(open_source(source), count), outputs(folder), lambda _: streams, None, False)
+        rates = {name: rate for name, (rate, _) in stages.items()}
+        busy = sum(seconds for _, seconds in stages.values())
+        return {"frames": count, **rates, "possible": usable_cores() / busy, "pipeline": whole["fps"]}
+
+    turns = [turn() for _ in range(repeats)]
+    found = {name: float(np.median([rates[name] for rates in turns])) for name in turns[0]}
+    slower = min(found["decode"], found["network"])
+    share, of_possible = found["pipeline"] / slower, found["pipeline"] / min(slower, found["possible"])
+    return found | {"share": share, "share_of_possible": of_possible}
+
+
+def _rate(work: Iterable[object], count: int) -> tuple[float, float]:
+    """Do `count` pieces of work: pieces a second, and seconds a piece of processor time, over all threads."""
+    began, busy = time.perf_counter(), time.process_time()
+    for _ in work:
+        pass
+    return count / (time.perf_counter() - began), (time.process_time() - busy) / count
+
+
+def _limited(source: Source, count: int) -> Source:
+    return replace(source, count=count, frames=lambda: (frame for frame in islice(source.frames(), count)))

@@ -1,0 +1,255 @@
+"""`tcseg doctor`: is this machine ready, and if not, what to type. Imports nothing that could be what is broken.
+
+The heavy packages are imported in processes of their own: a missing libGL, a torchvision of another torch, or a crash
+on import becomes a line in the table.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tcseg.data.folders import DATASETS, VARIABLE, data_root, given_folder, variable_problem
+from tcseg.data.folders import find_dataset as find_data
+from tcseg.machine import (
+    EXTRAS,
+    PACKAGES,
+    compiled_code,
+    cpu_name,
+    free_disk_gib,
+    is_temporary,
+    memory_gib,
+    package_version,
+    usable_cores,
+    writable,
+)
+
+IMPORTS = {
+    "numpy": "numpy",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "opencv-python": "cv2",
+    "numba": "numba",
+}  # distribution -> module: these are imported, the others only looked up
+PYTHONS = ((3, 11), (3, 13))
+NEED_GIB = 3.0  # free disk for a study at profile laptop
+GOOD, WARN, BAD, INFO = "ok", "warn", "BROKEN", "-"
+_GPU = (
+    "print('GPU:', torch.cuda.get_device_name(0) if torch.cuda.is_available() else "
+    "'Apple GPU (MPS)' if torch.backends.mps.is_available() else 'none', '| threads:', torch.get_num_threads())"
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table: what, its state ("ok", "warn", "BROKEN", "-"), what was found, and the fix."""
+
+    what: str
+    state: str
+    found: str
+    fix: str = ""
+
+
+def _import_in_process(module: str) -> subprocess.Popen:
+    code = f"import {module}" + (f"; {_GPU}" if module == "torch" else "")
+    # Not from the current folder: a stray numpy.py there is not this installation's fault.
+    command = [sys.executable, "-P", "-c", code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def import_fix(module: str, error: str) -> str:
+    """What to do about an import that failed with this message."""
+    if "libGL" in error or "libgthread" in error or "libglib" in error:
+        return (
+            "install OpenCV's system library: sudo apt install libgl1 libglib2.0-0 (Debian, Ubuntu), "
+            "sudo dnf install mesa-libGL glib2 (Fedora), brew install mesa (macOS); "
+            "or: pip install opencv-python-headless"
+        )
+    if "No module named" in error:
+        return "make env, or pip install -e . in the repository"
+    if module == "torchvision":
+        return "it does not fit torch: pip install --upgrade torch torchvision, both from the same index"
+    distribution = next((name for name, known in IMPORTS.items() if known == module), module)
+    return f"pip install --force-reinstall {distribution}; the message in full: python -c 'import {module}'"
+
+
+def check_imports() -> list[Line]:
+    """Import each of `IMPORTS` in a process of its own, side by side."""
+    running = {name: _import_in_process(module) for name, module in IMPORTS.items()}
+    lines = []
+    for name, process in running.items():
+        try:
+            output, error = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, error = "", "still importing after two minutes"
+        version = package_version(name) or "not installed"
+        if process.returncode == 0:
+            lines.append(Line(name, GOOD, version))
+            lines += [Line("device", GOOD, text.strip()) for text in output.splitlines() if text.startswith("GPU:")]
+            continue
+        last = (error.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
+        lines.append(Line(name, BAD, f"{version}: does not import ({last})", import_fix(IMPORTS[name], error)))
+    return lines
+
+
+def check_python() -> Line:
+    """Python's own version."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    low, high = PYTHONS
+    if low <= sys.version_info[:2] <= high:
+        return Line("python", GOOD, f"{version} ({sys.prefix})")
+    return Line(
+        "python", BAD, version, f"use Python {low[0]}.{low[1]} to {high[0]}.{high[1]}: make study PYTHON=python3.12"
+    )
+
+
+def check_packages() -> list[Line]:
+    """The light packages by their metadata, and the optional extras."""
+    lines = []
+    for name in PACKAGES:
+        if name in IMPORTS:
+            continue
+        version = package_version(name)
+        fix = "" if version else "make env, or pip install -e . in the repository"
+        lines.append(Line(name, GOOD if version else BAD, version or "not installed", fix))
+    for extra, names in EXTRAS.items():
+        absent = [name for name in names if package_version(name) is None]
+        have = ", ".join(f"{name} {package_version(name)}" for name in names if name not in absent)
+        fix = f"optional: pip install -e '.[{extra}]'" if absent else ""
+        found = "; ".join(filter(None, [have, f"missing: {', '.join(absent)}" if absent else ""]))
+        lines.append(Line(f"extra {extra}", INFO if absent else GOOD, found, fix))
+    return lines
+
+
+def check_machine() -> list[Line]:
+    """Processor, memory, disk."""
+    memory = memory_gib()
+    root = data_root() if data_root().exists() else data_root().parent
+    free = free_disk_gib(root)
+    return [
+        Line("processor", GOOD, f"{cpu_name()}, {usable_cores()} cores"),
+        Line("memory", GOOD if memory > 3.5 else WARN, f"{memory:.1f} GiB", "" if memory > 3.5 else "4 GiB are needed"),
+        Line(
+            "disk",
+            GOOD if free > NEED_GIB else WARN,
+            f"{free:.1f} GiB free at {root}",
+            "" if free > NEED_GIB else f"a study needs {NEED_GIB:.0f} GiB",
+        ),
+    ]
+
+
+def check_caches() -> Line:
+    """Where compiled code is kept, so that it is not compiled in every process."""
+    what, place = "compiled code", compiled_code()
+    if place is None:
+        found = "no place can be written: neither beside the package, nor below HOME, nor a temporary one"
+        return Line(what, BAD, found, "export NUMBA_CACHE_DIR=FOLDER, one that you can write")
+    called, folder = place
+    if is_temporary(folder):
+        found = f"{folder}, for neither the package's folder nor HOME can be written"
+        return Line(what, WARN, found, "export NUMBA_CACHE_DIR=FOLDER, one that stays, or it is compiled again when this is gone")
+    return Line(what, GOOD, f"{folder} ({called})")
+
+
+def check_results() -> Line:
+    """Whether results can be written where they usually go."""
+    root = data_root()
+    if writable(root):
+        return Line("results", GOOD, str(root))
+    return Line("results", WARN, f"{root} cannot be written", "pass --out FOLDER to study, sweep, measure and data procity")
+
+
+def check_variable() -> list[Line]:
+    """What TCSEG_DATA says, where it is set: a fault in it looks like data that are not there."""
+    given, problem = given_folder(), variable_problem()
+    if given is None:
+        blank = os.environ.get(VARIABLE)
+        return [Line(VARIABLE, WARN, f"{blank!r} is blank, as if it were not set", f"unset {VARIABLE}")] if blank else []
+    if problem:
+        return [Line(VARIABLE, WARN, f"{given.value!r}: {problem[0]}", problem[1])]
+    if given.read_as:
+        fix = f"write it out, for other programs: export {VARIABLE}={shlex.quote(str(given.folder))}"
+        return [Line(VARIABLE, WARN, f"{given.value!r}, {given.read_as}", fix)]
+    if not given.folder.is_absolute():
+        fix = f"a notebook may look from another folder: export {VARIABLE}={shlex.quote(str(given.folder.resolve()))}"
+        return [Line(VARIABLE, WARN, f"{given.value!r}, relative to the current folder", fix)]
+    return [Line(VARIABLE, GOOD, given.value)]
+
+
+def check_data() -> list[Line]:
+    """Which data sets and studies are there, and whether the trained students came with the package."""
+    lines = check_variable()
+    hints = {
+        "procity": "made by the study itself, or: tcseg data procity",
+        "cityscapes": "optional; data/README.md",
+        "camvid": "optional; data/README.md",
+    }
+    for name in DATASETS:
+        folder = find_data(name)
+        if folder and not any(folder.iterdir()):
+            lines.append(Line(f"data {name}", WARN, f"{folder} is empty", hints[name]))
+        elif folder:
+            lines.append(Line(f"data {name}", GOOD, str(folder)))
+        else:
+            lines.append(Line(f"data {name}", INFO, "not there", hints[name]))
+    weights = sorted(path.stem for path in (Path(__file__).parents[1] / "weights").glob("*.safetensors"))
+    fix = "" if weights else "installed without package data? pip install -e . in the repository"
+    lines.append(Line("students", GOOD if weights else WARN, ", ".join(weights) or "no weights in the package", fix))
+    studies = sorted(path.name for path in (data_root() / "study").glob("*-*") if path.is_dir())
+    lines.append(Line("studies", INFO, ", ".join(studies) or "none yet"))
+    return lines
+
+
+def next_step(lines: Iterable[Line]) -> str:
+    """The one thing to do now."""
+    broken = [line for line in lines if line.state == BAD]
+    if broken:
+        return f"repair {', '.join(line.what for line in broken)} (the lines marked {BAD}), then run tcseg doctor again"
+    if any((data_root() / "study").glob("*-*")):
+        return "tcseg study goes on where it stopped; tcseg segment VIDEO --out X.mp4 tries a trained student"
+    return "make study (the whole study), or tcseg segment VIDEO --out X.mp4 to try a trained student at once"
+
+
+def examine() -> list[Line]:
+    """Every check, in the order of the table."""
+    mine = [check_caches(), check_results()]
+    return [check_python(), *check_imports(), *check_packages(), *check_machine(), *mine, *check_data()]
+
+
+def brief() -> list[Line]:
+    """The checks for a page that others read: quick, without this machine's folders.
+
+    Nothing is imported, for whoever calls this from a notebook has imported it; of the packages, only what is not in order is
+    listed.
+    """
+    packages = [line for line in check_packages() if line.state != GOOD]
+    lines = [check_python(), *check_machine(), *packages, *check_data()]
+    lines = [line for line in lines if line.what != VARIABLE or line.state != GOOD]
+    return [replace(line, found=_without_folders(line.found)) for line in lines]
+
+
+def _without_folders(text: str) -> str:
+    """A text with the names of this machine's folders cut to what they are called elsewhere too."""
+    names = {str(data_root()): "data", str(data_root().parent): "the repository", sys.prefix: Path(sys.prefix).name}
+    if given := given_folder():
+        names |= {text: f"${VARIABLE}" for text in (given.value, str(given.folder)) if len(text) > 1}
+    for folder in sorted(names, key=len, reverse=True):
+        text = text.replace(folder, names[folder])
+    return text
+
+
+def as_text(lines: list[Line]) -> str:
+    """The table, a fix below each line that has one."""
+    width = max(len(line.what) for line in lines)
+    rows = []
+    for line in lines:
+        rows.append(f"{line.what:<{width}}  {line.state:<6}  {line.found}")
+        if line.fix:
+            rows.append(f"{'':<{width}}  {'':<6}  -> {line.fix}")
+    return "\n".join(rows)

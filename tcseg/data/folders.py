@@ -1,0 +1,173 @@
+"""Where data sets lie, and why one is not found: `$TCSEG_DATA/<name>`, then `data/<name>`. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+DATASETS = ("procity", "cityscapes", "camvid")
+VARIABLE = "TCSEG_DATA"
+_PARENT = f"set {VARIABLE} to the folder that holds {' or '.join(f'{name}/' for name in DATASETS[1:])}"
+_MOST = 200  # entries of a folder that are looked at, to say where the data sets are
+
+
+def data_root() -> Path:
+    """The project's data folder: beside the package in a checkout, else under the current folder."""
+    checkout = Path(__file__).resolve().parents[2]
+    return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "data"
+
+
+def find_dataset(name: str) -> Path | None:
+    """The folder of a data set (`$TCSEG_DATA/<name>`, then `data/<name>`), or None; `explain_missing` says why."""
+    given = given_folder()
+    for folder in (*([given.folder / name] if given else []), data_root() / name):
+        if os.path.isdir(folder):
+            return folder
+    return None
+
+
+def kind_of(folder: Path) -> str | None:
+    """Which data set lies in a folder, by its layout: one of `DATASETS`, or None."""
+
+    def has(*names: str) -> bool:
+        return any(os.path.isdir(folder / name) for name in names)
+
+    if has("trainannot", "valannot", "testannot"):
+        return "camvid"
+    if not has("leftImg8bit_sequence", "leftImg8bit", "gtFine", "gtCoarse", "flow"):
+        return None
+    return "procity" if os.path.isfile(folder / "manifest.json") or has("flow", ".parts") else "cityscapes"
+
+
+# ------------------------------------------------------------------------------------------------ the variable
+
+
+@dataclass(frozen=True)
+class Given:
+    """What TCSEG_DATA says.
+
+    Attributes:
+        value: the text itself.
+        folder: what it is taken to mean.
+        read_as: how the text was changed for that, for a person; "" where it was not.
+    """
+
+    value: str
+    folder: Path
+    read_as: str = ""
+
+
+def given_folder() -> Given | None:
+    """What TCSEG_DATA names, whether or not it is there; None where it is not set, or blank.
+
+    A text that is no folder is also tried without the blanks, line ends and quotes around it, and with `~` expanded.
+    """
+    value = os.environ.get(VARIABLE, "")
+    bare = value.strip().strip("'\"").strip()
+    if not bare:
+        return None
+    if os.path.isdir(value):
+        return Given(value, Path(value))
+    home = os.path.expanduser(bare)
+    why = [
+        *(["without the blanks or quotes around it"] if bare != value else []),
+        *(["with ~ expanded"] if home != bare else []),
+    ]
+    return Given(value, Path(home), f"taken as {home} ({', '.join(why)})" if why else "")
+
+
+def variable_problem() -> tuple[str, str] | None:
+    """What is wrong with TCSEG_DATA, and what to do; None where it is not set or holds a data set."""
+    given = given_folder()
+    if given is None:
+        return None
+    folder = given.folder
+    if not os.path.isdir(folder):
+        return _no_folder(given)
+    if any(os.path.isdir(folder / name) for name in DATASETS):
+        return None
+    if kind := kind_of(folder):
+        return f"{folder} is the data set {kind} itself", _set_to(folder.parent, folder.name, kind)
+    for above in islice(folder.absolute().parents, 3):
+        if kind := kind_of(above):
+            return f"{folder} is a part of the data set {above}", _set_to(above.parent, above.name, kind)
+    what = f"{folder} holds none of {', '.join(f'{name}/' for name in DATASETS)}"
+    for inner in (*_folders(folder), *(deep for one in _folders(folder) for deep in _folders(one))):
+        kind = inner.name.lower() if inner.name.lower() in DATASETS[1:] else kind_of(inner)
+        if kind in DATASETS[1:]:
+            return f"{what}, but there is {inner}", _set_to(inner.parent, inner.name, kind)
+        if below := [inner / name for name in DATASETS[1:] if os.path.isdir(inner / name)]:
+            return f"{what}, but there is {below[0]}", _set_to(inner, below[0].name, below[0].name)
+    return what, _PARENT
+
+
+def _set_to(folder: Path, name: str, kind: str) -> str:
+    """The command that sets the variable to a folder which holds the data set under some name."""
+    command = f"export {VARIABLE}={shlex.quote(str(folder))}"
+    return command if name == kind else f"rename {folder / name} to {kind} (or link it under that name), then {command}"
+
+
+def _no_folder(given: Given) -> tuple[str, str]:
+    folder, value = given.folder, given.value.strip()
+    parts = [part.strip() for mark in (os.pathsep, ";", ",") for part in value.split(mark) if mark in value]
+    there = [part for part in parts if os.path.isdir(os.path.expanduser(part))]
+    if there:
+        best = max(there, key=lambda part: any(os.path.isdir(Path(part).expanduser() / name) for name in DATASETS))
+        return "it lists several folders, and one is read", f"export {VARIABLE}={shlex.quote(best)}"
+    if os.path.isfile(folder):
+        return f"{folder} is a file", _PARENT
+    if os.path.islink(folder):
+        return f"{folder} is a link to nothing", f"repair the link, or {_PARENT}"
+    above = next((one for one in folder.absolute().parents if os.path.isdir(one)), folder)
+    return f"{folder} does not exist (what exists of it: {above})", _PARENT
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [folder / one.name for one in islice(entries, _MOST) if not one.name.startswith(".")]
+    except OSError:  # not ours to read
+        found = []
+    return (one for one in sorted(found) if os.path.isdir(one))
+
+
+def explain_missing(name: str) -> str:
+    """Why a data set is not found, for a message: what TCSEG_DATA is, where it was looked for, what to set."""
+    given, own = given_folder(), data_root() / name
+    if given is None:
+        return (
+            f"{name} is not there: {VARIABLE} is not set and there is no folder {own}; put it there, or set {VARIABLE} to the "
+            f"folder that holds {name}/ ({_how_to_get(name)})"
+        )
+    places = f"neither {given.folder / name} nor {own} is a folder"
+    wrong, do = variable_problem() or _lacks(given.folder, name)
+    read_as = f", {given.read_as}" if given.read_as else ""
+    return f"{name} is not there: {VARIABLE} is {given.value!r}{read_as}, and {places}; {wrong}: {do}"
+
+
+def _lacks(folder: Path, name: str) -> tuple[str, str]:
+    """A folder of data sets without this one, or with it under another spelling."""
+    like = next((one for one in _folders(folder) if one.name.lower() == name or kind_of(one) == name), None)
+    if like:
+        return f"there is {like}", f"rename it to {name}, or link it under that name"
+    return f"{folder} has no {name}/", f"put it there ({_how_to_get(name)})"
+
+
+def explain_variable() -> str:
+    """What to know of TCSEG_DATA where something was found, or nothing was asked for: its fault, or how it was read; else ""."""
+    given, problem = given_folder(), variable_problem()
+    if given is None:
+        return ""
+    if problem:
+        return f"{VARIABLE} is {given.value!r}: {problem[0]}; {problem[1]}"
+    return f"{VARIABLE} is {given.value!r}, {given.read_as}" if given.read_as else ""
+
+
+def _how_to_get(name: str) -> str:
+    if name == "procity":
+        return "make it: tcseg data procity"
+    return f"data/README.md says how to get {name}; procity needs no download"

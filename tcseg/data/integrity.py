@@ -1,0 +1,494 @@
+"""Is a data set whole? Every file is decoded, frames are paired with labels, and what is wrong is named: `tcseg data check`.
+
+What is there is told from what is damaged: one city of Cityscapes is a subset of it, and no fault.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from tcseg import procity
+from tcseg.data.clip_files import read_labels, read_manifest, require_plausible, unlabelled, window_of
+from tcseg.data.images import read_header, read_rgb, read_values
+from tcseg.data.splits import (
+    CAMVID_FRAMES,
+    CITIES,
+    FRAME_ENDING,
+    LABEL_ENDINGS,
+    Index,
+    city_of,
+    counted,
+    gaps,
+    index_camvid,
+    index_cityscapes,
+    list_pictures,
+    named,
+)
+from tcseg.errors import InputError
+from tcseg.labels import IGNORE
+from tcseg.machine import usable_cores
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class Report:
+    """What was found in a data set's folder.
+
+    Attributes:
+        dataset, root: which.
+        counts: frames, labels, pairs and cities of each split, a line each.
+        subset: what of the published data set is there, a clause a split; empty where it is all.
+        notes: what is worth knowing and no fault.
+        problems: what is missing, damaged or twice, a line each, with the file's name.
+        decoded: files that were decoded; None where names and sizes alone were looked at.
+    """
+
+    dataset: str
+    root: Path
+    counts: list[str] = field(default_factory=list)
+    subset: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    decoded: int | None = None
+
+    def lines(self, most: int = 20) -> list[str]:
+        """The report for a terminal: what it comes to, the counts, then the problems, at most so many by name."""
+        state = counted(len(self.problems), "problem") if self.problems else "" if self.subset else "complete"
+        subset = f"subset: {'; '.join(self.subset)}" if self.subset else ""
+        how = "names and sizes only" if self.decoded is None else f"{counted(self.decoded, 'file')} decoded"
+        head = f"{self.dataset} ({self.root}): {', '.join(filter(None, (state, subset)))} ({how})"
+        more = len(self.problems) - most
+        return [
+            head,
+            *(f"  {line}" for line in self.counts),
+            *(f"  note: {line}" for line in self.notes),
+            *(f"  {line}" for line in self.problems[:most]),
+            *([f"  ... and {more} more"] if more > 0 else []),
+        ]
+
+
+@dataclass
+class _Found:
+    """What names say; looked at more closely afterwards.
+
+    Attributes:
+        pairs: (frame, label).
+        instances: label -> its instanceIds.
+        clips: frames that must have one size, by clip.
+        labels: all label maps, by split.
+    """
+
+    pairs: list[tuple[Path, Path]] = field(default_factory=list)
+    instances: dict[Path, Path] = field(default_factory=dict)
+    clips: dict[str, list[Path]] = field(default_factory=dict)
+    labels: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+
+def check(root: Path, dataset: str, quick: bool = False, progress: bool = False) -> Report:
+    """Look at a data set's folder.
+
+    Args:
+        root: the tree.
+        dataset: "procity", "cityscapes" or "camvid".
+        quick: names, pairs and sizes only; nothing is decoded.
+        progress: a bar when stderr is a terminal.
+
+    Returns:
+        The report; its `problems` are empty where nothing is wrong.
+    """
+    report, found = Report(dataset, root), _Found()
+    files = _files(root, report)
+    if dataset == "camvid":
+        _camvid(root, report, found)
+    else:
+        _cityscapes(root, report, found, dataset == "procity")
+    if not found.pairs and not report.problems:
+        report.problems.append(f"{root}: no frame with a label ({counted(len(files), 'file')} in all)")
+    known = _manifest_problems(root, report, quick, progress) if dataset == "procity" else set()
+    pictures = [path for path in list_pictures(root) if path in files and path not in known]
+    if quick:
+        _compare_sizes(_headers(found, report), found, report)
+    else:
+        _decode(pictures, found, report, progress)
+    report.problems = list(dict.fromkeys(report.problems))
+    return report
+
+
+def _files(root: Path, report: Report) -> set[Path]:
+    """All files below, hidden ones apart; links to nothing and empty files are problems at once."""
+    good = set()
+    for path in list_pictures(root, ("",)):
+        try:
+            if path.stat().st_size:
+                good.add(path)
+            else:
+                report.problems.append(f"{path}: empty (0 bytes)")
+        except OSError as error:
+            why = "a link to nothing" if path.is_symlink() else (error.strerror or str(error)).lower()
+            report.problems.append(f"{path}: {why}")
+    return good
+
+
+def _manifest_problems(root: Path, report: Report, quick: bool, progress: bool) -> set[Path]:
+    """What procity's own list says; returns the files that need no second complaint."""
+    problems = procity.check(root, progress, quick)
+    known = {root / problem.split(": ")[0] for problem in problems}
+    twice = {str(path) for path in known}
+    report.problems = [one for one in report.problems if one.split(": ")[0] not in twice] + problems
+    if root / "manifest.json" in known:
+        return known
+    manifest = read_manifest(root) or {}
+    strange = [path for path in list_pictures(root) if path.relative_to(root).as_posix() not in manifest["files"]]
+    report.problems += [f"{path}: not of this data set (its manifest does not list it); remove it" for path in strange]
+    if (version := manifest.get("version")) != procity.VERSION:
+        report.notes.append(f"made by procity {version}, this is {procity.VERSION}: a study makes it anew")
+    return known
+
+
+# ------------------------------------------------------------------------------------------------ names: Cityscapes' layout
+
+
+class _Split(NamedTuple):
+    """Files of a split of Cityscapes or procity."""
+
+    name: str
+    frames: Index
+    stills: Index
+    labels: Index
+    instances: Index
+
+
+def _index(root: Path, split: str) -> _Split:
+    labels = root / "gtFine" / split
+    return _Split(
+        split,
+        index_cityscapes(root / "leftImg8bit_sequence" / split, FRAME_ENDING),
+        index_cityscapes(root / "leftImg8bit" / split, FRAME_ENDING),
+        index_cityscapes(labels, *LABEL_ENDINGS),
+        index_cityscapes(labels, "_gtFine_instanceIds"),
+    )
+
+
+def _cityscapes(root: Path, report: Report, found: _Found, dense: bool) -> None:
+    for split in (_index(root, name) for name in SPLITS):
+        if not any(map(len, split[1:])):
+            continue
+        _names(split, report)
+        snippets = _pair(split, found)
+        _instances(split, found, report)
+        report.counts.append(_count(split, snippets))
+        if not dense:  # procity's own manifest names each file
+            _without_frames(split, report)
+            _without_labels(split, report)
+            _incomplete(split, report)
+            _of_published(split.name, snippets, report)
+    if report.counts and not dense:
+        report.subset += [f"no {name}" for name in ("train", "val") if not (root / "gtFine" / name).is_dir()]
+        if not (root / "leftImg8bit_sequence").is_dir():
+            report.notes.append("leftImg8bit_sequence is not there; the study needs the frames around the annotated ones")
+
+
+def _names(split: _Split, report: Report) -> None:
+    """Two files of one frame, and pictures that nothing looks for."""
+    for index in split[1:]:
+        report.problems += [f"{one} and {other} are of the same frame" for one, other in index.twice]
+    strange = [path for index in split[1:4] for path in index.strangers]
+    if strange:
+        what = counted(len(strange), "picture")
+        report.problems.append(f"{split.name}: {what} with names that nothing looks for (first: {strange[0]})")
+
+
+def _pair(split: _Split, found: _Found) -> list[str]:
+    """Note which frame belongs to which label; returns the names of the pairs."""
+    names = []
+    for sequence, numbers in split.labels.files.items():
+        have, still = split.frames.files.get(sequence, {}), split.stills.files.get(sequence, {})
+        for number, label in numbers.items():
+            pictures = [index[number] for index in (have, still) if number in index]
+            found.pairs += [(picture, label) for picture in pictures]
+            names += [f"{sequence}_{number:06d}"] if pictures else []
+            found.labels[split.name].append(label)
+    for sequence in split.frames.files.keys() | split.stills.files.keys():
+        both = (index.files.get(sequence, {}).values() for index in (split.frames, split.stills))
+        found.clips[f"{split.name} {sequence}"] = [path for paths in both for path in paths]
+    return sorted(names)
+
+
+def _count(split: _Split, snippets: list[str]) -> str:
+    cities = {city_of(sequence) for index in split[1:4] for sequence in index.files}
+    stills = [counted(len(split.stills), "still")] if split.stills else []
+    parts = [counted(len(split.frames), "frame"), *stills, counted(len(split.labels), "label")]
+    return f"{split.name}: {', '.join(parts)}, {counted(len(snippets), 'pair')}, {counted(len(cities), 'city')}"
+
+
+def _without_frames(split: _Split, report: Report) -> None:
+    """Labels of a city whose frames were not unpacked are told; a single one without its frames is a fault."""
+    filmed = {city_of(sequence) for sequence in (*split.frames.files, *split.stills.files)}
+    apart, stills = set(), 0
+    for sequence, numbers in split.labels.files.items():
+        have, still = split.frames.files.get(sequence, {}), split.stills.files.get(sequence, {})
+        for number, label in numbers.items():
+            if city_of(sequence) not in filmed:
+                apart.add(city_of(sequence))
+            elif number not in have and number not in still:
+                report.problems.append(f"{label}: a label without its frame")
+            elif split.frames and not any(n in have for n in window_of(number)):
+                stills += 1
+    if apart:
+        report.notes.append(f"{split.name}: labels of {counted(len(apart), 'city')} have no frames ({named(sorted(apart))})")
+    if stills:
+        report.notes.append(f"{split.name}: {counted(stills, 'label')} with a still alone, without the frames around it")
+
+
+def _without_labels(split: _Split, report: Report) -> None:
+    """Frames that lie around no annotated one, and stills without a label: a line a city, or a sequence of it."""
+    alone = {sequence: len(numbers) for sequence, numbers in unlabelled(split.frames, split.labels).items()}
+    for sequence, numbers in split.stills.files.items():
+        lost = sum(number not in split.labels.files.get(sequence, {}) for number in numbers)
+        alone |= {sequence: alone.get(sequence, 0) + lost} if lost else {}
+    if alone and not split.labels:
+        told = report.notes if split.name == "test" else report.problems  # Cityscapes keeps its test labels back
+        told.append(f"{split.name}: {counted(sum(alone.values()), 'frame')} and no labels; is gtFine unpacked?")
+        return
+    labelled = {city_of(sequence) for sequence in split.labels.files}
+    lines: dict[str, int] = defaultdict(int)
+    for sequence, number in sorted(alone.items()):
+        lines[sequence if city_of(sequence) in labelled else f"city {city_of(sequence)}"] += number
+    report.problems += [
+        f"{split.name}: {where} has {counted(number, 'frame')} without a label" for where, number in lines.items()
+    ]
+
+
+def _incomplete(split: _Split, report: Report) -> None:
+    """Snippets that lack frames which the others have: all 30, or where a part was unpacked, the same part."""
+    offsets: dict[str, tuple[int, ...]] = {}
+    for sequence, numbers in split.labels.files.items():
+        have = split.frames.files.get(sequence, {})
+        for anchor in sorted(numbers):
+            if here := tuple(number - anchor for number in window_of(anchor) if number in have):
+                offsets[f"{sequence}_{anchor:06d}"] = here
+    if not offsets:
+        return
+    whole = tuple(window_of(0))
+    usual = max(Counter(offsets.values()).items(), key=lambda one: (one[1], len(one[0])))[0]
+    in_a_row = 0 in usual and usual == tuple(range(usual[0], usual[-1] + 1))
+    wanted = usual if in_a_row and split.name == "train" else whole
+    if wanted != whole:
+        report.notes.append(f"{split.name}: of each snippet frames {wanted[0]}..+{wanted[-1]} around the annotated one")
+    for name, here in offsets.items():
+        if missing := [offset for offset in wanted if offset not in here]:
+            sequence, anchor = name.rsplit("_", 1)
+            report.problems.append(
+                f"{name}: {len(missing)} of {len(wanted)} frames around the annotated one are missing "
+                f"(first: {sequence}_{int(anchor) + missing[0]:06d})"
+            )
+
+
+def _instances(split: _Split, found: _Found, report: Report) -> None:
+    """Ids of instances lie beside all labels, or beside none."""
+    lost = []
+    for sequence, numbers in split.labels.files.items():
+        beside = split.instances.files.get(sequence, {})
+        found.instances |= {label: beside[number] for number, label in numbers.items() if number in beside}
+        lost += [label for number, label in numbers.items() if number not in beside]
+    if lost and split.instances:
+        report.problems.append(
+            f"{split.name}: {len(lost)} of {counted(len(split.labels), 'label')} have no instanceIds (first: {lost[0]})"
+        )
+
+
+def _of_published(split: str, snippets: list[str], report: Report) -> None:
+    """How much of Cityscapes this is."""
+    published, have = CITIES[split], Counter(map(city_of, snippets))
+    if not have:
+        return
+    if foreign := sorted(set(have) - set(published)):
+        report.notes.append(f"{split}: {named(foreign)} {'is' if len(foreign) == 1 else 'are'} not of Cityscapes' {split}")
+    there = [city for city in published if city in have]
+    if there and len(there) < len(published):
+        of = f"{len(there)} of {len(published)} {split} cities ({named(there)})"
+        report.subset.append(f"{of}, {counted(len(snippets), 'snippet')}")
+    elif there and (fewer := [f"{city} {have[city]} of {n}" for city, n in published.items() if have[city] < n]):
+        of = sum(published.values())
+        report.subset.append(f"{len(snippets)} of {of} {split} snippets ({named(fewer)})")
+
+
+# ------------------------------------------------------------------------------------------------ names: CamVid's layout
+
+
+def _camvid(root: Path, report: Report, found: _Found) -> None:
+    for split in SPLITS:
+        frames, labels = index_camvid(root / split), index_camvid(root / f"{split}annot")
+        if not frames and not labels:
+            report.subset += [f"no {split}"] if split != "test" else []
+            continue
+        for index in (frames, labels):
+            report.problems += [f"{one} and {other} have one name, or sort as equal" for one, other in index.twice]
+        pictures, maps = frames.files[""], labels.files[""]
+        report.problems += [f"{path}: a frame without its label" for name, path in pictures.items() if name not in maps]
+        report.problems += [f"{path}: a label without its frame" for name, path in maps.items() if name not in pictures]
+        pairs = [(path, maps[name]) for name, path in pictures.items() if name in maps]
+        found.pairs += pairs
+        found.labels[split] = list(maps.values())
+        found.clips |= {split: list(pictures.values())}
+        report.counts.append(
+            f"{split}: {counted(len(frames), 'frame')}, {counted(len(labels), 'label')}, {counted(len(pairs), 'pair')}"
+        )
+        if split == "val":
+            report.problems += [f"val: frames are missing between {one} and {other}" for one, other in gaps(list(pictures))]
+        if len(pairs) < CAMVID_FRAMES[split]:
+            report.subset.append(f"{len(pairs)} of {CAMVID_FRAMES[split]} {split} frames")
+
+
+# ------------------------------------------------------------------------------------------------ what the files hold
+
+
+class _Look(NamedTuple):
+    """What is in a file: its size (W,H), a digest of its bytes, pixels of each trainId of a label; or what is wrong."""
+
+    size: tuple[int, int] | None = None
+    digest: bytes = b""
+    pixels: np.ndarray | None = None
+    problem: str = ""
+
+
+def _look(path: Path, dataset: str, is_label: bool, instances: Path | None) -> _Look:
+    """Decode a file; a label together with its instanceIds."""
+    try:
+        if not is_label:
+            height, width = read_rgb(path).shape[:2]
+            return _Look((width, height), hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+        labels = read_labels(path, dataset)
+        pixels = np.bincount(labels.reshape(-1), minlength=256)
+        problem = _wrong_instances(path, instances) if instances else ""
+        return _Look(labels.shape[::-1], pixels=pixels, problem=problem)
+    except InputError as error:
+        return _Look(problem=str(error))
+
+
+def _wrong_instances(label: Path, path: Path) -> str:
+    """Ids of instances are a label id, or a label id * 1000 + a number, of the same pixels."""
+    try:
+        ids, instances = read_values(label), read_values(path)
+    except InputError as error:
+        return str(error)
+    if instances.shape != ids.shape:
+        return f"{path}: its size is not that of {label.name}"
+    if label.stem.endswith("_labelTrainIds"):
+        return ""
+    instances = instances.astype(np.int32)  # 8 bits have no 1000
+    of = np.where(instances >= 1000, instances // 1000, instances)
+    wrong = (of != ids).mean(dtype=float)
+    if wrong < 0.01:
+        return ""
+    eight = " (its values fit 8 bits; instanceIds need 16)" if instances.max() <= 255 else ""
+    return f"{path}: {wrong:.0%} of its pixels are of another class than in {label.name}{eight}"
+
+
+def _decode(pictures: list[Path], found: _Found, report: Report, progress: bool) -> None:
+    """Decode all pictures, and say what is wrong with each and between them."""
+    labels = {label: split for split, ones in found.labels.items() for label in ones}
+    beside = set(found.instances.values())
+    jobs = [path for path in pictures if path not in beside]
+    sizes, digests, shares = {}, {}, {split: np.zeros(256, np.int64) for split in found.labels}
+    single = []
+    for path, look in _looks(jobs, labels, found, report.dataset, progress):
+        report.problems += [look.problem] if look.problem else []
+        if look.size is None:
+            continue
+        sizes[path], digests[path] = look.size, look.digest
+        if look.pixels is not None:
+            split, classes = labels[path], np.flatnonzero(look.pixels)
+            shares[split] += look.pixels
+            if classes.tolist() == [IGNORE]:
+                _void(path, split, report)
+            single += [path] if len(classes) == 1 and classes[0] != IGNORE else []
+    report.decoded = len(pictures)
+    _compare_sizes(sizes, found, report)
+    _same_bytes(digests, found, report)
+    if single:
+        report.notes.append(f"{counted(len(single), 'label')} of one class alone (first: {single[0]})")
+    for split, pixels in shares.items():
+        if report.dataset != "camvid" and pixels[:IGNORE].any():
+            try:
+                require_plausible(pixels, f"{split} of {report.dataset}")
+            except InputError as error:
+                report.problems.append(str(error))
+
+
+def _looks(
+    jobs: list[Path], labels: dict[Path, str], found: _Found, dataset: str, progress: bool
+) -> Iterator[tuple[Path, _Look]]:
+    """Each file with what is in it. Threads: decoders, checksums and file reading leave the interpreter's lock."""
+    pool = ThreadPoolExecutor(usable_cores())
+    try:
+        looks = pool.map(lambda path: _look(path, dataset, path in labels, found.instances.get(path)), jobs)
+        hidden = not (progress and sys.stderr.isatty())
+        yield from zip(jobs, tqdm(looks, "decoding", len(jobs), unit="file", disable=hidden), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _void(path: Path, split: str, report: Report) -> None:
+    """A label without a class: of Cityscapes' test split they all are."""
+    if report.dataset != "cityscapes" or split != "test":
+        report.problems.append(f"{path}: every pixel is void")
+
+
+def _headers(found: _Found, report: Report) -> dict[Path, tuple[int, int]]:
+    """Sizes of the pairs, without decoding them."""
+    sizes = {}
+    for path in dict.fromkeys(path for pair in found.pairs for path in pair):
+        try:
+            sizes[path] = read_header(path).size
+        except InputError as error:
+            if os.path.exists(path) and os.path.getsize(path):  # else it has been named
+                report.problems.append(str(error))
+    return sizes
+
+
+def _compare_sizes(sizes: dict[Path, tuple[int, int]], found: _Found, report: Report) -> None:
+    for frame, label in found.pairs:
+        if frame in sizes and label in sizes and sizes[frame] != sizes[label]:
+            both = "{}x{}".format(*sizes[label]), "{}x{}".format(*sizes[frame])
+            report.problems.append(f"{label}: {both[0]}, but its frame {frame.name} is {both[1]}")
+    for clip, paths in found.clips.items():
+        kinds = Counter(sizes[path] for path in paths if path in sizes)
+        if len(kinds) < 2:
+            continue
+        usual = kinds.most_common(1)[0][0]
+        odd = [path for path in paths if path in sizes and sizes[path] != usual]
+        of = f"the others of {clip} are {usual[0]}x{usual[1]}"
+        texts = [f"{path}: {sizes[path][0]}x{sizes[path][1]}, {of}" for path in odd]
+        if report.dataset == "camvid" and clip != "val":  # stills: each is brought to the study's size
+            report.notes.append(f"{counted(len(odd), 'frame')} of another size (first: {texts[0]})")
+        else:
+            report.problems += texts
+
+
+def _same_bytes(digests: dict[Path, bytes], found: _Found, report: Report) -> None:
+    """Frames that are copies of another: in a clip under a second name, or of one that is trained on and one that is not."""
+    copies, leaks = [], []
+    homes: dict[bytes, tuple[str, Path]] = {}
+    for clip, paths in found.clips.items():
+        first: dict[bytes, Path] = {}
+        for path in (path for path in paths if path in digests):
+            other = first.setdefault(digests[path], path)
+            copies += [(path, other)] if other.stem != path.stem else []
+            split, twin = homes.setdefault(digests[path], (clip.split()[0], path))
+            leaks += [(path, twin)] if split != clip.split()[0] else []
+    for pairs, what in ((copies, "byte for byte equal to another of its clip"), (leaks, "equal to one of another split")):
+        if pairs:
+            report.notes.append(f"{counted(len(pairs), 'frame')} {what} (first: {pairs[0][0]} and {pairs[0][1]})")

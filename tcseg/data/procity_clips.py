@@ -1,0 +1,39 @@
+"""A drive through the embedded city, drawn on the spot: a clip for a page that must not wait for a data set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tcseg import procity
+from tcseg.data.clips import Clips
+from tcseg.labels import ids_to_train_ids
+
+
+def draw_clip(city: str, seed: int, size: tuple[int, int]) -> Clips:
+    """Draw a drive with every label and the exact flow; nothing is read or written.
+
+    Args:
+        city: of `procity.CITIES`; no network of this repository was trained in the cities of "val".
+        seed: 0 or more; the street depends on city and seed alone.
+        size: (W,H), multiples of 32, W = 2 H.
+
+    Returns:
+        A split "drawn" of one clip of `procity.FRAMES` frames.
+
+    Raises:
+        ValueError: an unknown city, or a size that cannot be drawn.
+    """
+    street = procity.Sequence(city, seed, size)
+    views = [street.render(t) for t in range(procity.FRAMES)]
+    flow = np.stack([view.flow_forward for view in views[:-1]]).astype(np.float16)
+    visible = np.stack([view.visible_forward for view in views[:-1]])
+    return Clips(
+        dataset="procity",
+        split="drawn",
+        frames=np.ascontiguousarray(np.stack([view.image for view in views]).transpose(0, 3, 1, 2))[None],
+        labels=ids_to_train_ids(np.stack([view.label_ids for view in views]))[None],
+        annotated=np.ones((1, len(views)), bool),
+        flows={"exact": (flow[None], visible[None])},
+        names=[f"{city}_{seed}"],
+        key=f"procity {procity.VERSION} {city} {seed} {size[0]}x{size[1]}",
+    )

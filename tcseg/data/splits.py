@@ -1,0 +1,202 @@
+"""Which files make a split of a data set, by their names; what the published splits hold; how much of one is there.
+
+One list of files for the loader, for `tcseg data check` and for the fingerprint that decides whether results are up to date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tcseg.data.images import IMAGES, files_below, natural
+from tcseg.errors import InputError
+
+CITIES = {
+    "train": {
+        "aachen": 174, "bochum": 96, "bremen": 316, "cologne": 154, "darmstadt": 85, "dusseldorf": 221, "erfurt": 109,
+        "hamburg": 248, "hanover": 196, "jena": 119, "krefeld": 99, "monchengladbach": 94, "strasbourg": 365,
+        "stuttgart": 196, "tubingen": 144, "ulm": 95, "weimar": 142, "zurich": 122,
+    },
+    "val": {"frankfurt": 267, "lindau": 59, "munster": 174},
+    "test": {"berlin": 544, "bielefeld": 181, "bonn": 46, "leverkusen": 58, "mainz": 298, "munich": 398},
+}  # fmt: skip
+"""Annotated frames of each city of Cityscapes, by split."""
+CAMVID_FRAMES = {"train": 367, "val": 101, "test": 233}
+"""Frames of CamVid's SegNet split."""
+FRAME_ENDING = "_leftImg8bit"
+LABEL_ENDINGS = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
+"""Both can be read; where a frame has both, the first is."""
+
+
+def named(items: Sequence[object], most: int = 3) -> str:
+    """The first few of a list: "ulm, jena, weimar and 14 more"."""
+    more = len(items) - most
+    return ", ".join(map(str, items[:most])) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its noun: "1 label", "2 labels", "3 cities"."""
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"
+
+
+# ------------------------------------------------------------------------------------------------ files by their names
+
+
+@dataclass
+class Index:
+    """Files of one kind.
+
+    Attributes:
+        files: clip -> frame -> path. Cityscapes: "<city>_<sequence>" -> number; CamVid: "" -> name without suffix.
+        twice: two files of one frame, or whose names sort as equal.
+        strangers: pictures whose names are not of this kind, nor of another known one.
+    """
+
+    files: dict = field(default_factory=lambda: defaultdict(dict))
+    twice: list[tuple[Path, Path]] = field(default_factory=list)
+    strangers: list[Path] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.files.values()))
+
+    def require_single(self) -> Index:
+        """Itself, where each frame has one file.
+
+        Raises:
+            InputError: two files of one frame; both are named.
+        """
+        if self.twice:
+            first, second = self.twice[0]
+            more = f" (and {counted(len(self.twice) - 1, 'pair')} more)" if len(self.twice) > 1 else ""
+            raise InputError(f"{first} and {second} are of the same frame, or sort as equal: keep one of them{more}")
+        return self
+
+
+def list_pictures(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path]:
+    """Pictures below a folder, links followed, sorted; none where the folder is not there.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    if not os.path.isdir(folder):
+        return []
+    try:
+        return files_below(folder, suffixes)
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} cannot be read ({(error.strerror or str(error)).lower()})") from None
+
+
+def index_cityscapes(folder: Path, *endings: str) -> Index:
+    """Files `<city>_<sequence>_<frame><ending>` with the suffix of a picture, in any case; of two endings the first is taken."""
+    pattern = re.compile(r"(.+_\d{6})_(\d{6})(_\w+)")
+    index, taken = Index(), {}
+    for path in list_pictures(folder):
+        match = pattern.fullmatch(path.stem)
+        if not match or not match[3].startswith(("_gt", "_leftImg", "_rightImg", "_disparity", "_flow")):
+            index.strangers.append(path)
+        if not match or match[3] not in endings:
+            continue
+        sequence, number, rank = match[1], int(match[2]), endings.index(match[3])
+        before = taken.get((sequence, number))
+        if before == rank:
+            index.twice.append((index.files[sequence][number], path))
+        elif before is None or rank < before:
+            index.files[sequence][number], taken[sequence, number] = path, rank
+    return index
+
+
+def index_camvid(folder: Path) -> Index:
+    """Pictures of a folder by their names, in the order of the numbers in these."""
+    index, like = Index(), {}
+    for path in sorted(list_pictures(folder), key=lambda path: (natural(path.stem), path)):
+        before = like.setdefault(natural(path.stem), path)
+        if before is path:
+            index.files[""][path.stem] = path
+        else:
+            index.twice.append((before, path))
+    return index
+
+
+def gaps(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Neighbours in a list of frames' names whose numbers are not as far apart as most are, or that have other names."""
+    split = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
+    if len(names) < 3 or not all(split):
+        return []
+    steps = [
+        int(after[2]) - int(before[2]) if after[1] == before[1] else None
+        for before, after in zip(split, split[1:], strict=False)
+    ]
+    usual = Counter(steps).most_common(1)[0][0]
+    return [(names[t], names[t + 1]) for t, step in enumerate(steps) if step != usual or step is None]
+
+
+def city_of(sequence: str) -> str:
+    """The city in "<city>_<sequence>" or "<city>_<sequence>_<frame>"."""
+    return re.sub(r"(_\d{6})+$", "", sequence)
+
+
+# ------------------------------------------------------------------------------------------------ how much is there
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a split is there, and what of it is of no use.
+
+    Attributes:
+        split: "train" or "val".
+        unit: what is counted: "snippet" (Cityscapes, procity) or "frame" (CamVid).
+        count: of those that can be used.
+        expected: of the published split; None where that is unknown (not of Cityscapes' cities).
+        cities: those found, sorted; empty for CamVid.
+        expected_cities: how many the published split has, or None.
+        left_out: what is there and not used, a clause each: "30 frames without a label (ulm_000003_000000, ...)".
+    """
+
+    split: str
+    unit: str
+    count: int
+    expected: int | None = None
+    cities: tuple[str, ...] = ()
+    expected_cities: int | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all is there, and used."""
+        return not self.left_out and self.expected in (None, self.count)
+
+    def __str__(self) -> str:
+        of = "" if self.expected is None else f" of {self.expected}"
+        text = f"{self.split}: {self.count}{of} {counted(self.expected or self.count, self.unit).split()[1]}"
+        if self.expected_cities:
+            text += f", {len(self.cities)} of {self.expected_cities} cities"
+            text += f" ({named(self.cities)})" if len(self.cities) < self.expected_cities else ""
+        return text + "".join(f"; left out: {clause}" for clause in self.left_out)
+
+
+def cityscapes_coverage(split: str, snippets: Iterable[str], left_out: Sequence[str]) -> Coverage:
+    """Of Cityscapes: the published split is what is expected, as soon as one of its cities is there."""
+    names, published = list(snippets), CITIES.get(split, {})
+    cities = tuple(sorted({city_of(name) for name in names}))
+    known = bool(set(cities) & set(published))
+    expected = (sum(published.values()), len(published)) if known else (None, None)
+    return Coverage(split, "snippet", len(names), expected[0], cities, expected[1], tuple(left_out))
+
+
+def fingerprint(root: Path) -> str:
+    """Digest of all pictures below a folder, links followed: their names, sizes and times of change."""
+    listed = []
+    for path in list_pictures(root):
+        try:
+            found = path.stat()
+            listed.append((path.relative_to(root).as_posix(), found.st_size, found.st_mtime_ns))
+        except OSError:  # a link to nothing
+            listed.append((path.relative_to(root).as_posix(), None, None))
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

@@ -1,0 +1,329 @@
+"""Counts of label maps -> a table, a record, and words: each number with what it is over, and why others are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tcseg.atomic_files import write_json, write_table
+from tcseg.data.clips import CAMVID_BLOCK
+from tcseg.evaluation.label_map_counts import WINDOWS, Counted, Task
+from tcseg.evaluation.label_map_layouts import Matched
+from tcseg.evaluation.label_map_values import Look, said_by_name
+from tcseg.evaluation.split_scores import OVERLAPS, SHARES, Blocks, per_block, score, summarise, summed
+from tcseg.labels import IGNORE
+from tcseg.metrics import intervals
+from tcseg.metrics.segmentation import Overlap, Share
+
+SEEN = 0.6  # of the pixels are visible in the next frame of a video; in stills, fewer
+
+SEGMENTATION = ("miou", "miou_category", "miou_boundary")
+INSTANCES = ("iiou", "iiou_category")
+FLICKER = tuple(name for name in SHARES if name not in WINDOWS)
+TC = ("tc", "tc_gap5", "tc_unmasked", "etc_compat")
+TC_LABELLED = ("tc_ceiling", "tc_boundary", "tc_interior")
+
+
+def tabulate(
+    matched: Matched,
+    total: Counted,
+    task: Task,
+    looks: Mapping[tuple[str, Path], Look],
+    problems: list[str],
+    labelled: bool,
+    layout: str,
+    unit: str,
+) -> tuple[pd.DataFrame, dict]:
+    """Counts -> table and record."""
+    clips = matched.clips
+    record = summarise(total.blocks) if total.blocks else summarise({"none": {}})
+    whole = total.pairs["all"] == total.pairs["labelled"] and total.pairs["all"] > 0
+    record["metrics"]["tc_ceiling"] = {
+        flow: score("tc", summed(total.tops, f"tc_{flow}")) if whole and total.tops else None for flow in task.flows
+    }
+    record["metrics"]["changed"] = {
+        flow: score("changed", changed_of(summed(total.blocks, f"tc_{flow}")))
+        if _has(total.blocks, f"tc_{flow}")
+        else None
+        for flow in task.flows
+    }
+    record["classes"] = list(task.classes.label_set.classes)
+    void = {what: _void(task, looks, what) for what in ("predictions", "labels")}
+    label_files = sum(len(clip.labels) for clip in clips)
+    record["data"] = {
+        "layout": layout,
+        "classes": task.classes.label_set.name,
+        "clips": len(clips),
+        "clip_cities": [clip.city for clip in clips if clip.city],
+        "frames": sum(len(clip.frames) for clip in clips),
+        "labelled_frames": label_files,
+        "pairs": total.pairs["all"],
+        "labelled_pairs": total.pairs["labelled"],
+        "unit": "block" if task.alone else unit,
+        "predictions": _told(task, "predictions") | {"void": void["predictions"]},
+        "labels": _told(task, "labels") | {"void": void["labels"]} if label_files else None,
+        "notes": list(matched.notes),
+        "seen": {flow: _seen(total.blocks, flow) for flow in task.flows},
+    }
+    record["missing"] = problems
+    cities = {clip.name: clip.city or clip.name for clip in clips} if unit == "city" and not task.alone else None
+    table = _table(record, total, void, labelled, cities)
+    record["coverage"] = _coverage(table)
+    record["tc_classes"] = {flow: _class_shares(total.blocks, flow) for flow in task.flows}
+    return table, record
+
+
+def _void(task: Task, looks: Mapping[tuple[str, Path], Look], what: str) -> float | None:
+    """Share of the maps' pixels that are void."""
+    counts = np.zeros(2)
+    for (kind, path), look in looks.items():
+        if kind == what:
+            reading = task.readings[what, said_by_name(path)]
+            values = look.counts[reading.channel]
+            counts += values[reading.to_train_ids() == IGNORE].sum(), values.sum()
+    return round(float(counts[0] / counts[1]), 6) if counts[1] else None
+
+
+def _told(task: Task, what: str) -> dict:
+    """How maps of a kind were read, and why."""
+    some = [reading for (kind, _), reading in task.readings.items() if kind == what]
+    return {
+        "values": ", ".join(dict.fromkeys(one.values for one in some)),
+        "channel": ", ".join(dict.fromkeys(one.channel for one in some)),
+        "because": ", ".join(dict.fromkeys(one.because for one in some)),
+        "merged": any(one.merged for one in some),
+    }
+
+
+def _has(blocks: Blocks, name: str) -> bool:
+    return any(name in counts for counts in blocks.values())
+
+
+def _seen(blocks: Blocks, flow: str) -> float | None:
+    """Share of the pixels inside the next frame that are visible there."""
+    if not _has(blocks, f"tc_{flow}"):
+        return None
+    seen, every = (float(summed(blocks, f"{name}_{flow}").labelled.sum()) for name in ("tc", "tc_unmasked"))
+    return round(seen / every, 4) if every else None
+
+
+def _class_shares(blocks: Blocks, flow: str) -> dict[int, float]:
+    """Class -> its share of the pixels that TC counts."""
+    if not _has(blocks, f"tc_{flow}"):
+        return {}
+    counts = summed(blocks, f"tc_{flow}")
+    present = np.flatnonzero(~np.isnan(counts.iou()))
+    return {int(k): float(counts.labelled[k] / max(counts.labelled.sum(), 1)) for k in present}
+
+
+# ------------------------------------------------------------------------------------------------ the table
+
+
+def changed_of(counts: Overlap) -> Share:
+    """TC's counts -> the share of visible pixels, of some class in both frames' maps, whose class changes along the flow."""
+    seen = float(counts.labelled.sum())
+    return Share(seen - float(counts.intersection.sum()), seen)
+
+
+def _row_names(flows: Sequence[str]) -> list[tuple[str, str]]:
+    """Metrics and flows, in the order of the table: what cannot mislead comes first."""
+    of_flow = [(name, flow) for flow in flows for name in ("changed", *TC[:1], "tc_ceiling", *TC[1:], *TC_LABELLED[1:])]
+    first = [(name, flow) for name, flow in of_flow if name == "changed"]
+    rest = [(name, flow) for name, flow in of_flow if name != "changed"]
+    return [*first, *((name, "") for name in (*OVERLAPS, *FLICKER, *WINDOWS)), *rest]
+
+
+def _table(
+    record: dict,
+    total: Counted,
+    void: Mapping[str, float | None],
+    labelled: bool,
+    cities: Mapping[str, str] | None,
+) -> pd.DataFrame:
+    """Each metric with its interval over clips (or cities) and its coverage; those that the data cannot give say why."""
+    rows = []
+    for name, flow in _row_names(list(record["metrics"]["changed"])):
+        source = "tc" if name == "changed" else name
+        key = f"{source}_{flow}" if flow else name
+        row = {"metric": name, "flow": flow, "frames": total.frames.get(key, 0), "units": 0}
+        row["void"] = void["predictions"] if name in ("changed", *TC) else void["labels"]
+        if name == "tc_ceiling":
+            row |= _ceiling_row(record["metrics"]["tc_ceiling"][flow], total, flow)
+        elif _has(total.blocks, key):
+            row |= _number(name, key, total.blocks, cities)
+        if row.get("value") is None or np.isnan(row["value"]):
+            row |= {"value": None, "void": None, "why": _why(name, record["data"], labelled)}
+        rows.append(row)
+    columns = ["metric", "flow", "value", "ci_low", "ci_high", "frames", "units", "void", "why"]
+    return pd.DataFrame(rows).reindex(columns=columns)
+
+
+def _number(name: str, key: str, blocks: Blocks, cities: Mapping[str, str] | None) -> dict:
+    """A metric's value, its interval, and the units in which something was counted."""
+    some = {block: counts for block, counts in blocks.items() if key in counts}
+    if name == "changed":
+        some = {block: {key: changed_of(counts[key])} for block, counts in some.items()}
+    value = score("flicker" if name == "changed" else name, summed(some, key))
+    counts = per_block(some, key)
+    if cities is not None:
+        counts = intervals.by_cluster(counts, [cities[block] for block in some])
+    found = {"value": value, "units": intervals.counted_units(counts)}
+    if name != "etc_compat":  # the script's mean is its own
+        _, found["ci_low"], found["ci_high"] = intervals.clip_interval(counts)
+    return found
+
+
+def _ceiling_row(value: float | None, total: Counted, flow: str) -> dict:
+    counted = total.frames.get(f"tc_{flow}", 0) if value is not None else 0
+    return {"value": value, "frames": counted, "units": len(total.tops) if value is not None else 0}
+
+
+def _why(name: str, data: Mapping, labelled: bool) -> str:
+    """Why the data cannot give a metric."""
+    if name in INSTANCES and labelled:
+        return (
+            "no instanceIds beside the labels" if data["classes"] == "cityscapes" else "no instances in these classes"
+        )
+    if name == "miou_category" and labelled and data["classes"] != "cityscapes":
+        return "these classes have no categories"
+    if name in (*SEGMENTATION, *INSTANCES, *FLICKER, *WINDOWS) and not data["labelled_frames"]:
+        return "no labels"
+    if name in SEGMENTATION:
+        return "all labels are void"
+    if not data["pairs"]:
+        return "the frames are stills" if any("stills" in note for note in data["notes"]) else "no two frames are neighbours"
+    if name in (*TC_LABELLED, *FLICKER, *WINDOWS) and not data["labelled_frames"]:
+        return "no labels"
+    if name == "tc_ceiling":
+        return f"{data['labelled_pairs']} of {data['pairs']} pairs have labels on both frames"
+    if name in WINDOWS and data["labelled_pairs"]:
+        return f"no {name.removeprefix('vc').removesuffix('_right')} labelled frames in a row"
+    if data["labels"] and data["labels"]["void"] == 1:
+        return "all labels are void"
+    if name in (*TC_LABELLED, *FLICKER, *WINDOWS) and not data["labelled_pairs"]:
+        return "no two neighbouring frames have labels"
+    return (
+        "no clip is long enough"
+        if name == "tc_gap5"
+        else "nothing was counted: no pixel of a class is visible in both frames"
+    )
+
+
+def _coverage(table: pd.DataFrame) -> dict[str, dict]:
+    """Metric (and flow) -> frames, units, void, why: what stands beside the number in the table."""
+    found = {}
+    for row in table.to_dict("records"):
+        key = "_".join(filter(None, (row["metric"], row["flow"])))
+        found[key] = {name: None if pd.isna(row[name]) else row[name] for name in ("frames", "units", "void", "why")}
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ saying it
+
+
+def write(out: Path, table: pd.DataFrame, record: dict) -> None:
+    """Write metrics.csv and metrics.json, aside and renamed."""
+    write_table(out / "metrics.csv", table)
+    write_json(out / "metrics.json", record)
+
+
+def as_text(table: pd.DataFrame, record: dict) -> str:
+    """What was read, the table in percent, IoU by class, what the numbers cannot tell, and what is missing."""
+    data = record["data"]
+    parts = [_header(record), _numbers(table)]
+    if "iou" in record["per_class"]:
+        pairs = zip(record["classes"], record["per_class"]["iou"], strict=True)
+        parts.append("IoU: " + ", ".join(f"{name} {'-' if iou is None else f'{100 * iou:.1f}'}" for name, iou in pairs))
+    parts += [*_tc_classes(record), _cautions(record), _units(table, data)]
+    if record["missing"]:
+        parts.append(
+            "MISSING (--strict makes it an error):\n" + "\n".join(f"  {problem}" for problem in record["missing"])
+        )
+    return "\n\n".join(filter(None, parts))
+
+
+def _header(record: dict) -> str:
+    data = record["data"]
+    lines = [f"classes:     {data['classes']} ({len(record['classes'])})"]
+    for what in ("predictions", "labels"):
+        if (said := data[what]) is not None:
+            count = data["frames"] if what == "predictions" else f"{data['labelled_frames']} of {data['frames']}"
+            channel = {"grey": "", "red": ", red channel", "panoptic": ", instances by 1000"}.get(said["channel"], "")
+            merged = ", merged from Cityscapes' 19 classes" if said["merged"] else ""
+            void = "-" if said["void"] is None else f"{said['void']:.1%}"
+            lines.append(
+                f"{what + ':':<12} {said['values']}{channel}{merged} ({said['because']}); {count} frames, {void} void"
+            )
+    return "\n".join([*lines, *(f"neighbours:  {note}" for note in data["notes"])])
+
+
+def _numbers(table: pd.DataFrame) -> str:
+    shown = table[table["value"].notna()].drop(columns="why")
+    shown = shown.assign(**{name: 100 * shown[name].astype(float) for name in ("value", "ci_low", "ci_high", "void")})
+    text = shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-")
+    absent = table[table["value"].isna()]
+    reasons = [f"  {why}: {_names(rows)}" for why, rows in absent.groupby("why", sort=False)]
+    return text + ("\n\nnot measured:\n" + "\n".join(reasons) if reasons else "")
+
+
+def _names(rows: pd.DataFrame) -> str:
+    return ", ".join(dict.fromkeys(rows["metric"]))
+
+
+def _tc_classes(record: dict) -> list[str]:
+    """Who votes in TC."""
+    told = []
+    for flow, shares in record["tc_classes"].items():
+        if shares:
+            ordered = sorted(shares.items(), key=lambda item: -item[1])
+            names = ", ".join(f"{record['classes'][k]} {_percent(share)}" for k, share in ordered)
+            told.append(
+                f"TC ({flow}) is a mean over {len(shares)} classes, one vote each; their shares of the pixels: {names}"
+            )
+    return told
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 else "<0.1%"
+
+
+def _cautions(record: dict) -> str:
+    """What the numbers cannot tell."""
+    lines = []
+    if any(record["tc_classes"].values()):
+        lines.append(
+            "`changed` is the share of visible pixels whose class changes along the flow: true changes, errors of the flow and "
+            "flicker together. In TC a class on few pixels weighs as much as road, so TC may rank two networks the other way round."
+        )
+    if not record["data"]["labelled_frames"]:
+        lines.append(
+            "Without labels nothing here says whether the maps are right: a map that never changes has changed 0 and TC 100. "
+            "Compare only networks whose accuracy is known."
+        )
+    for flow, seen in record["data"]["seen"].items():
+        if seen is not None and seen < SEEN:
+            lines.append(
+                f"Only {seen:.0%} of the pixels are visible in the next frame ({flow}); are these stills (--stills), or is "
+                "it another scene?"
+            )
+    return "\n".join(lines)
+
+
+def _units(table: pd.DataFrame, data: Mapping) -> str:
+    """What the intervals are over."""
+    most = int(table["units"].max())
+    if data["unit"] == "block":
+        about = f"blocks of {CAMVID_BLOCK} frames of one clip: of that street alone"
+    elif data["unit"] == "city":
+        about = "cities"
+    else:
+        about = f"clips; {data['clips']} clips, {data['frames']} frames"
+    if most < 2:
+        return f"Percent. No intervals: there is one unit. {data['frames']} frames."
+    text = f"Percent; 95 % intervals over the units in which something was counted, {about}."
+    of_few = intervals.scope(data["clip_cities"]) if data["unit"] == "clip" else ""
+    other = "--unit city asks about other cities." if len(set(data["clip_cities"])) > 1 else ""
+    return " ".join(filter(None, (text, of_few, other if of_few else "")))

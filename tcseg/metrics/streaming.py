@@ -1,0 +1,194 @@
+"""Metrics for anyone's loop, by torchmetrics' protocol: `update` with each batch, `compute` at the end, `reset` to begin anew.
+
+They sum counts, as the study does: the result over many batches is that over all of them together, not a mean of batches.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcseg.errors import InputError
+from tcseg.labels import IGNORE
+from tcseg.metrics.segmentation import Overlap, confusion_matrix
+from tcseg.metrics.temporal import Flicker, count_pair
+
+if TYPE_CHECKING:
+    import torch
+
+    Maps = np.ndarray | torch.Tensor
+
+
+class Metric(ABC):
+    """What all metrics here have in common.
+
+    Args:
+        num_classes: K, 1..255. Maps hold classes 0..K-1; 255 in labels = ignore. A prediction of K or more is of no class: wrong.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        if not 1 <= num_classes <= IGNORE:
+            raise InputError(f"num_classes is {num_classes}; it must be 1 to {IGNORE}")
+        self.num_classes = num_classes
+        self.reset()
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget all counts."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """The values over everything since the last reset, shares in 0..1; nan where nothing was counted."""
+
+
+class MeanIoU(Metric):
+    """Mean intersection over union, over the classes present in labels or predictions, as the Cityscapes benchmark has it.
+
+    Example:
+        >>> metric = tcseg.MeanIoU(num_classes=3)
+        >>> metric.update(np.array([[0, 1], [1, 2]]), np.array([[0, 1], [2, 2]]))
+        >>> round(metric.compute()["miou"], 3)
+        0.667
+    """
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        self.counts = Overlap.zero(self.num_classes)
+
+    def update(self, predictions: Maps, labels: Maps) -> None:
+        """Count label maps.
+
+        Args:
+            predictions, labels: classes, both (H,W) or (B,H,W), any integer type, arrays or tensors of any device.
+
+        Raises:
+            InputError: shapes differ, a label is neither a class nor 255, or a map is not of integers 0..255.
+        """
+        predicted, true = (_as_maps(name, maps) for name, maps in (("predictions", predictions), ("labels", labels)))
+        self.counts += Overlap.from_confusion(confusion_matrix(true, predicted, self.num_classes))
+
+    def compute(self) -> dict[str, float]:
+        """`miou` and pixel `accuracy`."""
+        return {"miou": float(self.counts.miou()), "accuracy": self.counts.accuracy()}
+
+    def iou(self) -> np.ndarray:
+        """IoU of each class, (K,); nan for a class that is in neither map."""
+        return self.counts.iou()
+
+
+class TemporalConsistency(Metric):
+    """Mean IoU between the prediction for a frame and the next frame's, carried back along the flow (Varghese et al. 2020).
+
+    A constant prediction has the value 1: report it beside the mean IoU with the labels, and below the value of the true labels.
+
+    Example:
+        >>> metric = tcseg.TemporalConsistency(num_classes=2)
+        >>> still = np.zeros((2, 2, 2), np.float32)  # the flow of a scene at rest
+        >>> metric.update(np.array([[0, 1], [1, 1]]), np.array([[0, 1], [1, 0]]), still)
+        >>> round(metric.compute()["tc"], 3)
+        0.583
+    """
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        self.counts = Overlap.zero(self.num_classes)
+
+    def update(self, map_a: Maps, map_b: Maps, flow_ab: Maps, visible: Maps | None = None) -> None:
+        """Count pairs of neighbouring frames.
+
+        Args:
+            map_a, map_b: predicted classes, (H,W) or (B,H,W).
+            flow_ab: (2,H,W) or (B,2,H,W): where a pixel of a lies in b, in pixels, x first.
+            visible: bool, as the maps: what of a is seen in b. None = all that stays inside the frame.
+
+        Raises:
+            InputError: shapes differ, or maps are not of integers 0..255.
+        """
+        for a, b, flow, seen in _pairs(map_a, map_b, flow_ab, visible):
+            self.counts += count_pair(a, b, flow, seen, self.num_classes).overlaps()["tc"]
+
+    def compute(self) -> dict[str, float]:
+        """`tc`."""
+        return {"tc": float(self.counts.miou())}
+
+
+class FlickerRate(Metric):
+    """Share of visible pixels whose predicted class changes although the true class stays the same.
+
+    Example:
+        >>> metric = tcseg.FlickerRate(num_classes=2)
+        >>> still, road = np.zeros((2, 2, 2), np.float32), np.zeros((2, 2), np.uint8)
+        >>> metric.update(np.array([[0, 1], [0, 0]]), np.array([[0, 0], [0, 0]]), still, road, road)
+        >>> metric.compute()["flicker"], metric.compute()["harmful_flicker"]
+        (0.25, 0.0)
+    """
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        self.counts = Flicker()
+
+    def update(
+        self, map_a: Maps, map_b: Maps, flow_ab: Maps, labels_a: Maps, labels_b: Maps, visible: Maps | None = None
+    ) -> None:
+        """Count pairs of neighbouring frames, as `TemporalConsistency.update`, with the true classes of both.
+
+        Raises:
+            InputError: shapes differ, or maps are not of integers 0..255.
+        """
+        true = (_batch("labels_a", labels_a), _batch("labels_b", labels_b))
+        pairs = list(_pairs(map_a, map_b, flow_ab, visible))
+        for name, labels in zip(("labels_a", "labels_b"), true, strict=True):
+            if labels.shape != (len(pairs), *pairs[0][0].shape):
+                raise InputError(
+                    f"{name} are {labels.shape}, but the maps {(len(pairs), *pairs[0][0].shape)}; they must agree"
+                )
+        for (a, b, flow, seen), labels in zip(pairs, zip(*true, strict=True), strict=True):
+            found = count_pair(a, b, flow, seen, self.num_classes, (*labels, np.zeros_like(seen))).flicker
+            self.counts = Flicker(
+                *(x + y for x, y in zip(vars(self.counts).values(), vars(found).values(), strict=True))
+            )
+
+    def compute(self) -> dict[str, float]:
+        """`flicker`; `harmful_flicker`, of what was right before; `healed` and `wandering`, of what was wrong before."""
+        return {name: share.value() for name, share in self.counts.shares().items()}
+
+
+def _as_array(values: Maps) -> np.ndarray:
+    """An array, or a tensor of any device, as an array; torch itself is not needed here."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _as_maps(name: str, maps: Maps) -> np.ndarray:
+    """Integer maps on the CPU as uint8, as the kernels take them."""
+    array = _as_array(maps)
+    if array.dtype.kind not in "iub":
+        raise InputError(f"{name} are {array.dtype}; they must be integers: classes, not scores (take the argmax)")
+    if array.size and (array.min() < 0 or array.max() > IGNORE):
+        raise InputError(f"{name} have values {array.min()} to {array.max()}; they must be 0 to {IGNORE}")
+    return array.astype(np.uint8)
+
+
+def _batch(name: str, maps: Maps) -> np.ndarray:
+    array = _as_maps(name, maps)
+    if array.ndim not in (2, 3):
+        raise InputError(f"{name} have shape {array.shape}; they must be (H,W) or (B,H,W)")
+    return array[None] if array.ndim == 2 else array
+
+
+def _pairs(map_a: Maps, map_b: Maps, flow_ab: Maps, visible: Maps | None) -> list[tuple[np.ndarray, ...]]:
+    """Each pair's maps, flow and visibility."""
+    a, b = _batch("map_a", map_a), _batch("map_b", map_b)
+    flow = _as_array(flow_ab)
+    flow = (flow[None] if flow.ndim == 3 else flow).astype(np.float32)
+    seen = np.ones(a.shape, bool) if visible is None else _batch("visible", visible).astype(bool)
+    expected = (len(a), 2, *a.shape[1:])
+    for name, shape, wanted in (
+        ("map_b", b.shape, a.shape),
+        ("flow_ab", flow.shape, expected),
+        ("visible", seen.shape, a.shape),
+    ):
+        if shape != wanted:
+            raise InputError(f"{name} has shape {shape}; with map_a of {a.shape} it must be {wanted}")
+    return list(zip(a, b, flow, seen, strict=True))

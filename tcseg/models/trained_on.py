@@ -1,0 +1,142 @@
+"""What a network was trained on, and the size at which it should therefore see a frame.
+
+A network knows things as large as they were in its training: at another scale it answers as readily, and wrongly. So wherever no
+size is given, frames are resized for the network to as many pixels as those of its training had. `registry.load_weights` notes on a
+network what its sidecar says: `trained_size`, (W,H), and `trained_on`, the data set's name; both are None where nothing is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from tcseg.data.frame_size import parse_size
+from tcseg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Size = tuple[int, int] | Literal["native"] | None
+"""Of the frames that a network sees: (W,H), multiples of 32; "native", the frame's own; None, by what it was trained at."""
+NATIVE = "native"
+UNTRAINED_SIZE = (1024, 512)
+"""Where some size is needed and none is known: what the tables compare networks at."""
+STEP = 32
+DRAWN = ("procity",)
+CALLED = {"procity": "procity, whose streets are drawn", "camvid": "CamVid", "cityscapes": "Cityscapes"}
+
+
+def note(model: nn.Module, size: object, dataset: object) -> None:
+    """Note on a network what is known of its training.
+
+    Args:
+        model: any network.
+        size: [W,H] of the frames, or None.
+        dataset: a name, or None.
+
+    Raises:
+        ValueError: the size is not two whole numbers above zero.
+    """
+    whole = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    if size is not None and not whole:
+        raise InputError(f"size is {size!r}; it must be [width, height] of the frames of the training, or not be there")
+    model.trained_size = None if size is None else (size[0], size[1])
+    model.trained_on = None if dataset is None else str(dataset)
+
+
+def trained_size(model: nn.Module) -> tuple[int, int] | None:
+    """(W,H) of the frames that a network was trained on; None where that is not known."""
+    return getattr(model, "trained_size", None)
+
+
+def network_size(frame: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:
+    """The size at which a network should see frames: as many pixels as in its training, at the frame's own aspect ratio.
+
+    Both sides are rounded to multiples of 32, at least 32. A smaller frame is enlarged: what is in it is too small for the network
+    (of a procity street at 256x128 `student-cpu`, trained at 1024x512, gets 19.8 % mIoU as it is and 50.5 % enlarged).
+
+    Args:
+        frame: (W,H) of the frames.
+        trained: (W,H) of those that the network was trained on.
+
+    Returns:
+        (W,H); the frame's own where that is the size of the training.
+    """
+    if frame == trained:
+        return frame
+    scale = (trained[0] * trained[1] / (frame[0] * frame[1])) ** 0.5
+    width, height = (max(STEP, STEP * round(side * scale / STEP)) for side in frame)
+    return width, height
+
+
+def size_for(model: nn.Module, frame: tuple[int, int], size: Size = None) -> tuple[int, int] | None:
+    """The (W,H) that frames are resized to for a network; None = they stay as they are, and are padded.
+
+    Args:
+        model: a network.
+        frame: (W,H) of the frames.
+        size: as asked for; see `Size`.
+    """
+    known = trained_size(model)
+    if size is None and known is not None:
+        size = network_size(frame, known)
+    return None if size in (None, NATIVE, frame) else size
+
+
+def export_size(model: nn.Module) -> tuple[int, int]:
+    """(W,H) for what takes frames of one size and no video says which: that of the training in multiples of 32, else 1024x512."""
+    width, height = trained_size(model) or UNTRAINED_SIZE
+    return STEP * -(-width // STEP), STEP * -(-height // STEP)
+
+
+def read_size(text: str | None) -> Size:
+    """What a person wrote for `--size`: "1024x512", "native", or None.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text is None or text.strip().lower() == NATIVE:
+        return text and NATIVE
+    try:
+        return parse_size(text)
+    except InputError:
+        raise InputError(f"size is {text!r}; write width x height, as 1024x512, or native: the video's own") from None
+
+
+# ------------------------------------------------------------------------------------------------ in words
+
+
+def by(size: tuple[int, int]) -> str:
+    """(1024, 512) -> "1024x512"."""
+    return f"{size[0]}x{size[1]}"
+
+
+def training_of(model: nn.Module) -> str:
+    """What a network was trained on, in a clause; of what was trained on drawn streets alone, that it never saw a real one."""
+    size, dataset = trained_size(model), getattr(model, "trained_on", None)
+    if size is None and dataset is None:
+        return "nothing says at what size, or on what, it was trained"
+    told = f"it was trained at {by(size) if size else 'a size that nothing tells'}"
+    told += f" on {CALLED.get(dataset, dataset)}" if dataset else ", nothing says on what"
+    return f"{told}, and has never seen a real road" if dataset in DRAWN else told
+
+
+def seen_as_text(models: Mapping[str, nn.Module], frame: tuple[int, int], size: Size = None) -> str:
+    """What networks see of a video, and what they know: a line each, for a terminal.
+
+    Args:
+        models: name -> network.
+        frame: (W,H) of the video.
+        size: as asked for.
+    """
+    return "\n".join(_line(name, model, frame, size) for name, model in models.items())
+
+
+def _line(name: str, model: nn.Module, frame: tuple[int, int], size: Size) -> str:
+    seen = size_for(model, frame, size)
+    told = f"{name} sees {by(seen or frame)}" + ("" if seen else ", the video's own size")
+    known = trained_size(model)
+    if size is None:
+        other = "--size native: the video's own" if seen else "" if known else "--size WxH: another"
+        told += f" ({other} {by(frame)})" if seen else f" ({other})" if other else ""
+    return f"{told}; {training_of(model)}"

@@ -1,0 +1,1 @@
+"""What stands and moves in a procedural city: streets, houses, vehicles, people, and their textures."""

@@ -1,0 +1,1 @@
+"""Measurements of time: latency, throughput, and what a training step or a metric costs."""

@@ -1,0 +1,48 @@
+"""What stands at the head of a chapter: which data and networks its pictures and numbers are of, and what they are worth."""
+
+from __future__ import annotations
+
+from tcseg.models import registry
+
+CITY = "the embedded procedural city (**not** Cityscapes; same classes and layout)"
+DATA = {
+    "procity": CITY,
+    "camvid": "CamVid (stills at 1 Hz to train on; one 101-frame clip of one street to evaluate on)",
+    "cityscapes": "Cityscapes (labels on one frame of 30, no true flow)",
+}
+SHOW_SHIPPED = {
+    "00_start_here": f"a street of {CITY}, in a city that no network was trained in",
+    "07_your_own_video": f"your `video`; without one, a street of {CITY}",
+}
+"""Chapters that show the shipped students -> on what: their numbers are not of the parameters' data set and profile."""
+
+
+def of_study(dataset: str, profile: str, runs: str, size: tuple[int, int]) -> list[str]:
+    """Lines of Markdown for a chapter that shows a study at frames of size (W,H)."""
+    lines = [f"Data: {DATA[dataset]} at {size[0]}x{size[1]}. Profile: `{profile}`. Runs: `{runs}`."]
+    if runs == "reference":
+        lines.append(
+            "Results are the **committed reference rows**; nothing is trained here. "
+            '`runs = "train"` trains your own, which takes longer: see the measured time.'
+        )
+    if profile == "smoke":
+        lines.append("**Smoke profile: a few training steps on a handful of clips. Its numbers have no meaning.**")
+    return lines
+
+
+def of_shipped(notebook: str | None) -> list[str]:
+    """Lines of Markdown for a chapter that shows the shipped students; none for another one."""
+    if notebook not in SHOW_SHIPPED:
+        return []
+    return [
+        f"Data: {SHOW_SHIPPED[notebook]}.",
+        f"Networks: {'; '.join(map(_network, registry.SHIPPED))}. They come with the package; nothing is trained here.",
+        "This is so whatever `dataset`, `profile` and `runs` say.",
+    ]
+
+
+def _network(name: str) -> str:
+    notes = registry.shipped_notes(name)
+    (width, height), miou = notes["size"], 100 * notes["metrics"]["miou"]
+    where = f"on {notes['dataset']} at {width}x{height}, where its mIoU is {miou:.1f} %"
+    return f"`{notes['recipe']}`, trained {where}"

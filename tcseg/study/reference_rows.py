@@ -1,0 +1,281 @@
+"""What `runs="reference"` can show: which studies have committed rows, what each chapter needs of them, and what else would do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from tcseg.data.clips import find_dataset
+from tcseg.labels import DATASETS
+from tcseg.study.paths import FIGURES
+from tcseg.study.recipes import PRIMARY, PROFILES, RECIPES, Profile
+from tcseg.study.runs import shipped_weights
+
+STUDIES = ("smoke", "laptop", "full")
+"""The profiles that chapters can be opened at; `bench` is for chapter 6's question alone."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a chapter takes from the committed results.
+
+    Attributes:
+        rows: recipes of which it shows seed 0.
+        every_seed: all seeds that the profile gives them, too.
+        weights: recipes whose network (seed 0) it asks; it must ship.
+        tables: committed ones that it reads.
+        earlier: tables that it reads whatever was trained -> the chapter that leaves them.
+        data: whether it shows frames of the data set.
+    """
+
+    rows: tuple[str, ...] = ()
+    every_seed: bool = False
+    weights: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    data: bool = True
+
+
+_TIMES = ("latency_here", "latency_frames", "latency_scaling")
+NEEDS = {
+    "00_start_here": Need(data=False),
+    "01_explore_cityscapes": Need(),
+    "02_train_teacher": Need(("teacher",)),
+    "03_distill_student": Need(("teacher", "student", "kd")),
+    "04_temporal_consistency": Need(
+        ("teacher", "student", "student+tl", "kd", "consistent"), weights=PRIMARY, tables=("metrics_controls",)
+    ),
+    "05_ablations": Need(
+        ("teacher", *RECIPES),
+        every_seed=True,
+        weights=PRIMARY,
+        tables=("controls",),
+        earlier={"controls": "04_temporal_consistency"},
+    ),
+    "06_realtime_benchmark": Need(PRIMARY, weights=PRIMARY, tables=_TIMES),
+    "07_your_own_video": Need(data=False),
+}
+ROWS_ALONE = Need(data=False)
+"""A study that no chapter shows: somebody asks it for rows."""
+
+
+def need_of(chapters: Iterable[str]) -> Need:
+    """What several chapters need together, as a report shows them."""
+    needs = [NEEDS[name] for name in chapters]
+
+    def every(field: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for need in needs for name in getattr(need, field)))
+
+    parts = {field: every(field) for field in ("rows", "weights", "tables")}
+    return Need(**parts, every_seed=any(need.every_seed for need in needs), data=any(need.data for need in needs))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants to see of the committed results.
+
+    Attributes:
+        dataset, profile: whose.
+        size, seeds: (W,H) of frames and number of seeds, where they are not the profile's own.
+        need: of the chapter; a chapter can be opened at `STUDIES` alone.
+        command: whether it was asked for on the command line, whose words are others.
+    """
+
+    dataset: str
+    profile: str
+    size: tuple[int, int] | None = None
+    seeds: int | None = None
+    need: Need = ROWS_ALONE
+    command: bool = False
+
+    @property
+    def scale(self) -> Profile:
+        """The profile, with the size and the seeds that were asked for."""
+        scale = PROFILES[self.profile]
+        if self.size:
+            scale = replace(scale, size=self.size, camvid_size=self.size)
+        return replace(scale, primary_seeds=self.seeds, seeds=self.seeds) if self.seeds else scale
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(W,H) of the frames."""
+        return self.scale.camvid_size if self.dataset == "camvid" else self.scale.size
+
+    @property
+    def study(self) -> str:
+        """The name of the study."""
+        return f"{self.dataset}-{self.profile}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What says which study a committed row belongs to."""
+
+    study: str
+    size: tuple[int, int]
+    recipe: str
+    seed: int
+    run_id: str
+
+
+def committed_rows() -> list[Row]:
+    """All of them."""
+    records = (json.loads(path.read_text()) for path in sorted((FIGURES / "runs").glob("*.json")))
+    return [
+        Row(f"{r['dataset']}-{r['profile']}", tuple(r["size"]), r["recipe_name"], r["seed"], r["run_id"])
+        for r in records
+    ]
+
+
+def committed_file(study: str, name: str) -> Path | None:
+    """A committed figure ("ablation.png") or table ("tables/ablation.csv") of a study; None where that study left none.
+
+    Most figures are of one study: another's must not pass for it.
+    """
+    path, noted = FIGURES / name, FIGURES / "provenance.json"
+    files = json.loads(noted.read_text())["files"] if noted.exists() else {}
+    return path if path.exists() and study in files.get(name, {}) else None
+
+
+def refusal(asked: Request, trainable: bool) -> str:
+    """Why the committed results cannot show what is asked, and what would do, as one line; empty where they can.
+
+    Args:
+        asked: what somebody wants to see.
+        trainable: whether the same can be had with runs="train", as far as data and earlier chapters go.
+    """
+    rows = committed_rows()
+    why = _why_not(asked, rows)
+    if not why:
+        return ""
+    ways = [_change(asked, other) for other in _others(asked) if not _why_not(other, rows)][:1]
+    if trainable:
+        ways.append(_training(asked))
+    if not ways:
+        ways = ["run from a clone of the repository, which has figures/runs"]
+    return ("" if asked.command else "runs is 'reference', but ") + f"{why}; {', or '.join(ways)}"
+
+
+def _why_not(asked: Request, rows: Sequence[Row]) -> str:
+    """The first thing that is missing, in words; empty where nothing is."""
+    mine = [row for row in rows if row.study == asked.study]
+    if not mine:
+        shown = {(row.study, row.size) for row in rows if asked.need is ROWS_ALONE or not row.study.endswith("-bench")}
+        known = ", ".join(f"{study} at {w}x{h}" for study, (w, h) in sorted(shown))
+        return f"no reference rows for {asked.study} are committed (there are: {known or 'none'})"
+    here = {(row.recipe, row.seed): row.run_id for row in reversed(mine) if row.size == asked.frame}  # the first counts
+    if not here:
+        sizes = ", ".join(f"{w}x{h}" for w, h in sorted({row.size for row in mine}))
+        frame = f"frames of {asked.frame[0]}x{asked.frame[1]}"
+        return f"no reference rows for {asked.study} are of {frame}: those committed are of {sizes}"
+    return _why_not_rows(asked, here) or _why_not_files(asked, here)
+
+
+def _why_not_rows(asked: Request, here: dict[tuple[str, int], str]) -> str:
+    need, scale = asked.need, asked.scale
+    if missing := [name for name in need.rows if (name, 0) not in here]:
+        return f"the committed rows of {asked.study} are without {', '.join(missing)}"
+    for name in need.rows if need.every_seed else ():
+        seeds = 1 if name == "teacher" else scale.primary_seeds if name in PRIMARY else scale.seeds
+        there = sum((name, seed) in here for seed in range(seeds))
+        if there < seeds:
+            return f"the committed rows of {asked.study} have {there} of {seeds} seeds of {name}"
+    return ""
+
+
+def _why_not_files(asked: Request, here: dict[tuple[str, int], str]) -> str:
+    need = asked.need
+    if missing := [name for name in need.weights if shipped_weights(here[name, 0]) is None]:
+        return (
+            f"the networks of {asked.study} whose answers are shown ({', '.join(missing)}) do not come with the package"
+        )
+    if missing := [name for name in need.tables if committed_file(asked.study, f"tables/{name}.csv") is None]:
+        return f"{asked.study} has no committed table {missing[0]}.csv"
+    if need.data and not has_data(asked.dataset):
+        return f"the frames of {asked.dataset} are not on this machine (data/README.md says how to get them)"
+    return ""
+
+
+def has_data(dataset: str) -> bool:
+    """Whether a data set is here, or can be made."""
+    return dataset == "procity" or find_dataset(dataset) is not None
+
+
+def _others(asked: Request) -> Iterator[Request]:
+    """Other requests, those with the fewest changes first."""
+    profiles = PROFILES if asked.need is ROWS_ALONE else STUDIES
+    ways = product(
+        dict.fromkeys((asked.size, None)), dict.fromkeys((asked.seeds, None)), profiles, dict.fromkeys(DATASETS)
+    )
+    others = [replace(asked, size=s, seeds=n, profile=p, dataset=d) for s, n, p, d in ways]
+    return iter(sorted(others, key=lambda other: len(_changed(asked, other))))
+
+
+def _changed(asked: Request, other: Request) -> list[str]:
+    return [name for name in ("dataset", "profile", "size", "seeds") if getattr(asked, name) != getattr(other, name)]
+
+
+def _change(asked: Request, other: Request) -> str:
+    """In words: what to write instead."""
+    changed = _changed(asked, other)
+    dropped = [
+        f"--{name}" if asked.command else f"TCSEG_{name.upper()}" for name in changed if name in ("size", "seeds")
+    ]
+    form = "--{} {}" if asked.command else "{}={!r}"
+    used = [form.format(name, getattr(other, name)) for name in changed if name in ("dataset", "profile")]
+    parts = [f"use {(' ' if asked.command else ' and ').join(used)}"] if used else []
+    if dropped:
+        parts.append(f"{'leave out' if asked.command else 'unset'} {' and '.join(dropped)}")
+    return " and ".join(parts)
+
+
+def _training(asked: Request) -> str:
+    if not asked.command:
+        return "runs='train'"
+    more = {"size": asked.size and "{}x{}".format(*asked.size), "seeds": asked.seeds}
+    options = "".join(f" --{name} {value}" for name, value in more.items() if value)
+    return f"train your own: tcseg study --dataset {asked.dataset} --profile {asked.profile}{options}"
+
+
+# ------------------------------------------------------------------------------------------------ are the scores the same?
+
+
+def compare(folder: Path, committed: Path = FIGURES) -> pd.DataFrame:
+    """What a study's networks score beside the committed ones of the same data, profile, recipe and seed.
+
+    Args:
+        folder: The study's. A record that was itself committed is not compared with itself; nor are frames of another size, or
+            a recipe that has changed.
+        committed: figures/.
+
+    Returns:
+        A row a network: whose it is, both machines and numbers of threads, both mIoUs, flickers and TCs (DIS flow), and whether
+        all metrics are equal to the last digit. Empty where the two have no network in common.
+    """
+    known = {_identity(record): record for record in _records(committed / "runs", "*.json")}
+    rows = []
+    for record in _records(folder / "runs", "*/record.json"):
+        theirs = known.get(_identity(record))
+        asked = ("recipe", "data_key")
+        if theirs is None or theirs["finished"] == record["finished"] or any(theirs[k] != record[k] for k in asked):
+            continue
+        row = dict(zip(("dataset", "profile", "recipe", "seed"), _identity(record), strict=True))
+        for end, one in (("", record), ("_committed", theirs)):
+            row |= {f"machine{end}": one["machine"]["cpu"], f"threads{end}": one["cost"].get("threads")}
+            row |= {f"{name}{end}": one["metrics"][name] for name in ("miou", "flicker")}
+            row[f"tc_dis{end}"] = one["metrics"]["tc"].get("dis")
+        rows.append(row | {"equal": record["metrics"] == theirs["metrics"]})
+    return pd.DataFrame(rows)
+
+
+def _identity(record: Mapping) -> tuple[str, str, str, int]:
+    return record["dataset"], record["profile"], record["recipe_name"], record["seed"]
+
+
+def _records(folder: Path, pattern: str) -> list[dict]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(pattern))]

@@ -1,0 +1,235 @@
+"""The report: executed notebooks and the pages of notebooks/ as one offline folder of HTML, by Sphinx and MyST-NB.
+
+The source is assembled in a temporary folder: the pages of notebooks/, those that are filled from the study's tables
+(tcseg/templates), and the executed notebooks (pictures with their alt text, no widgets). Nothing is executed here. A page
+that would fetch something from the network, a picture without alt text, or an unknown value in the prose fails.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from tcseg.errors import CannotRunError
+from tcseg.study.report.documents import pages as rendered
+
+STUDY_PAGES = (
+    "methods",
+    "results",
+    "speed",
+    "limits",
+    "reproducibility",
+    "use",
+    "help",
+    "glossary",
+    "bibliography",
+    "about",
+)
+PAGES = Path(__file__).resolve().parents[3] / "notebooks"
+NEEDED = {
+    "sphinx": "sphinx",
+    "myst_nb": "myst-nb",
+    "sphinx_book_theme": "sphinx-book-theme",
+    "latex2mathml": "latex2mathml",
+}
+PICTURES = {"image/png": "png", "image/gif": "gif", "image/jpeg": "jpeg"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# What a browser fetches when a page opens: tag -> attribute.
+FETCHED = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "video": "src",
+    "source": "src",
+    "embed": "src",
+    "object": "data",
+}
+
+
+class ReportError(CannotRunError):
+    """A report that cannot be built, or that would not be complete offline. The message says what to mend."""
+
+
+def build_report(folder: Path, out: Path | None = None, pages: Path = PAGES) -> Path:
+    """Build the report of an executed study.
+
+    Args:
+        folder: The study's folder: notebooks/ (executed), tables/, figures/.
+        out: Where the HTML goes; `folder`/report by default. A report that is there is replaced by the finished one.
+        pages: The folder of conf.py and the Markdown pages.
+
+    Returns:
+        The path of index.html.
+
+    Raises:
+        ReportError: An extra is not installed, no notebook has been executed, Sphinx complains, a picture has no alt
+            text, or a page refers to the network.
+    """
+    lacking = [name for module, name in NEEDED.items() if find_spec(module) is None]
+    if lacking:
+        raise ReportError(f"the report needs {', '.join(lacking)}: pip install 'tcseg[report]'")
+    found = sorted((folder / "notebooks").glob("[0-9]*.ipynb"))
+    notebooks = [path for path in found if not path.stem.endswith(".failed")]
+    if not notebooks:
+        raise ReportError(f"no executed notebook in {folder / 'notebooks'}: run the study first")
+    out = out or folder / "report"
+    with tempfile.TemporaryDirectory() as work:
+        source, built = Path(work) / "source", Path(work) / "html"
+        assemble(folder, notebooks, pages, source)
+        _sphinx(source, built)
+        if problems := check_site(built):
+            raise ReportError("the report is not complete:\n" + "\n".join(f"  {problem}" for problem in problems))
+        aside = out.with_name(f".{out.name}.part")
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(built, aside)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(aside, out)
+    return out / "index.html"
+
+
+def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> None:
+    """Lay out the Sphinx source: pages, executed notebooks with pictures as files."""
+    source.mkdir(parents=True)
+    shutil.copytree(pages / "_static", source / "_static")
+    for page in (pages / "conf.py", *pages.glob("*.md")):
+        shutil.copy(page, source)
+    titles = {}
+    for path in notebooks:
+        notebook = nbformat.read(path, as_version=4)
+        titles[path.stem] = title_of(notebook)
+        _prepare(notebook, folder / "figures", source / "_pictures", path.stem)
+        nbformat.write(notebook, source / path.name)
+    files = source / "_files"  # what the pages offer to take away
+    files.mkdir()
+    for path in (*(folder / "tables").glob("*.csv"), *(folder / "figures").glob("*.[psg][nvi][gf]")):
+        shutil.copy(path, files)
+    toc = "\n".join([*_toctree("The course", titles), "", *_toctree("The study", STUDY_PAGES)])
+    for name, text in rendered(folder, titles, toc).items():
+        (source / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def _toctree(caption: str, pages: Iterable[str]) -> list[str]:
+    return ["```{toctree}", f":caption: {caption}", ":hidden:", "", *pages, "```"]
+
+
+def title_of(notebook: NotebookNode) -> str:
+    """The first heading of a notebook."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (found := re.search(r"^#\s+(.+)$", cell.source, re.MULTILINE)):
+            return found[1].strip()
+    return "Untitled"
+
+
+def _prepare(notebook: NotebookNode, figures: Path, pictures: Path, name: str) -> None:
+    """Make an executed notebook a page: pictures become files with alt text, sliders (which need a kernel) go."""
+    notebook.metadata.pop("widgets", None)
+    for number, cell in enumerate(notebook.cells):
+        cell.metadata.pop("papermill", None)
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        shown = re.findall(r"""\.figure\(\s*f?["']([\w-]+)["']""", cell.source)
+        alts = [_saved_alt(figures / f"{figure}.json") for figure in shown]
+        cell_alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        for output in cell.outputs:
+            mime = next((mime for mime in PICTURES if mime in output.get("data", {})), None)
+            if mime is None:
+                continue
+            noted = output.get("metadata", {})
+            alt = noted.get("alt") or noted.get(mime, {}).get("alt") or (alts.pop(0) if alts else "") or cell_alt
+            content = base64.b64decode(output.data[mime])
+            _as_file(output, content, alt, pictures / f"{name}-{number}-{cell.outputs.index(output)}.{PICTURES[mime]}")
+
+
+def _as_file(output: NotebookNode, content: bytes, alt: str, path: Path) -> None:
+    """Replace a picture by Markdown that shows a file: MyST-NB knows alt text by the cell only."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    words = re.sub(r"\s+", " ", alt).strip().replace("[", "(").replace("]", ")")
+    output.data = NotebookNode({"text/markdown": f"![{words}]({path.parent.name}/{path.name})"})
+    output.metadata = NotebookNode()
+
+
+def _saved_alt(path: Path) -> str:
+    return json.loads(path.read_text())["alt"] if path.exists() else ""
+
+
+def _sphinx(source: Path, out: Path) -> None:
+    """Build the HTML; any warning is an error."""
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
+    command += ["-d", str(out.with_name("doctrees")), str(source), str(out)]
+    # Sphinx's and its extensions' deprecations are not the reader's to mend.
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    if done.returncode != 0:
+        words = done.stderr.replace(f"{source}{os.sep}", "").strip().splitlines()
+        raise ReportError("Sphinx could not build the report:\n" + "\n".join(f"  {line}" for line in words[-30:]))
+    for template in (out / "_static").glob("*.html"):  # the theme's own sources, which it copies along
+        template.unlink()
+
+
+# ------------------------------------------------------------------------------------------------ complete, and offline
+
+
+class _Page(HTMLParser):
+    """Collects what a page fetches when it opens, and the pictures without alt text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetches: list[str] = []
+        self.pictures: list[str] = []
+        self.nameless: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Called by HTMLParser for each tag."""
+        given = {name: value or "" for name, value in attrs}
+        if tag in FETCHED and given.get(FETCHED[tag]):
+            self.fetches.append(given[FETCHED[tag]])
+        if tag == "link" and given.get("rel") not in {"next", "prev", "author", "search", "index", "canonical"}:
+            self.fetches.append(given.get("href", ""))
+        if tag == "img":
+            self.pictures.append(given.get("src", ""))
+            if not given.get("alt", "").strip():
+                self.nameless.append(given.get("src", ""))
+
+
+def check_site(site: Path) -> list[str]:
+    """What is wrong with a built site: resources from the network or missing on disk, pictures without alt text.
+
+    Args:
+        site: The folder of HTML.
+
+    Returns:
+        One line for each problem.
+    """
+    problems = []
+    for page in sorted(site.rglob("*.html")):
+        parser, name = _Page(), page.relative_to(site).as_posix()
+        parser.feed(page.read_text(encoding="utf-8"))
+        for url in parser.fetches:
+            path = url.split("?")[0].split("#")[0]
+            if re.match(r"(?:[a-z][a-z0-9+.-]*:)?//", url):
+                problems.append(f"{name} fetches {url} from the network")
+            elif path and not url.startswith("data:") and not (page.parent / path).exists():
+                problems.append(f"{name} needs {path}, which is not there")
+        problems += [
+            f"{name}: picture {src[:80]} has no alt text (study.figure(..., alt=...))" for src in parser.nameless
+        ]
+    for style in sorted(site.rglob("*.css")):
+        for url in re.findall(
+            r"url\(\s*['\"]?((?:https?:)?//[^'\")]+)", style.read_text(encoding="utf-8", errors="replace")
+        ):
+            problems.append(f"{style.relative_to(site).as_posix()} fetches {url} from the network")
+    return problems

@@ -1,0 +1,496 @@
+"""The study: what a notebook asks for.
+
+`open_study(...)` is the one object a notebook works with: clips, runs, tables and figures of a data set at a profile. It writes to
+`data/study/<dataset>-<profile>/` only (and makes the embedded data in `data/procity/` when it is missing).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Image, Markdown, display
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tcseg import atomic_files, procity
+from tcseg.atomic_files import write_json
+from tcseg.data import tiles
+from tcseg.data.clips import Clips, data_root, find_dataset, find_snippets, load_clips
+from tcseg.data.folders import explain_missing, explain_variable
+from tcseg.data.frame_size import parse_size
+from tcseg.data.splits import Coverage
+from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError, TcsegError, require_writable
+from tcseg.evaluation import split_scores
+from tcseg.labels import LabelSet, label_set
+from tcseg.machine import machine_facts, require_disk, writable
+from tcseg.models import registry
+from tcseg.models.networks import SegmentationModel
+from tcseg.study import reference_rows
+from tcseg.study.notebooks import banners, timings
+from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
+from tcseg.study.recipes import (
+    FULL_PROCITY_SNIPPETS,
+    PRIMARY,
+    PROFILES,
+    RECIPES,
+    TEACHER,
+    VARIATIONS,
+    Profile,
+    Variation,
+)
+from tcseg.study.runs import Run, find_reference, other_code, run_id_of, run_or_load
+from tcseg.study.runs import codes as training_codes
+from tcseg.training import loop, teacher_targets
+from tcseg.training.recipe import Recipe
+
+MODES = ("train", "reference")
+SIDES = 32  # what the sides of a study's frames are multiples of
+AS_COMMITTED = "*As the reference run drew it: this figure needs weights or logs that are not in the repository.*"
+
+
+def _known(what: str, value: object, known: Iterable[str]) -> None:
+    if value not in tuple(known):  # a tuple: a value that cannot be hashed is unknown as well
+        raise InputError(f"{what} is {value!r}; it must be one of {', '.join(map(str, known))}")
+
+
+def size_of(dataset: str, text: str) -> tuple[int, int]:
+    """(W,H) of frames, as a person wrote it; checked against what networks need, and procity's camera.
+
+    Raises:
+        ValueError: it is no size, or not one of this data set.
+    """
+    size = parse_size(text, SIDES)
+    return procity.check_size(size) if dataset == "procity" else size
+
+
+def open_study(
+    dataset: str = "procity",
+    profile: str = "laptop",
+    runs: str = "train",
+    notebook: str | None = None,
+    interactive: bool = False,
+    folder: Path | None = None,
+) -> Study:
+    """Open a study, and check everything that can be checked before work starts.
+
+    Args:
+        dataset: procity (embedded), camvid or cityscapes (found in `$TCSEG_DATA` or `data/`).
+        profile: smoke, laptop or full.
+        runs: "train" trains what is missing; "reference" shows the committed rows.
+        notebook: whose usage is counted.
+        interactive: whether widgets may be shown as well as pictures.
+        folder: write there instead of `data/study/<dataset>-<profile>`; `tcseg study --out`, `--seeds` and `--size` reach a
+            notebook's kernel as `$TCSEG_STUDY_FOLDER`, `$TCSEG_SEEDS` and `$TCSEG_SIZE`.
+
+    Raises:
+        ValueError: an unknown value (the message lists the known ones), or with runs="reference" one that goes with no committed
+            rows (the message says what would do).
+        FileNotFoundError: the data set is not there, or a table of an earlier chapter.
+
+    Example:
+        >>> study = tcseg.open_study("procity", "laptop", runs="reference", folder=folder)
+        >>> round(study.run("consistent", seed=0).metrics["flicker"], 2)
+        0.04
+    """
+    classes = label_set(dataset)
+    _known("profile", profile, PROFILES if notebook is None else reference_rows.STUDIES)
+    _known("runs", runs, MODES)
+    if notebook is not None:
+        _known("notebook", notebook, NOTEBOOKS)
+    size, seeds = os.environ.get("TCSEG_SIZE"), os.environ.get("TCSEG_SEEDS")
+    if seeds and (not seeds.isdecimal() or int(seeds) < 1):
+        raise InputError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
+    need = reference_rows.NEEDS[notebook] if notebook else reference_rows.ROWS_ALONE
+    asked = reference_rows.Request(dataset, profile, _own_size(dataset, size), int(seeds) if seeds else None, need)
+    given = folder or os.environ.get("TCSEG_STUDY_FOLDER")
+    where = {mode: Path(given or study_folder(dataset, profile, mode, size)) for mode in MODES}
+    untrained = _why_not_trained(asked, where["train"])
+    if runs == "train" and untrained:
+        raise NotFoundError(untrained)
+    if runs == "reference" and (refused := reference_rows.refusal(asked, trainable=not untrained)):
+        raise NoRowsError(refused)
+    if dataset != "procity" and runs == "train" and (note := explain_variable()):
+        _say(f"{note}; {dataset} is read from {find_dataset(dataset)}")
+    return Study(dataset, asked.scale, runs, classes, where[runs], notebook, interactive)
+
+
+def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
+    try:
+        return size_of(dataset, text) if text else None
+    except InputError as error:
+        raise InputError(f"TCSEG_SIZE: {error}, or unset it") from None
+
+
+def _why_not_trained(asked: reference_rows.Request, folder: Path) -> str:
+    """What training would need and is not there, and what to do about it; empty where all is."""
+    dataset = asked.dataset
+    if dataset != "procity" and find_dataset(dataset) is None:
+        return explain_missing(dataset)
+    for table, chapter in asked.need.earlier.items():
+        if not (folder / "tables" / f"{table}.csv").is_file():
+            shown = "" if reference_rows.refusal(asked, trainable=False) else ", or use runs='reference'"
+            return f"{folder} has no tables/{table}.csv; run {chapter} first, with the same parameters{shown}"
+    return ""
+
+
+def rows_of(dataset: str, profile: str, folder: Path | None = None) -> Study:
+    """A study that is asked about recipes and rows alone (`found`, `why_stale`): nothing of it need be here, `--size` is another's.
+
+    Args:
+        dataset, profile: whose.
+        folder: where runs of one's own are looked for; its usual place by default, as `open_study` has it.
+    """
+    where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile))
+    return Study(dataset, PROFILES[profile], "reference", label_set(dataset), where, None, False)
+
+
+@dataclass
+class Study:
+    """A data set at a profile: its clips, runs, tables and figures. Made by `open_study`."""
+
+    dataset: str
+    scale: Profile
+    runs: str
+    label_set: LabelSet
+    folder: Path
+    notebook: str | None
+    interactive: bool
+
+    def __post_init__(self) -> None:
+        self._clips: dict[str, Clips] = {}
+        self._used: dict[str, bool] = {}
+        for folder in (self.tables, self.figures, self.runs_folder):
+            require_writable(folder, f"{PASS_OUT}; a notebook reads $TCSEG_STUDY_FOLDER")
+
+    @property
+    def profile(self) -> str:
+        """The profile's name."""
+        return self.scale.name
+
+    @property
+    def name(self) -> str:
+        """Data set and profile, as committed results are noted by."""
+        return f"{self.dataset}-{self.profile}"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of CSV tables."""
+        return self.folder / "tables"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of pictures."""
+        return self.folder / "figures"
+
+    @property
+    def runs_folder(self) -> Path:
+        """The run store."""
+        return self.folder / "runs"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(W,H) of frames."""
+        return self.scale.camvid_size if self.dataset == "camvid" else self.scale.size
+
+    # -------------------------------------------------------------------------------------------- data
+
+    def data_folder(self) -> Path:
+        """The data set's tree; procity is made first if it is missing."""
+        if self.dataset != "procity":
+            folder = find_dataset(self.dataset)
+            if folder is None:
+                raise NotFoundError(explain_missing(self.dataset))
+            return folder
+        scale = self.scale
+        train = scale.train_snippets or FULL_PROCITY_SNIPPETS
+        name = procity.tree_name(self.size, train, scale.val_snippets, scale.test_snippets)
+        return procity.generate(
+            self._home_of_procity() / name,
+            size=self.size,
+            train=train,
+            val=scale.val_snippets,
+            test=scale.test_snippets,
+            neighbours=scale.neighbours,
+        )
+
+    def _home_of_procity(self) -> Path:
+        """Where the embedded data lie: for all studies in data/procity, or with this study where that cannot be written."""
+        shared = data_root() / "procity"
+        return shared if shared.is_dir() or writable(shared) else self.folder / "procity"
+
+    def clips(self, split: str) -> Clips:
+        """A split ("train" or "val") in memory; decoded once, then cached in the study's folder."""
+        if split not in self._clips:
+            limit = self.scale.val_snippets if split == "val" else self.scale.train_snippets
+            if (self.dataset, split) == ("camvid", "train") and self.profile != "smoke":
+                limit = None  # 367 stills cost less than one snippet of video each
+            if self.dataset != "procity" and self.profile == "full":
+                limit = None  # numbers to compare with papers are of the whole split
+            given = self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
+            with atomic_files.alone(self.folder / "cache" / f"{split}.lock"):
+                clips = load_clips(*given, limit, _say)
+            cut = self.scale.tile is not None and split == "train"
+            self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
+        return self._clips[split]
+
+    def coverage(self, split: str) -> Coverage:
+        """How much of a published split is on this machine, and what of it cannot be used; nothing is decoded."""
+        return find_snippets(self.dataset, self.data_folder(), split, self.scale.neighbours)[1]
+
+    @cached_property
+    def ceilings(self) -> dict[str, dict[str, float | None]]:
+        """Every variant of TC of val's true labels, by flow source; None where they are not dense."""
+        return split_scores.ceilings(self.clips("val"))
+
+    @property
+    def tc_ceiling(self) -> dict[str, float | None]:
+        """TC of val's true labels by flow source."""
+        return self.ceilings["tc"]
+
+    # -------------------------------------------------------------------------------------------- runs
+
+    def recipe(self, name: str, seed: int = 0) -> Recipe:
+        """A recipe of the study ("teacher", or a key of `RECIPES` or `VARIATIONS`) at this profile's size."""
+        _known("recipe", name, ("teacher", *RECIPES, *VARIATIONS))
+        scale, varied = self.scale, VARIATIONS.get(name, Variation("", name))
+        base = TEACHER if varied.base == "teacher" else RECIPES[varied.base]
+        student_steps = scale.camvid_steps if self.dataset == "camvid" else scale.student_steps
+        steps = scale.teacher_steps if varied.base == "teacher" else student_steps
+        size = {
+            "seed": seed,
+            "batch": scale.batch,
+            "pairs": scale.pairs,
+            "labelled_share": scale.labelled_share if self.dataset == "procity" else 1.0,
+            "steps": max(1, round(varied.longer * steps)),
+        }
+        return replace(base, name=name, **(size | dict(varied.change)))
+
+    def seeds(self, name: str) -> tuple[int, ...]:
+        """The paired seeds that this profile gives a recipe."""
+        return tuple(range(self.scale.primary_seeds if name in PRIMARY else self.scale.seeds))
+
+    def teacher(self, labelled_share: float | None = None) -> Run:
+        """The study's teacher; or for a label budget, the one that has seen these labels only."""
+        return self.run(self.teacher_name(labelled_share))
+
+    def teacher_name(self, labelled_share: float | None = None) -> str:
+        """The recipe of the study's teacher, or of the one that has seen these labels only."""
+        own = labelled_share in (None, self.recipe("teacher").labelled_share)
+        return "teacher" if own else Variation("", "teacher", {"labelled_share": labelled_share}).name
+
+    def run(self, name: str, seed: int = 0, wait: bool = True) -> Run | None:
+        """Train a recipe, or load it: from the study's store, or from the committed rows with runs="reference".
+
+        Args:
+            name, seed: which.
+            wait: for another process that is at this run; if not, None is returned where there is one.
+
+        Raises:
+            FileNotFoundError: runs="reference" and there is no such row.
+        """
+        run = self._reference(name, seed) if self.runs == "reference" else self._train(self.recipe(name, seed), wait)
+        if run is not None:
+            self.count(run, run.trained_now)
+        return run
+
+    def network(self, name: str) -> SegmentationModel:
+        """The first seed of a recipe, in eval mode; of the committed rows, those of `student` and `consistent` ship."""
+        return self.run(name).model()
+
+    def count(self, run: Run, trained: bool) -> None:
+        """Note for the page's footer that a run was used, and whether it was trained for this notebook."""
+        self._used[run.id] = self._used.get(run.id, False) or trained
+        if self.notebook:
+            made = sum(self._used.values())
+            counts = {"runs_trained": made, "runs_loaded": len(self._used) - made}
+            write_json(self.folder / "usage" / f"{self.notebook}.json", counts)
+
+    def is_made(self, name: str, seed: int) -> bool:
+        """Whether this study's own store has the run."""
+        recipe = self.recipe(name, seed)
+        run_id = run_id_of(name, seed, asdict(recipe), self._inputs(recipe))
+        return (self.runs_folder / run_id / "record.json").exists()
+
+    def _inputs(self, recipe: Recipe) -> list:
+        """What decides a run beside its recipe and the code: the data, the network that is meant by its name, the teacher."""
+        teacher = self.teacher(recipe.labelled_share).id if recipe.teacher != "none" else None
+        return [self.clips("train").key, registry.spec_key(recipe.arch), teacher]
+
+    def found(self, name: str, codes: Iterable[str | None] | None = None) -> list[Run]:
+        """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed.
+
+        Args:
+            name: which.
+            codes: trained by the first of these that has any; [None] = today's code alone. Default: `runs.codes`.
+        """
+        return next((runs for code in (training_codes() if codes is None else codes) if (runs := self._found(name, code))), [])
+
+    def _found(self, name: str, code: str | None) -> list[Run]:
+        here = [
+            Run(json.loads(path.read_text()), path.parent) for path in self.runs_folder.glob(f"{name}-s*/record.json")
+        ]
+        here.sort(key=lambda run: run.record["finished"], reverse=True)
+        committed = [Run(json.loads(path.read_text()), None) for path in (FIGURES / "runs").glob(f"{name}-s*.json")]
+        runs: dict[int, Run] = {}
+        for run in (*here, *committed):
+            mine = run.name == name and self._is_mine(run.record)
+            if mine and run.seed not in runs and not self.why_stale(run.record, code):
+                runs[run.seed] = run
+        return [runs[seed] for seed in sorted(runs)]
+
+    def _is_mine(self, record: dict) -> bool:
+        """Whether a record is of this data set and profile, at this size."""
+        whose = (record["dataset"], record["profile"], tuple(record["size"]))
+        return whose == (self.dataset, self.profile, self.size)
+
+    def why_stale(self, record: dict, code: str | None = None) -> str:
+        """Why a record of this study does not belong to generator, recipes and `code` (None: all of today); empty when it does."""
+        generator = procity.VERSION if self.dataset == "procity" else None
+        if record.get("generator") != generator:
+            return f"made with procity {record.get('generator')}, which is now {generator}"
+        if record["recipe_name"] not in ("teacher", *RECIPES, *VARIATIONS):
+            return f"there is no recipe {record['recipe_name']} any more"
+        recipe = json.loads(json.dumps(asdict(self.recipe(record["recipe_name"], record["seed"]))))
+        then = record["recipe"]
+        changed = sorted(key for key in recipe.keys() | then.keys() if recipe.get(key) != then.get(key))
+        return f"its recipe has changed ({', '.join(changed)})" if changed else other_code(record, code)
+
+    def targets(self, kind: str, labelled_share: float | None = None) -> Tensor:
+        """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `teacher_targets.make`."""
+        teacher, train = self.teacher(labelled_share), self.clips("train")
+        path = self.folder / "cache" / f"targets-{kind}-{teacher.id}-{train.key}.npy"
+        with atomic_files.alone(path.with_suffix(".lock")):
+            return teacher_targets.make(teacher.model(), train, kind, path)
+
+    def _reference(self, name: str, seed: int) -> Run:
+        found = [run for run in self._reference_rows if (run.name, run.seed) == (name, seed)]
+        if not found:
+            at = f"{self.dataset}-{self.profile} at {self.size[0]}x{self.size[1]}"
+            raise NotFoundError(f"no reference row for {name} seed {seed} of {at}; runs='train' trains it")
+        return found[0]
+
+    @cached_property
+    def _reference_rows(self) -> list[Run]:
+        rows = find_reference(FIGURES / "runs", self.dataset, self.profile)
+        return [run for run in rows if self._is_mine(run.record)]
+
+    def _train(self, recipe: Recipe, wait: bool) -> Run | None:
+        train, val = self.clips("train"), self.clips("val")
+        taught = recipe.teacher != "none"
+
+        def fit(folder: Path) -> tuple[SegmentationModel, dict]:
+            require_disk(folder, 100 << 20, f"training {recipe.name}")
+            _say(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
+            targets = self.targets(recipe.teacher, recipe.labelled_share) if taught else None
+            features = self.targets("features", recipe.labelled_share) if recipe.needs_features else None
+            return loop.train(recipe, train, folder, targets, features)
+
+        def measure(model: SegmentationModel) -> dict:
+            result = split_scores.evaluate(model, val)
+            result["metrics"] = split_scores.with_ceilings(result["metrics"], self.ceilings)
+            size = {
+                "parameters": registry.count_parameters(model),
+                "gmacs": round(registry.count_gmacs(model, self.size), 4),
+            }
+            return {**result, "model": {"arch": recipe.arch, **size}}
+
+        context = {
+            "dataset": self.dataset,
+            "profile": self.profile,
+            "split": "val",
+            "data_key": [train.key, val.key],
+            "generator": procity.VERSION if self.dataset == "procity" else None,
+            "size": list(self.size),
+            "machine": machine_facts(),
+        }
+        key = recipe.name, recipe.seed, asdict(recipe), self._inputs(recipe)
+        return run_or_load(self.runs_folder, *key, fit, measure, context, wait)
+
+    # -------------------------------------------------------------------------------------------- tables and figures
+
+    def write_table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
+        """Write `tables/<name>.csv`; returns the table."""
+        atomic_files.write_table(self.tables / f"{name}.csv", table)
+        return table
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Read a table of this study, or with runs="reference" the committed one.
+
+        Raises:
+            FileNotFoundError: no notebook has written it yet.
+        """
+        own, committed = self.tables / f"{name}.csv", None
+        if self.runs == "reference" and not own.exists():
+            committed = reference_rows.committed_file(self.name, f"tables/{name}.csv")
+        if not own.exists() and committed is None:
+            raise NotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
+        table = pd.read_csv(committed or own)
+        for column, mine in (("dataset", self.dataset), ("profile", self.profile)):
+            if committed and column in table:  # others' rows stand there, too
+                table = table[table[column] == mine].reset_index(drop=True)
+        return table
+
+    def measured(self, name: str) -> pd.DataFrame:
+        """The table of a long measurement (`tcseg measure NAME`): your own if you made it, else the committed one.
+
+        Raises:
+            FileNotFoundError: there is neither.
+        """
+        return pd.read_csv(measured_table(name, self.runs))
+
+    def figure(self, name: str, draw: Callable[[], Figure], alt: str) -> None:
+        """Draw a figure, save it as `figures/<name>.png` (and .svg where it is all lines) with its alt text, show it.
+
+        With runs="reference", a figure that needs weights or logs that are not in the repository is shown as it was committed, and
+        says so; where this study left none there, a sentence stands in its place.
+        """
+        path = self.figures / f"{name}.png"
+        try:
+            figure = draw()
+        except NotCommittedError as error:
+            committed = reference_rows.committed_file(self.name, f"{name}.png")
+            if self.runs != "reference":
+                raise
+            if committed is None:
+                display(Markdown(f"*Not shown: {error}.*"))
+                return
+            display(Markdown(AS_COMMITTED))
+            path.write_bytes(committed.read_bytes())
+            write_json(path.with_suffix(".json"), {"alt": alt})
+        else:
+            lines = not any(axes.images for axes in figure.axes)  # a picture as SVG is a PNG in a larger envelope
+            atomic_files.write_figure(path, figure, alt, lines)
+        display(Image(path.read_bytes(), format="png", alt=alt, metadata={"alt": alt}))
+
+    def banner(self) -> Markdown:
+        """What this page shows: data, networks, mode; at smoke, that its numbers mean nothing. See banners.py."""
+        lines = banners.of_shipped(self.notebook) or banners.of_study(self.dataset, self.profile, self.runs, self.size)
+        lines += self._what_is_missing()
+        quoted = "\n".join(f"> {line}  " for line in lines)
+        return Markdown("\n\n".join(filter(None, (quoted, self._measured_time()))))
+
+    def _what_is_missing(self) -> list[str]:
+        """Which splits are a part of the published ones; what cannot be read is said by whoever reads it."""
+        if self.dataset == "procity" or self.runs == "reference":
+            return []
+        try:
+            parts = [coverage for split in ("train", "val") if not (coverage := self.coverage(split)).whole]
+        except TcsegError as error:
+            return [f"**{error}**"]
+        return [f"**A part of the data set: {coverage}.**" for coverage in parts]
+
+    def _measured_time(self) -> str:
+        """What this notebook and its sections took: in this study's last run, else in the committed one; see timings.py."""
+        folders = (FIGURES / "tables", self.tables)
+        return timings.as_markdown(timings.of_sections(folders, list(PROFILES), self.notebook or ""))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

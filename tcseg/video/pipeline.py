@@ -1,0 +1,364 @@
+"""Decode, network and encode at once: a thread each, bounded queues between them.
+
+One thread reads and decodes, one paints and encodes. OpenCV, torch and numba release Python's lock, so the slowest stage sets the
+pace. From a camera the main thread runs the network on the newest frame, with all cores, and the number of frames dropped is told.
+Offline no frame is ever dropped, and several are answered at once, each by a thread of its own with its share of the cores: two
+cores with a frame each do more than two that wait for each other within one.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from tcseg.deploy.label_map import pad_to_multiple, padded_size, upsample_argmax
+from tcseg.deploy.runtimes import Network, open_streams, torch_threads
+from tcseg.errors import InputError
+from tcseg.machine import usable_cores
+from tcseg.models.trained_on import Size, size_for
+from tcseg.video.decoding import Source
+from tcseg.video.flicker_meter import forget
+from tcseg.video.temporal_filters import FILTERS
+from tcseg.video.window import Window
+
+if TYPE_CHECKING:
+    from tcseg.models.networks import SegmentationModel
+
+OnFrame = Callable[[int, np.ndarray, list[np.ndarray]], None]
+Calibrate = Callable[[tuple[int, int]], np.ndarray]
+"""(W,H) -> frames for int8, uint8 (N,H,W,3) RGB."""
+QUEUE = 6  # frames in flight at either end
+RECENT = 36_000  # frames of a live source that are remembered at least: twenty minutes at 30 a second
+STREAMS = 4  # frames answered at once, at most: encoding keeps up with no more
+_END = object()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A frame uint8 (H,W,3), each network's labels uint8 (H,W), and, if wanted, the first one's probabilities (K,h,w)."""
+
+    frame: np.ndarray
+    maps: list[np.ndarray]
+    probs: np.ndarray | None
+
+
+class Outputs(Protocol):
+    """Where answers go."""
+
+    window: Window | None
+    """Kept alive by the main thread."""
+
+    def write(self, answer: Answer) -> None:
+        """Take an answer, in the writer's thread."""
+
+    def paths(self) -> list[Path]:
+        """What is written, in files."""
+
+    def close(self, keep: bool) -> None:
+        """Complete what was written, or remove it."""
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+class Eye:
+    """A network as the pipeline uses it: resize, run, filter if one is wanted, finish.
+
+    Attributes:
+        size: (W,H) that frames are resized to; None = they stay as they are, and are padded.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        stride: int,
+        first: np.ndarray,
+        size: tuple[int, int] | None,
+        steady: str | None = None,
+        wants_probs: bool = False,
+    ) -> None:
+        self.network = network
+        self.size, self.stride, self.wants_probs, self.filter = size, stride, wants_probs, None
+        self(first)  # compiles and warms up; no filter remembers it
+        self.filter = None if steady is None else FILTERS[steady]()
+
+    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels uint8 (H,W) of the frame's own size, and probabilities uint8 (K,h,w) if wanted."""
+        size = frame.shape[1], frame.shape[0]
+        shown = frame if self.size is None else resized(frame, self.size)
+        if self.filter is None:
+            scores = self._logits(shown)
+            probs = _softmax(scores) if self.wants_probs else None
+        else:
+            probs = self.filter.step(pad_to_multiple(shown)[0], lambda: _softmax(self._logits(shown)))
+            scores = probs[None].clamp(min=1e-12).log()  # upsampled as logits are; see steady.label_maps
+        # Resized frames need no padding: their logits are upsampled more, straight to the frame's size.
+        labels = self.network.finish(scores, size) if self.size is None else upsample_argmax(scores, size)[0]
+        return labels, self._stored(probs, shown) if self.wants_probs else None
+
+    def _logits(self, shown: np.ndarray) -> Any:
+        return self.network.run(self.network.prepare(shown))
+
+    def _stored(self, probs: torch.Tensor, shown: np.ndarray) -> np.ndarray:
+        rows, columns = (-(-side // self.stride) for side in shown.shape[:2])
+        return (probs[:, :rows, :columns] * 255).round().to(torch.uint8).numpy()
+
+
+def resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A frame uint8 (H,W,3) at another size (W,H): means over areas where it shrinks, else bilinear."""
+    shrinks = size[0] <= frame.shape[1] and size[1] <= frame.shape[0]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def open_eyes(
+    models: Iterable[SegmentationModel],
+    runtime: str,
+    first: np.ndarray,
+    live: bool,
+    size: Size = None,
+    steady: str | None = None,
+    wants_probs: bool = False,
+    precision: str = "fp32",
+    calibrate: Calibrate | None = None,
+) -> list[list[Eye]]:
+    """Eyes [stream][model]: several streams, but one for a live source, a filter (frames in order), a compiled network or a GPU.
+
+    Each network sees frames at the size that `trained_on.size_for` gives it. For int8, `calibrate` gives frames of that size.
+    """
+    models = list(models)
+    on_cpu = all(next(model.parameters()).device.type == "cpu" for model in models)
+    alone = live or steady is not None or runtime.startswith("compile")  # which would compile again for other threads
+    streams = min(STREAMS, usable_cores()) if on_cpu and not alone else 1
+    frame = first.shape[1], first.shape[0]
+    sizes = [size_for(model, frame, size) for model in models]
+    networks = []
+    for model, seen in zip(models, sizes, strict=True):
+        calibration = calibrate(padded_size(seen or frame)) if precision == "int8" and calibrate else None
+        networks.append(open_streams(model, runtime, seen or frame, streams, precision, calibration))
+    return [
+        [
+            Eye(opened[i], model.stride, first, seen, steady, wants_probs)
+            for opened, model, seen in zip(networks, models, sizes, strict=True)
+        ]
+        for i in range(streams)
+    ]
+
+
+def _softmax(logits: Any) -> torch.Tensor:
+    return torch.as_tensor(logits)[0].float().softmax(0).cpu()
+
+
+# ------------------------------------------------------------------------------------------------ the three threads
+
+
+class _Reader(threading.Thread):
+    """Decodes into a queue. With a live source the oldest waiting frame gives way to the newest."""
+
+    def __init__(self, source: Source, first: np.ndarray, stream: Iterator[np.ndarray]) -> None:
+        super().__init__(daemon=True, name="decode")
+        self.stream, self.live, self.dropped = stream, source.live, 0
+        self.frames: queue.Queue = queue.Queue(1 if source.live else QUEUE)
+        self.frames.put(first)
+        self.error: Exception | None = None
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        try:
+            for frame in self.stream:
+                if not self._put(frame):
+                    break
+        except Exception as error:  # handed to the main thread, which tells it, or raises it if there was no frame
+            self.error = error
+        finally:
+            self.stream.close()
+            self._put(_END)
+
+    def _put(self, item: object) -> bool:
+        while not self.stop.is_set():
+            with suppress(queue.Full):
+                self.frames.put(item, timeout=0.0001 if self.live and item is not _END else 0.1)
+                return True
+            if self.live and item is not _END:
+                with suppress(queue.Empty):
+                    self.frames.get_nowait()
+                    self.dropped += 1
+        return False
+
+
+class _Writer(threading.Thread):
+    """Writes answers from a queue; after an error it goes on emptying it, so that nobody waits for it."""
+
+    def __init__(self, outputs: Outputs, live: bool) -> None:
+        super().__init__(daemon=True, name="encode")
+        self.outputs, self.written = outputs, 0
+        self.queue: queue.Queue = queue.Queue(1 if live else QUEUE)  # what waits here is shown late
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        while (answer := self.queue.get()) is not _END:
+            if self.error is not None:
+                continue
+            try:
+                self.outputs.write(answer)
+                self.written += 1
+            except Exception as error:  # handed to the main thread, which raises it
+                self.error = error
+
+
+def _next(reader: _Reader, window: Window | None) -> Any:
+    """The next frame or `_END`; meanwhile the window is kept alive, and its q is a Ctrl-C."""
+    while True:
+        if window is not None and not window.alive():
+            raise KeyboardInterrupt
+        with suppress(queue.Empty):
+            return reader.frames.get(timeout=0.1)
+
+
+Seen = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray | None]], float]  # a frame, each eye's answer, milliseconds
+
+
+def _look(frame: np.ndarray, eyes: list[Eye]) -> Seen:
+    began = time.perf_counter()
+    return frame, [eye(frame) for eye in eyes], (time.perf_counter() - began) * 1e3
+
+
+def answers(frames: Iterable[np.ndarray], streams: list[list[Eye]]) -> Iterator[Seen]:
+    """Each frame's answers, in the order of the frames; with several streams, as many frames are looked at at once."""
+    if len(streams) == 1:
+        yield from (_look(frame, streams[0]) for frame in frames)
+        return
+    free, waiting = queue.SimpleQueue(), deque()
+    for eyes in streams:
+        free.put(eyes)
+
+    def look(frame: np.ndarray) -> Seen:
+        eyes = free.get()
+        try:
+            return _look(frame, eyes)
+        finally:
+            free.put(eyes)
+
+    with torch_threads(max(1, usable_cores() // len(streams))), ThreadPoolExecutor(len(streams), "network") as pool:
+        for frame in frames:
+            waiting.append(pool.submit(look, frame))
+            if len(waiting) > len(streams):  # one more than are worked on, so that no stream has to wait
+                yield waiting.popleft().result()
+        yield from map(Future.result, waiting)
+
+
+def _loop(
+    reader: _Reader, writer: _Writer, streams: list[list[Eye]], on_frame: OnFrame | None, bar: tqdm
+) -> tuple[list[float], bool]:
+    """The main thread's part; returns milliseconds a frame (the last `RECENT` of a camera), and whether Ctrl-C ended it."""
+    milliseconds: list[float] = []
+    keep = RECENT if reader.live else None
+
+    def frames() -> Iterator[np.ndarray]:
+        while (frame := _next(reader, writer.outputs.window)) is not _END and writer.error is None:
+            yield frame
+
+    try:
+        for index, (frame, seen, took) in enumerate(answers(frames(), streams)):
+            milliseconds.append(took)
+            forget(milliseconds, keep)
+            maps = [labels for labels, _ in seen]
+            if on_frame is not None:
+                on_frame(index, frame, maps)
+            writer.queue.put(Answer(frame, maps, seen[0][1]))
+            bar.update()
+    except KeyboardInterrupt:
+        return milliseconds, True
+    finally:
+        reader.stop.set()
+    return milliseconds, False
+
+
+def _first(source: Source) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    stream = source.frames()
+    frame = next(stream, None)
+    if frame is None:
+        raise InputError(f"{source.name} has no frames: an empty or damaged video")
+    return frame, stream
+
+
+def run(
+    source: Source,
+    outputs: Outputs,
+    new_eyes: Callable[[np.ndarray], list[list[Eye]]],
+    on_frame: OnFrame | None,
+    progress: bool,
+) -> dict:
+    """Run the pipeline to the end of the source; what it writes is completed, or removed if anything failed.
+
+    Args:
+        source: of frames.
+        outputs: where answers go.
+        new_eyes: opens the networks, given the first frame: see `open_eyes`.
+        on_frame: called in order with (index, frame, label maps).
+        progress: a bar.
+
+    Returns:
+        As `render.segment`, without flicker.
+
+    Raises:
+        ValueError: the source has no frames.
+    """
+    done = False
+    try:
+        first, stream = _first(source)
+        streams = new_eyes(first)
+        reader, writer = _Reader(source, first, stream), _Writer(outputs, source.live)
+        began = time.perf_counter()
+        reader.start()
+        writer.start()
+        try:
+            with tqdm(total=source.count, desc=source.name, unit="frame", disable=not progress) as bar:
+                milliseconds, interrupted = _loop(reader, writer, streams, on_frame, bar)
+        finally:  # both threads have ended before the outputs are closed
+            writer.queue.put(_END)
+            writer.join()
+            reader.join(2 if source.live else None)  # a camera that has died may never give its last frame
+        seconds = time.perf_counter() - began
+        for error in (writer.error, None if writer.written else reader.error):
+            if error is not None:
+                raise error
+        done = True
+    finally:
+        outputs.close(keep=done)
+    speed = {"fps": writer.written / seconds, "p50_ms": float(np.median(milliseconds or [np.nan]))}
+    size = {"width": first.shape[1], "height": first.shape[0], "at_once": len(streams)}
+    return {"frames": writer.written, **speed, **size, **_ending(source, outputs, reader, writer, interrupted)}
+
+
+def _ending(source: Source, outputs: Outputs, reader: _Reader, writer: _Writer, interrupted: bool) -> dict:
+    """How it ended, and what there is now."""
+    frames, message = writer.written, None
+    paths = outputs.paths() if frames else []
+    if interrupted:
+        message = f"interrupted: the first {frames} frames are kept" if paths else f"interrupted after {frames} frames"
+    elif reader.error is not None:
+        message = f"{reader.error}; the {frames} frames before it are good"
+    elif source.count is not None and frames < source.count:
+        message = f"{source.name} gave {frames} of {source.count} frames: damaged or truncated; these are good"
+    elif source.live:
+        message = f"{source.name} gives no more frames; it ended, or the connection did"
+    return {
+        "expected": source.count,
+        "dropped": reader.dropped,
+        "interrupted": interrupted,
+        "message": message,
+        "written": paths,
+    }

@@ -1,0 +1,357 @@
+"""Video in, video out: the picture with its classes over it, label maps, probabilities, a stability strip, a window.
+
+`pipeline` does the work; here is what comes out of it. How fast that is: `throughput`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from tqdm.auto import tqdm
+
+from tcseg.deploy.label_map import padded_size
+from tcseg.deploy.runtimes import unavailable
+from tcseg.errors import CannotRunError, InputError
+from tcseg.labels import LabelSet, colorize
+from tcseg.models.trained_on import NATIVE, Size, by, seen_as_text, size_for
+from tcseg.video.decoding import Source, open_source
+from tcseg.video.encoding import FrameFiles, Sink
+from tcseg.video.flicker_meter import Meter, draw_strip
+from tcseg.video.pipeline import RECENT, Answer, Calibrate, Eye, OnFrame, open_eyes, run
+from tcseg.video.temporal_filters import FILTERS
+from tcseg.video.window import Window, require_window
+
+if TYPE_CHECKING:
+    from tcseg.models.networks import SegmentationModel
+
+Render = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
+
+
+def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: float = 0.6) -> np.ndarray:
+    """Paint labels uint8 (H,W) over a frame: uint8 (H,W,3) RGB; `overlay` 0 = the frame, 1 = the colours alone.
+
+    Raises:
+        ValueError: the labels are not uint8, or not of the frame's size.
+    """
+    if labels.dtype != np.uint8 or labels.shape != frame.shape[:2]:
+        wanted = f"uint8 {frame.shape[:2]}, as the frame is; labels.astype(np.uint8) makes bytes of them"
+        raise InputError(f"labels are {labels.dtype} {labels.shape}; they must be {wanted}")
+    palette = colorize(np.arange(256, dtype=np.uint8), label_set)
+    colours = cv2.applyColorMap(labels, palette[:, None])  # ten times faster than indexing the palette with a map
+    return cv2.addWeighted(frame, 1 - overlay, colours, overlay, 0)
+
+
+def caption(picture: np.ndarray, text: str) -> np.ndarray:
+    """Write a word into the upper left corner of a picture (in place), on a dark ground."""
+    scale = max(0.35, picture.shape[1] / 1100)
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    cv2.rectangle(picture, (0, 0), (width + 8, height + base + 6), (20, 20, 20), -1)
+    cv2.putText(picture, text, (4, height + 3), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    return picture
+
+
+@dataclass
+class _Outputs:
+    """Where answers go; `write` belongs to the writer's thread. `names` are the networks', as the strip calls them."""
+
+    render: Render
+    names: tuple[str, ...] = ("flicker",)
+    sink: Sink | None = None
+    window: Window | None = None
+    labels: FrameFiles | None = None
+    probs: FrameFiles | None = None
+    meter: Meter | None = None
+
+    def write(self, answer: Answer) -> None:
+        if self.meter is not None:
+            self.meter.step(answer.frame, answer.maps)
+        if self.sink is not None or self.window is not None:
+            picture = self._picture(answer)
+            for target in (self.sink, self.window):
+                if target is not None:
+                    target.write(picture)
+        if self.labels is not None:
+            self.labels.write(answer.maps[0])
+        if self.probs is not None:
+            self.probs.write(answer.probs)
+
+    def _picture(self, answer: Answer) -> np.ndarray:
+        picture = self.render(answer.frame, answer.maps)
+        if self.meter is None:
+            return picture
+        strip = draw_strip(self.meter.series, self.meter.means(), picture.shape[1], self.names)
+        return np.vstack((picture, strip))
+
+    def paths(self) -> list[Path]:
+        """What is written, in files."""
+        return [target.path for target in (self.sink, self.labels, self.probs) if target is not None]
+
+    def close(self, keep: bool) -> None:
+        """Complete all of it or remove all of it; one that fails does not stop the others."""
+        with ExitStack() as stack:
+            for target in (self.probs, self.labels, self.sink, self.window):
+                if target is not None:
+                    stack.callback(target.close, keep)
+
+    def flicker(self) -> dict:
+        """What the meter found: of one network a value, of several a dict by name."""
+        if self.meter is None:
+            return {"flicker": None, "flicker_series": None}
+        means = dict(zip(self.names, self.meter.means(), strict=True))
+        series = {name: [row[i] for row in self.meter.series] for i, name in enumerate(self.names)}
+        if len(self.names) == 1:
+            return {"flicker": means[self.names[0]], "flicker_series": series[self.names[0]]}
+        return {"flicker": means, "flicker_series": series}
+
+
+def painting(
+    model: SegmentationModel, overlay: float, strip: bool, sink: Sink | None = None, live: bool = False
+) -> _Outputs:
+    """Outputs that paint a network's classes over the frame, with the stability strip under it if wanted."""
+
+    def paint(frame: np.ndarray, maps: list[np.ndarray]) -> np.ndarray:
+        return blend(frame, maps[0], model.label_set, overlay)
+
+    return _Outputs(paint, sink=sink, meter=_meter(strip, live))
+
+
+def _meter(strip: bool, live: bool) -> Meter | None:
+    return Meter(RECENT if live else None) if strip else None
+
+
+def _open_outputs(
+    outputs: _Outputs,
+    source: Source,
+    out: Path | None,
+    fps: float | None,
+    show: bool,
+    folders: dict[str, Path | None],
+    label_set: LabelSet | None = None,
+) -> _Outputs:
+    """Make what will be written, aside; if one of them cannot be, the others are removed again."""
+    if source.live and out is not None and out.suffix.lower() == ".gif":
+        raise InputError(
+            f"out is {out.name!r}: a GIF is kept in memory until it ends, and a camera does not; use .mp4 or .avi"
+        )
+    with ExitStack() as stack:
+        stack.callback(lambda: outputs.close(keep=False))
+        outputs.sink = None if out is None else Sink(out, fps or source.fps)
+        for what, folder in folders.items():
+            if folder is not None:
+                meaning = label_set if what == "labels" else None
+                setattr(outputs, what, FrameFiles(folder, what, source.names, meaning))
+        outputs.window = Window(f"tcseg {source.name} (q ends)") if show else None
+        stack.pop_all()
+    return outputs
+
+
+# ------------------------------------------------------------------------------------------------ the commands
+
+
+def summary(result: dict) -> str:
+    """A report of `segment` or `side_by_side` in a line."""
+    written = ", ".join(map(str, result["written"]))
+    where = written or ("nothing written (no --out, --labels or --probs)" if result["frames"] else "nothing written")
+    flicker = result["flicker"]
+    several = flicker if isinstance(flicker, dict) else {} if flicker is None else {"flicker": flicker}
+    seen = result["seen"]
+    sizes = dict.fromkeys(seen.values() if isinstance(seen, dict) else [seen])
+    return (
+        f"{result['frames']} frames {result['width']}x{result['height']}, seen at {' and '.join(map(by, sizes))}, "
+        f"{result['fps']:.1f} frames/s in all, "
+        f"{result['p50_ms']:.1f} ms frame -> labels (p50"
+        + (f", {result['at_once']} at once)" if result["at_once"] > 1 else ")")
+        + (f", {result['dropped']} dropped" if result["dropped"] else "")
+        + (f", {', '.join(f'{name} {share:.2%}' for name, share in several.items())}" if several else "")
+        + f": {where}"
+    )
+
+
+def _checked(
+    source: str | int | Path,
+    out: Path | str | None,
+    overlay: float,
+    size: Size,
+    steady: str | None,
+    show: bool,
+) -> Path | None:
+    """Find what is wrong before anything is opened; returns `out` as a path."""
+    if not 0 <= overlay <= 1:
+        raise InputError(f"overlay is {overlay}; it must be 0 (the frame) .. 1 (the colours)")
+    if isinstance(size, str) and size != NATIVE:
+        raise InputError(f"size is {size!r}; it must be (W,H), {NATIVE!r} (the video's own), or None")
+    if size not in (None, NATIVE) and (min(size) < 32 or size != padded_size(size)):
+        full = padded_size((max(size[0], 1), max(size[1], 1)))
+        raise InputError(f"size is {size[0]}x{size[1]}; sides must be multiples of 32: pass {full[0]}x{full[1]}")
+    if steady is not None and steady not in FILTERS:
+        raise InputError(f"steady is {steady!r}; it must be one of: {', '.join(FILTERS)}")
+    out = None if out is None else Path(out)
+    if out is not None and out.exists() and Path(str(source)).exists() and out.samefile(str(source)):
+        raise InputError(f"out is the source itself ({out}); give another name")
+    if show:
+        require_window()
+    return out
+
+
+def segment(
+    source: str | int | Path,
+    out: Path | str | None,
+    model: SegmentationModel,
+    size: Size = None,
+    overlay: float = 0.6,
+    fps: float | None = None,
+    on_frame: OnFrame | None = None,
+    runtime: str = "pytorch",
+    progress: bool = True,
+    *,
+    labels: Path | str | None = None,
+    probs: Path | str | None = None,
+    strip: bool = False,
+    show: bool = False,
+    steady: str | None = None,
+    precision: str = "fp32",
+    calibrate: Calibrate | None = None,
+) -> dict:
+    """Segment a video: write it with the classes painted over it, write the answers themselves, or show it.
+
+    What is written has its name when it is complete; until then it is `.NAME.part.SUFFIX`, or the folder `.NAME.part`. Ctrl-C
+    completes it with the frames done so far; an error removes it; only a kill leaves the `.part`, which the next run overwrites.
+
+    Args:
+        source: video file, folder of images, camera number, stream, or what else `decoding.open_source` knows.
+        out: .mp4, .avi or .gif; None = no pictures are written.
+        model: a trained network.
+        size: (W,H), multiples of 32, to which frames are resized for the network; None = as large as those that it was trained
+            on, at the video's aspect ratio (`trained_on.network_size`); "native" = their own size, padded if odd, and so is None
+            where nothing says what it was trained on. The label map always has the frame's size.
+        overlay: 0..1, how strongly the colours cover the frame.
+        fps: of the output; None = the source's.
+        on_frame: called in order with (index, frame uint8 (H,W,3) RGB, [labels uint8 (H,W)]).
+        runtime: "pytorch", "onnxruntime" or "openvino".
+        progress: a bar with live frames a second, and before it a line: what the network sees, and what it was trained on.
+        labels: a new folder for label maps, an 8-bit PNG of trainIds a frame, of the frame's size. Called as the source's
+            images are, so that `tcseg evaluate` finds them (any layout); of a video 000000.png, 000001.png, ... A `meta.json`
+            beside them says what they hold.
+        probs: a new folder for probabilities, called likewise, .npz: `np.load(file)["probs"]` is uint8 (K,h,w), 255 = 1, one cell
+            for 4x4 pixels of what the network saw. About 0.3 byte a value: 12 kB a frame at 256x128, 190 kB at 1024x512.
+        strip: measure flicker (see `flicker_meter`) and plot it under the picture.
+        show: a window with the picture; q, Esc or closing it ends as Ctrl-C does.
+        steady: the name of a filter at inference, of `temporal_filters.FILTERS`, between the network and the label map; None =
+        none.
+        precision: "fp32"; "int8" in ONNX Runtime and OpenVINO; "fp16" or "bf16" of a network on a GPU.
+        calibrate: for int8: (W,H) -> frames of that size, uint8 (N,H,W,3) RGB, as those that the network will see.
+
+    Returns:
+        frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, seen ((W,H) of what the
+        network saw, before padding), at_once (frames that were answered at the same time, each by its share of the cores: p50_ms is
+        of these, not of a frame alone), expected (frames that the file announced, or None), dropped (live only), interrupted,
+        message (None if all went well), written (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where
+        there is none; of a live source the last `pipeline.RECENT`), both None without `strip`.
+
+    A source that cannot be read to its end gives the frames before that, and a message.
+
+    Raises:
+        FileNotFoundError, ValueError: the source does not exist, cannot be read, has no frames; a wrong size, overlay or filter; a
+            folder that has files already.
+        CannotWriteError: the folder of `out`, `labels` or `probs` cannot be written (before any work).
+        RuntimeError: the runtime is not installed; no window can be opened; the disk is full.
+    """
+    out = _checked(source, out, overlay, size, steady, show)
+    if (reason := unavailable(runtime, precision, next(model.parameters()).device.type)) is not None:
+        raise (CannotRunError if "install" in reason else InputError)(reason)
+    if precision == "int8" and calibrate is None:
+        raise InputError("precision is 'int8', calibrate is None: int8 takes its ranges from frames; say where from")
+    folders = {"labels": None if labels is None else Path(labels), "probs": None if probs is None else Path(probs)}
+    if labels is not None and folders["labels"] == folders["probs"]:
+        raise InputError(f"labels and probs are both {labels}; give two folders")
+    opened = open_source(source)
+    outputs = painting(model, overlay, strip, live=opened.live)
+    _open_outputs(outputs, opened, out, fps, show, folders, model.label_set)
+
+    seen: dict[str, tuple[int, int]] = {}
+
+    def eyes(first: np.ndarray) -> list[list[Eye]]:
+        more = {"precision": precision, "calibrate": calibrate}
+        seen.update(_seen({"the network": model}, first, size, progress))
+        return open_eyes([model], runtime, first, opened.live, size, steady, probs is not None, **more)
+
+    result = run(opened, outputs, eyes, on_frame, progress) | outputs.flicker()
+    return result | {"seen": seen["the network"]}
+
+
+def _seen(
+    models: Mapping[str, SegmentationModel], first: np.ndarray, size: Size, tell: bool
+) -> dict[str, tuple[int, int]]:
+    """Name -> the (W,H) that a network sees; told on stderr, with what it was trained on, if wanted."""
+    frame = first.shape[1], first.shape[0]
+    if tell:
+        tqdm.write(seen_as_text(models, frame, size), file=sys.stderr)
+    return {name: size_for(model, frame, size) or frame for name, model in models.items()}
+
+
+def side_by_side(
+    source: str | int | Path,
+    out: Path | str | None,
+    models: dict[str, SegmentationModel],
+    size: Size = None,
+    overlay: float = 0.6,
+    fps: float | None = None,
+    panel_width: int | None = None,
+    runtime: str = "pytorch",
+    progress: bool = True,
+    *,
+    strip: bool = False,
+    show: bool = False,
+    steady: str | None = None,
+) -> dict:
+    """Write a video of panels: the frame, then each model's answer, captioned with its name.
+
+    Args:
+        source: as in `segment`, and so are the others that are not explained here.
+        out: .mp4, .avi or .gif; None = only shown.
+        models: caption -> network, in the order of the panels.
+        size: of the frames that the networks see; None = each as large as it was trained at.
+        overlay: of the colours, 0..1.
+        fps: of the output.
+        panel_width: of one panel in pixels; None = the frame's own.
+        runtime: "pytorch", "onnxruntime" or "openvino".
+        progress: a bar with live frames a second.
+        strip: plot each model's flicker, in one strip under the panels.
+        show: a window.
+        steady: a filter, for all of them.
+
+    Returns:
+        As `segment`; seen by model, flicker and flicker_series by model where there are several.
+    """
+    out = _checked(source, out, overlay, size, steady, show)
+    opened = open_source(source)
+
+    def panel(picture: np.ndarray, text: str) -> np.ndarray:
+        if panel_width is not None:
+            height = round(picture.shape[0] * panel_width / picture.shape[1])
+            picture = cv2.resize(picture, (panel_width, height), interpolation=cv2.INTER_AREA)
+        return caption(np.ascontiguousarray(picture), text)
+
+    def render(frame: np.ndarray, maps: list[np.ndarray]) -> np.ndarray:
+        panels = [panel(frame.copy(), "frame")]
+        for (name, model), labels in zip(models.items(), maps, strict=True):
+            panels.append(panel(blend(frame, labels, model.label_set, overlay), name))
+        return np.hstack(panels)
+
+    outputs = _Outputs(render, tuple(models), meter=_meter(strip, opened.live))
+    _open_outputs(outputs, opened, out, fps, show, {})
+
+    seen: dict[str, tuple[int, int]] = {}
+
+    def eyes(first: np.ndarray) -> list[list[Eye]]:
+        seen.update(_seen(models, first, size, progress))
+        return open_eyes(models.values(), runtime, first, opened.live, size, steady)
+
+    return run(opened, outputs, eyes, None, progress) | outputs.flicker() | {"seen": seen}

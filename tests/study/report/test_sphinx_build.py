@@ -1,0 +1,190 @@
+"""The report: offline, described pictures, formulas, themes and search, in a real browser where there is one."""
+
+import base64
+import io
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+from browsing import troubles
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tcseg.study.report import sphinx_build
+from tcseg.study.report.sphinx_build import ReportError, build_report, check_site
+
+LESSON = r"""# {title}
+
+A formula in the line, $\hat p_{{t+1}}$, and one below:
+
+$$\mathcal{{L}} = \frac{{\sum_x v(x)\,\lVert p_t(x) - \hat p_{{t+1}}(x)\rVert^2}}{{\sum_x v(x)}}$$
+
+## A findable section about zebras
+"""
+
+
+def picture() -> str:
+    figure, axes = plt.subplots(figsize=(2, 1))
+    axes.plot([1, 3, 2])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def executed(
+    path: Path, title: str, profile: str = "smoke", alt: str = "A line [that] rises", source: str = "1"
+) -> None:
+    """An executed notebook as papermill leaves it: a picture with alt text, a slider, a banner."""
+    metadata = {"image/png": {"alt": alt}} if alt else {}
+    outputs = [
+        new_output("display_data", {"image/png": picture()}, metadata=metadata),
+        new_output(
+            "display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "Slider"}
+        ),
+        new_output("display_data", {"text/markdown": "> Data: procity  \n> **Smoke** $x^2$"}),
+    ]
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell(LESSON.format(title=title)),
+            new_code_cell(source, outputs=outputs, execution_count=1),
+        ],
+        metadata={
+            "papermill": {"parameters": {"dataset": "procity", "profile": profile, "runs": "train"}, "duration": 2.0},
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        },
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    study = tmp_path_factory.mktemp("study")
+    executed(study / "notebooks" / "01_first.ipynb", "1 · First")
+    executed(study / "notebooks" / "02_second.ipynb", "2 · Second")
+    executed(study / "notebooks" / "03_third.failed.ipynb", "3 · Failed")
+    index = build_report(study)
+    assert index == study / "report" / "index.html"
+    return index.parent
+
+
+def test_without_notebooks_there_is_no_report(tmp_path):
+    with pytest.raises(ReportError, match="no executed notebook in .*: run the study first"):
+        build_report(tmp_path)
+
+
+def test_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sphinx_build, "find_spec", lambda name: None if name == "myst_nb" else object())
+    with pytest.raises(ReportError, match=r"the report needs myst-nb: pip install 'tcseg\[report\]'"):
+        build_report(tmp_path)
+
+
+def test_problems_of_a_site_are_found(tmp_path):
+    (tmp_path / "there.png").touch()
+    (tmp_path / "page.html").write_text(
+        '<img src="there.png" alt="x"><img src="there.png"><img src="gone.png" alt="y">'
+        '<script src="https://cdn.example/x.js"></script><link rel="stylesheet" href="//cdn.example/x.css">'
+        '<a href="https://arxiv.org">a link is no fetch</a>'
+    )
+    (tmp_path / "style.css").write_text("body { background: url(https://cdn.example/x.png) }")
+    assert check_site(tmp_path) == [
+        "page.html needs gone.png, which is not there",
+        "page.html fetches https://cdn.example/x.js from the network",
+        "page.html fetches //cdn.example/x.css from the network",
+        "page.html: picture there.png has no alt text (study.figure(..., alt=...))",
+        "style.css fetches https://cdn.example/x.png from the network",
+    ]
+
+
+@pytest.mark.slow
+def test_pages_are_complete(site):
+    assert check_site(site) == []
+    assert sorted(path.name for path in site.glob("0*.html")) == ["01_first.html", "02_second.html"]
+    page = (site / "01_first.html").read_text()
+    assert 'alt="A line (that) rises"' in page
+    assert page.count("<math") == 3 and "\\lVert" not in page
+    assert "widget-view" not in page and "require.js" not in page
+    for name in sphinx_build.STUDY_PAGES:
+        assert f'href="{name}.html"' in page and (site / f"{name}.html").exists(), name
+    index = (site / "index.html").read_text()
+    assert "its numbers have no meaning" in index
+    assert '<a class="reference internal" href="01_first.html">' in index
+    assert os.listdir(site.parent) == ["notebooks", "report"] or set(os.listdir(site.parent)) == {"notebooks", "report"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alt": ""}, "01_first.html: picture .* has no alt text"),
+        ({"title": r"1 · $\left($"}, "cannot be converted to MathML"),
+        ({"title": "1 · {{ student_miuo }}"}, "student_miuo"),
+    ],
+)
+def test_what_a_reader_would_miss_fails_the_build(tmp_path, change, message):
+    executed(tmp_path / "notebooks" / "01_first.ipynb", **({"title": "1 · First"} | change))
+    with pytest.raises(ReportError, match=message):
+        build_report(tmp_path)
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_alt_text_saved_beside_the_figure_serves_too(tmp_path):
+    executed(
+        tmp_path / "notebooks" / "01_first.ipynb",
+        "1 · First",
+        alt="",
+        source='study.figure("effects", draw, alt=words)',
+    )
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "effects.json").write_text('{"alt": "Saved words"}')
+    assert 'alt="Saved words"' in build_report(tmp_path).with_name("01_first.html").read_text()
+
+
+# ------------------------------------------------------------------------------------------------ in a browser
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_shows_everything(site, browser, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for page in ("index", "01_first", "02_second", "about"):
+        browser.get((site / f"{page}.html").as_uri())
+        sizes = browser.execute_script("return [...document.images].map(i => [i.src, i.complete, i.naturalWidth])")
+        assert [src for src, complete, wide in sizes if not complete or wide == 0] == []
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width, (
+            f"{page} scrolls sideways"
+        )
+        assert troubles(browser) == []
+    heights = browser.execute_script("return [...document.querySelectorAll('math')].map(m => m.clientHeight)")
+    assert all(height > 0 for height in heights)
+
+
+def _shown(browser, css):
+    """The first element of a selector that is displayed, or None: menus take a moment to open."""
+    return next((one for one in browser.find_elements("css selector", css) if one.is_displayed()), None)
+
+
+@pytest.mark.slow
+def test_dark_theme_and_search_work(site, browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    wide = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", wide)
+    browser.get((site / "index.html").as_uri())
+    grounds = {}
+    for mode in ("light", "dark"):
+        for button in ("theme-switch-button", f"theme-change-button[data-mode={mode}]"):
+            WebDriverWait(browser, 10).until(lambda b, css=f"button.{button}": _shown(b, css)).click()
+        assert browser.execute_script("return document.documentElement.dataset.theme") == mode
+        grounds[mode] = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert grounds["light"] == "rgb(255, 255, 255)" and grounds["dark"] != grounds["light"]
+    browser.get((site / "search.html").as_uri() + "?q=zebras")
+    WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#search-results li a"))
+    found = [link.get_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, "#search-results li a")]
+    assert any("01_first.html" in link for link in found)
+    assert troubles(browser) == []
