@@ -209,8 +209,9 @@ def test_clusters_are_summed_by_name():
     assert np.isnan(intervals.clip_interval(intervals.by_cluster(counts, ["a"] * 5)).low), (
         "one city says nothing of another"
     )
-    with pytest.raises(ValueError, match="4 names for 5 clips"):
-        intervals.by_cluster(counts, list("abcd"))
+    for names in ("abcd", "abcdef"):
+        with pytest.raises(ValueError, match=f"{len(names)} names for 5 clips"):
+            intervals.by_cluster(counts, list(names))
 
 
 def test_what_intervals_over_clips_of_few_cities_are_about():
@@ -256,7 +257,7 @@ def test_holm_by_hand():
     assert intervals.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert intervals.holm([0.5, np.nan, 0.9])[1] != intervals.holm([0.5, np.nan, 0.9])[1]
     assert intervals.holm([0.5, np.nan, 0.9])[[0, 2]] == pytest.approx([1, 1])
-    assert intervals.holm([]).size == 0
+    assert intervals.holm([]).size == 0 and intervals.holm([0.9, 0.8]).tolist() == [1, 1]
 
 
 def test_holm_rarely_finds_what_is_not_there():
@@ -332,6 +333,12 @@ def test_p_and_interval_agree_where_the_bias_is_away_from_zero(sign):
     assert (touching.low if sign > 0 else touching.high) == pytest.approx(0, abs=1e-9)
 
 
+def test_an_effect_that_is_nothing_but_bias_is_p_one():
+    table = np.random.default_rng(1).normal(0, 0.06, (1, 6))
+    found = seed_clip_effects.effect(*table_counts(table - table.mean() + 0.001), lambda a, b: (b - a) ** 2)
+    assert found.p == 1 and found.low < 0 < found.value
+
+
 def test_no_interval_no_p():
     spread = seed_clip_effects._spread(
         *table_counts(np.random.default_rng(0).normal(0.2, 0.1, (2, 5))), seed_clip_effects.difference
@@ -354,6 +361,9 @@ def test_nothing_changes_is_p_one_and_a_sure_change_is_small():
     for seeds in (1, 2):
         assert seed_clip_effects.effect(*table_counts(np.full((seeds, 4), 0.25))).p == 0  # the same in every seed and clip
     assert seed_clip_effects.effect(*table_counts([[0.25, 0.2500001]] * 2)).p < 1e-3
+    for share in (0.2, 0.3):  # the same in every clip: what is not known is the seeds' spread
+        other = seed_clip_effects.effect(*table_counts([[share] * 4, [0.25] * 4]))
+        assert other.p == pytest.approx(2 * scipy_stats.t.sf((share + 0.25) / abs(share - 0.25), 1))
     surest = seed_clip_effects.effect(*table_counts(0.25 + np.random.default_rng(0).normal(0, 1e-9, (1, 100))))
     assert surest.p == 1e-15, "what floats can tell"
 
@@ -407,7 +417,7 @@ def test_bootstrap_and_jackknife_agree_over_many_clips():
 def test_the_bootstrap_by_hand():
     """Both models and all seeds meet the same draws; the leg of seeds is added to each side's own leg of clips."""
     rng = np.random.default_rng(4)
-    table = 0.1 + rng.normal(0, 0.02, (3, 1)) + rng.gamma(1, 0.03, (1, 10)) + rng.normal(0, 0.01, (3, 10))
+    table = rng.normal(0, 0.02, (3, 1)) + rng.gamma(1, 0.03, (1, 10)) + rng.normal(0, 0.01, (3, 10))
     a, b = table_counts(table)
     weights = intervals.clip_draws(10, 400, 3)
     one = seed_clip_effects.hierarchical_bootstrap(a[:1], b[:1], draws=400, seed=3)
@@ -421,6 +431,7 @@ def test_the_bootstrap_by_hand():
         down, up = (np.hypot(np.sqrt(own) * leg, seeds) for leg in (middle.value - middle.low, middle.high - middle.value))
         found = seed_clip_effects.hierarchical_bootstrap(a, b, draws=400, seed=3, level=level)
         assert found == pytest.approx((table.mean(), table.mean() - down, table.mean() + up))
+    assert np.isfinite(seed_clip_effects.hierarchical_bootstrap(*table_counts(table[:, :2]), draws=50)).all(), "of two clips"
 
 
 @pytest.mark.parametrize("clusters", [2, 3, 12])

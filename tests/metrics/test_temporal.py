@@ -141,8 +141,9 @@ def test_flow_that_is_not_a_number_is_out_of_the_frame():
 
 @pytest.mark.parametrize("warp", temporal.WARPS.values(), ids=temporal.WARPS)
 def test_a_flow_of_another_size_is_refused(warp):
-    with pytest.raises(ValueError, match=r"flow is \(2, 4, 4\) but the label map \(48, 64\)"):
-        warp(blobs(), np.zeros((2, 4, 4), np.float32))
+    for shape in ((2, 4, 4), (2, 99, 99), (3, 48, 64), (1, 48, 64)):
+        with pytest.raises(ValueError, match=rf"flow is \({shape[0]}, {shape[1]}, {shape[2]}\) but the label map \(48, 64\)"):
+            warp(blobs(), np.zeros(shape, np.float32))
 
 
 def test_constant_map_wins_tc():
