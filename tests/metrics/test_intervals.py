@@ -331,6 +331,16 @@ def test_p_and_interval_agree_where_the_bias_is_away_from_zero(sign):
     assert 1e-4 < found.p < 0.9
     touching = seed_clip_effects.effect(*table_counts(table), contrast, level=1 - found.p)
     assert (touching.low if sign > 0 else touching.high) == pytest.approx(0, abs=1e-9)
+    turned = seed_clip_effects.effect(*table_counts(table), lambda a, b: -contrast(a, b))
+    assert found.mdd == pytest.approx(turned.mdd), "what is detectable does not know the side of the bias"
+
+
+@pytest.mark.parametrize("clips", [4, 12, 200])
+def test_p_of_one_seed_is_that_of_a_t_test_oracle(clips):
+    row = np.random.default_rng(clips).uniform(-0.05, 0.06, clips)  # no tails: all degrees of freedom
+    for table in (row, -row):
+        found = seed_clip_effects.effect(*table_counts([table]))
+        assert found.p == pytest.approx(scipy_stats.ttest_1samp(table, 0).pvalue)
 
 
 def test_an_effect_that_is_nothing_but_bias_is_p_one():
