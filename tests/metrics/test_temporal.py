@@ -224,9 +224,9 @@ def votes_by_hand(labels, by_x, by_y):
 
 @pytest.mark.parametrize("by_y", [-1.25, -0.5, 0.0, 0.25, 0.5, 1.0])
 def test_four_neighbours_vote_also_at_borders_and_the_smallest_wins_a_tie(by_y):
-    labels = RNG.choice([0, 1, 2, 7, IGNORE], (6, 8)).astype(np.uint8)
-    for by_x in (-1.0, -0.75, -0.5, 0.0, 0.5, 0.75, 1.5):
-        flow = np.empty((2, 6, 8), np.float32)
+    labels = RNG.choice([0, 1, 2, 7, IGNORE], (12, 8)).astype(np.uint8)
+    for by_x in (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.25):
+        flow = np.empty((2, 12, 8), np.float32)
         flow[0], flow[1] = by_x, by_y
         assert (temporal.warp_votes(labels, flow) == votes_by_hand(labels, by_x, by_y)).all(), by_x
 
