@@ -117,8 +117,9 @@ def test_distillation_looks_at_masked_pixels_only(distil):
     none = distil(student, teacher, mask=~mask & mask)
     (slope,) = torch.autograd.grad(none, student)
     assert none.item() == 0 and slope.abs().max() == 0
-    with pytest.raises(ValueError, match="resize one"):
-        distil(student, teacher[..., :1])
+    for pair in ((student, teacher[..., :1]), (student[..., :1], teacher)):
+        with pytest.raises(ValueError, match="resize one"):
+            distil(*pair)
 
 
 def test_a_frame_without_mask_is_no_half_loss_of_the_channel_wise_kind():
@@ -231,6 +232,35 @@ def test_features_that_do_not_count_are_as_if_they_were_not_there():
     torch.testing.assert_close(found, there)
     nothing = losses.feature_distillation(features, teacher, torch.nn.Identity(), ~mask & mask)
     assert nothing.item() == 0
+
+
+def test_one_place_that_counts_is_a_whole_loss():
+    """Its features are their own mean, so that the student is asked for zeros there."""
+    features, teacher, mask = logits(1, 6, 3, 4), logits(1, 6, 3, 4), torch.zeros(1, 3, 4, dtype=torch.bool)
+    mask[0, 1, 2] = True
+    found = losses.feature_distillation(features, teacher, torch.nn.Identity(), mask)
+    torch.testing.assert_close(found, features[0, :, 1, 2].square().mean())
+
+
+def test_a_teacher_that_is_certain_is_a_label():
+    student, labels = logits(2, 4, 3, 5), torch.randint(0, 4, (2, 3, 5), generator=GENERATOR)
+    certain = F.one_hot(labels, 4).movedim(-1, 1).double()
+    found = losses.kl_distillation(student, certain)
+    torch.testing.assert_close(found, F.cross_entropy(student, labels), rtol=1e-4, atol=1e-4)
+    assert all(torch.isfinite(distil(student, certain)) for distil in DISTILLATIONS)
+
+
+def test_dist_at_a_temperature_is_that_of_softened_answers():
+    student, teacher = logits(2, 4, 3, 5), logits(2, 4, 3, 5).detach()
+    softened = losses.dist_distillation(student / 3, (teacher / 3).softmax(1))
+    found = losses.dist_distillation(student, teacher.softmax(1), temperature=3.0)
+    torch.testing.assert_close(found, 9 * softened, rtol=1e-3, atol=1e-4)
+
+
+def test_pairs_are_compared_on_a_grid_of_eight_by_sixteen_unless_it_is_said():
+    a, b, g, h = (logits(1, 3, 16, 32).detach() for _ in range(4))
+    found = losses.pairwise_frame_dependency(a, b, g, h)
+    torch.testing.assert_close(found, losses.pairwise_frame_dependency(a, b, g, h, (8, 16)))
 
 
 def test_places_of_the_second_frame_that_do_not_count_are_as_if_they_were_not_there():
