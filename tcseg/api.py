@@ -1,4 +1,4 @@
-"""What `import tcseg` offers for one's own code: networks by name, file or as they are; frames in, label maps out.
+"""The public functions of `import tcseg`: load networks, predict label maps, evaluate, export, benchmark.
 
 Functions here take a model as people have it: the name of a student that ships, a file of weights, what `load_model` gives, or a
 network. The rest of the public names are the package's own functions (see `tcseg.__all__`).

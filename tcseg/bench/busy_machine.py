@@ -1,4 +1,4 @@
-"""Is the machine quiet enough for its times to mean anything? A fixed computation, timed again and again, is the control."""
+"""Detect a busy machine: time a fixed computation repeatedly and measure its spread."""
 
 from __future__ import annotations
 

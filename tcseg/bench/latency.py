@@ -1,4 +1,4 @@
-"""The latency protocol: what a frame costs, batch 1, with everything that is not the network in view.
+"""The latency protocol: time per frame at batch 1, in three scopes, with runtimes taking turns.
 
 Published frame rates of one network differ by a factor of two, because they leave out different things. Here every
 frame goes through preparation, network and label map, one after the other, and each step is timed; the three scopes

@@ -1,4 +1,4 @@
-"""The benchmark in several processes, one after the other: how far do they agree? And its table as a terminal shows it."""
+"""Run the benchmark in several processes, one after the other, merge their tables, and format them for a terminal."""
 
 from __future__ import annotations
 

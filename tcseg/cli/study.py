@@ -1,4 +1,4 @@
-"""The study: `tcseg study`, `sweep`, `measure`, `report`, and the course as a workbook."""
+"""The commands of the study: `tcseg study`, `sweep`, `measure`, `report`, `workbook`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks at work: `tcseg segment`, `export`, `bench`, and `evaluate` for label maps of any origin."""
+"""The commands that use networks and label maps: `tcseg segment`, `export`, `bench`, `evaluate`."""
 
 from __future__ import annotations
 

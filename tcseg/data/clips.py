@@ -1,4 +1,4 @@
-"""Clips in memory: a split of procity, Cityscapes or CamVid, decoded once (by `clip_files`), cached, kept as uint8.
+"""Clips in memory: a split of procity, Cityscapes or CamVid, decoded once (by `clip_files`), cached, stored as uint8.
 
 A split becomes one `Clips`: N clips of T frames at the profile's size. Real data is looked for in `$TCSEG_DATA/<dataset>`, then in
 `data/<dataset>` (folders.py); decoded splits are cached in the study's own folder.

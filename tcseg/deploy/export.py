@@ -1,4 +1,4 @@
-"""A trained network for the runtimes that people deploy with: ONNX, OpenVINO IR, torch.export.
+"""Export a trained network to ONNX, OpenVINO IR or torch.export, and compare it with PyTorch.
 
 Every format takes `frames`, uint8 (B,3,H,W) RGB, because normalisation is part of the graph. What comes out is the
 `scope`: "network" gives `logits` float32 (B,K,H/s,W/s), s the network's stride, to be followed by `label_map.upsample_argmax`

@@ -1,4 +1,4 @@
-"""A model (or any predictor) over a split -> metrics, per class, per clip.
+"""Evaluate a model, or any predictor, on a split: metrics, per class and per clip.
 
 The clip is the unit of everything that is counted; where a data set has one clip only (CamVid's val: one street), its 17-frame
 blocks stand in. What a data set cannot say is None: Cityscapes has no true flow and no labels between annotated frames, so it

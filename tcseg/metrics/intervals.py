@@ -1,4 +1,4 @@
-"""How sure are we? Intervals over clips and over seeds; what remains of a finding among many; what is too small to be found.
+"""Confidence intervals over clips and seeds, correction for multiple tests, and the minimal detectable difference.
 
 Frames of a clip are not independent, so the unit that is left out is the clip: sum the counts of the clips at hand, take the metric
 of the sums. Two models are compared on the same clips. A clip in which nothing was counted is no unit. Intervals are Student's t

@@ -1,4 +1,4 @@
-"""What one recipe changes against another, over seeds and clips at once: an estimate, its interval, its p-value.
+"""The difference between two recipes over seeds and clips: estimate, interval, p value.
 
 Seeds and clips are crossed: every trained network meets every clip. Each is a sample, of the networks that the recipe could have
 given and of the streets that there are, and each gives the estimate an error of its own. The half-widths of the two are put

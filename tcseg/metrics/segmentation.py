@@ -1,4 +1,4 @@
-"""Segmentation metrics: counts first, shares last.
+"""Segmentation metrics: confusion counts first, then shares.
 
 Everything is reduced to counts that add up over frames, clips and processes; a mean over classes is taken once, at the end, of
 the summed counts. That is the official Cityscapes rule (one global confusion matrix) and it lets an interval leave

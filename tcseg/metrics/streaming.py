@@ -1,4 +1,4 @@
-"""Metrics for anyone's loop, by torchmetrics' protocol: `update` with each batch, `compute` at the end, `reset` to begin anew.
+"""Metrics for any loop, with torchmetrics' protocol: `update` with each batch, `compute` at the end, `reset` to start again.
 
 They sum counts, as the study does: the result over many batches is that over all of them together, not a mean of batches.
 """

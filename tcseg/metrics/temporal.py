@@ -1,4 +1,4 @@
-"""Two frames compared: warped agreement (TC), flicker split by truth, and ETC's script as it was released.
+"""Metrics of two frames: temporal consistency (TC), flicker by outcome, and ETC's script as it was released.
 
 Conventions, everywhere here: `flow_ab (2,H,W)` float32 says where a pixel of frame a lies in frame b, in pixels, x first; frame b
 is looked up there, *nearest*, never between two labels; a pixel whose flow leaves the frame is dropped; counts are summed over

@@ -1,4 +1,4 @@
-"""More than two frames compared: flow over gaps, trajectories that are steady and right, VSPW's video consistency.
+"""Metrics of more than two frames: flow over gaps, trajectories that stay right, and VSPW's video consistency.
 
 Conventions are those of `temporal`. A trajectory is walked step by step: at each frame it takes the flow of the pixel nearest to
 it, and it ends where that pixel is hidden in the next frame or its flow leaves the picture.

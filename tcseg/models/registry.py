@@ -1,4 +1,4 @@
-"""Networks by name: the registry, ImageNet weights, files of weights, and the students that come with the package."""
+"""Networks by name: the registry, ImageNet weights, weight files, and the included students."""
 
 from __future__ import annotations
 

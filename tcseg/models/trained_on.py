@@ -1,4 +1,4 @@
-"""What a network was trained on, and the size at which it should therefore see a frame.
+"""The training data and frame size of a network, and the size at which it should see a frame.
 
 A network knows things as large as they were in its training: at another scale it answers as readily, and wrongly. So wherever no
 size is given, frames are resized for the network to as many pixels as those of its training had. `registry.load_weights` notes on a

@@ -1,4 +1,4 @@
-"""Where things lie: committed figures, tables and rows, a study's folder, what was measured here, what each notebook leaves."""
+"""Folders and files of the study: committed figures, tables and rows, local results, and the artefacts of each notebook."""
 
 from __future__ import annotations
 

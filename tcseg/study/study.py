@@ -1,4 +1,4 @@
-"""The study: what a notebook asks for.
+"""`Study`: everything that a notebook uses, such as clips, runs, figures and tables.
 
 `open_study(...)` is the one object a notebook works with: clips, runs, tables and figures of a data set at a profile. It writes to
 `data/study/<dataset>-<profile>/` only (and makes the embedded data in `data/procity/` when it is missing).

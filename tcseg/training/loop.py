@@ -1,4 +1,4 @@
-"""The one training loop: supervised, distilled, temporal; resumable to the step.
+"""The training loop for supervised, distilled and temporal training; resumable at every step.
 
 Teacher and students share it. A recipe is a frozen dataclass; everything random is derived from (seed, step), so two recipes
 with one seed see the same initial weights and the same data in the same order (paired seeds), and a killed run goes on as if

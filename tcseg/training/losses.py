@@ -1,4 +1,4 @@
-"""The losses of one frame: cross-entropy, and five kinds of distillation. Pure functions of tensors.
+"""Losses of single frames: cross-entropy, and five kinds of distillation. Pure functions of tensors.
 
 | function | what the student copies | balanced over classes | needs |
 |---|---|---|---|

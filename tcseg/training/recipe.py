@@ -1,4 +1,4 @@
-"""What one step of training minimises: a recipe, and the losses that it asks for.
+"""A recipe, and the losses that one training step minimises.
 
     loss = cross-entropy(labelled frames) + distillation x method(pairs, teacher's targets) + temporal x form(pairs, flow)
 

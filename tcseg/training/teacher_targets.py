@@ -1,4 +1,4 @@
-"""What the student is taught: the teacher's answers on every training frame, computed once and stored.
+"""The teacher's targets: its predictions on every training frame, computed once and stored.
 
 Two kinds of probabilities, as uint8. *plain*: the teacher's softmax, frame by frame. *trajectory*: test-time augmented (flip,
 scale 1.5) and fused along flow trajectories over the neighbouring frames, so that the student learns from answers that are steady

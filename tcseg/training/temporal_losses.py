@@ -1,4 +1,4 @@
-"""The losses of two frames: answers to the same piece of the world should agree. Pure functions of tensors.
+"""Losses of two frames: predictions for the same point should agree. Pure functions of tensors.
 
 Convention: `flow_ab (B,2,H,W)` says in pixels where a pixel of frame a lies in frame b; b's answers are warped onto a's grid.
 Means are over visible pixels that stay inside the frame; where there are none the loss is 0 with zero gradient.

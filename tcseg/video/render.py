@@ -1,4 +1,4 @@
-"""Video in, video out: the picture with its classes over it, label maps, probabilities, a stability strip, a window.
+"""Segment a video: class colours over the frames, label maps, probabilities, a flicker strip, a window.
 
 `pipeline` does the work; here is what comes out of it. How fast that is: `throughput`.
 """

@@ -1,4 +1,4 @@
-"""Steadiness made at inference: filters over a network's answers, frame by frame, which cost time and look into the past.
+"""Filters over time that reduce flicker at inference; they cost time and use older frames.
 
 The competitors of a student that was *trained* to be steady. Each is causal (frame t needs frames up to t only) and has one
 method, `step(frame, answer)`: it is given a frame and a function that runs the network on it, and returns probabilities. What it

@@ -1,4 +1,4 @@
-"""The ablation: accuracy beside consistency, differences with their intervals, cost."""
+"""Figures of the ablation: accuracy against consistency, differences with intervals, cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow estimators: how good, how fast, and what TC they give."""
+"""Figures of the flow estimators: error, time, and the resulting TC."""
 
 from __future__ import annotations
 

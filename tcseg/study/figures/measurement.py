@@ -1,4 +1,4 @@
-"""What the metrics themselves do: a perfect model under noisy flow, and who wins which metric without seeing."""
+"""Figures about the metrics: a perfect model under noisy flow, and the scores of trivial predictors."""
 
 from __future__ import annotations
 

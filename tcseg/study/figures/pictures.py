@@ -1,4 +1,4 @@
-"""Pictures: label maps, flow, masks, frames side by side; and the slider through them."""
+"""Images: label maps, flow, masks, frames side by side, and a slider through them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real time: milliseconds by model, runtime, precision, size and threads; what the machine allows; speed against quality."""
+"""Figures of the benchmark: latency by model, runtime, precision, size and threads; roofline; speed against accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every figure shares: colours, style, and the making of an empty one. Colours of Okabe and Ito (2008)."""
+"""Colours (Okabe and Ito 2008) and style of all figures, and a function for empty ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long measurements whose tables are committed, and that a study need not make again each time: `tcseg measure NAME`.
+"""Long measurements that are not part of a study and whose tables are committed: `tcseg measure NAME`.
 
 Each module in a folder here has one function `measure(out, quick) -> DataFrame`, or one that yields the table so far, part by
 part. It lands in `out/tables/<name>.csv`, its further tables and figures beside it, and `out/records/<name>.json` says which

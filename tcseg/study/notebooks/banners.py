@@ -1,4 +1,4 @@
-"""What stands at the head of a chapter: which data and networks its pictures and numbers are of, and what they are worth."""
+"""The banner of a chapter: which data and networks it shows, and how meaningful its numbers are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notebooks as a graph: each runs after the ones before it, and only when something that it is made of has changed.
+"""The notebooks as a dependency graph: each runs after the previous ones, and only if one of its inputs has changed.
 
 doit keeps the content hashes (of the notebook, the package, the earlier notebooks' tables) in the study's folder, so
 a finished study opens in a second, and one that failed or was interrupted goes on with the notebook that it stopped in;

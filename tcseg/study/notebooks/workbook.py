@@ -1,4 +1,4 @@
-"""The notebooks as a workbook: each exercise's folded solution replaced by a cell with a stub, or (for the tests) by itself.
+"""The notebooks as a workbook: each solution is replaced by a stub, or (for the tests) inserted as a code cell.
 
 There is one source, the notebooks, where a solution is folded under its question. A solution is functions, each with a docstring
 that says what goes in and what comes out, and the lines that call and check them. A stub keeps these; the body is yours.

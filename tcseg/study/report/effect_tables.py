@@ -1,4 +1,4 @@
-"""Comparisons of recipes as tables: differences with their intervals."""
+"""Tables of differences between recipes, with intervals."""
 
 from __future__ import annotations
 
