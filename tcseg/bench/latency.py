@@ -62,7 +62,7 @@ Key = tuple[str, str, str]
 
 
 def time_frame(network: Network, frame: np.ndarray) -> tuple[float, float, float]:
-    """Milliseconds that one frame takes in each of `SCOPES`."""
+    """Time one frame: milliseconds in each of `SCOPES`."""
     size = (frame.shape[1], frame.shape[0])
     start = time.perf_counter()
     prepared = network.prepare(frame)

@@ -72,7 +72,7 @@ def convert(
     calibration: np.ndarray | None = None,
     channels_last: bool = False,
 ) -> None:
-    """Write an fp32 ONNX file of ours in a precision, as ONNX or as OpenVINO IR; not compared with anything: `export` does that.
+    """Convert an fp32 ONNX file of ours to another precision, as ONNX or OpenVINO IR, without comparing it (`export` does that).
 
     Args:
         source: .onnx, fp32, as `export.write_onnx` writes it.

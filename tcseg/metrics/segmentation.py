@@ -124,7 +124,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many: `count / total`, summable."""
+    """A share `count / total` that can be summed."""
 
     count: float = 0
     total: float = 0

@@ -93,12 +93,12 @@ FEATURE_STRIDE = 8
 
 @torch.no_grad()
 def teacher_features(model: SegmentationModel, frames: Tensor) -> Tensor:
-    """What the teacher's head sees, averaged to stride 8: (T,3,H,W) uint8 -> (T,C,H/8,W/8) float."""
+    """The input of the teacher's head, averaged to stride 8: (T,3,H,W) uint8 -> (T,C,H/8,W/8) float."""
     return F.avg_pool2d(model(frames, features=True)[1], FEATURE_STRIDE // model.stride)
 
 
 def make(model: SegmentationModel, clips: Clips, kind: str, path: Path) -> Tensor:
-    """The teacher's targets for a training split, from `path` if it is there.
+    """The teacher's targets for a training split, read from `path` if it exists.
 
     Args:
         model: the teacher.

@@ -113,7 +113,7 @@ def _warp_replicating(x_b: Tensor, flow_ab: Tensor) -> Tensor:
 
 
 def photometric_mask(frame_a: Tensor, frame_b: Tensor, flow_ab: Tensor, form: str = "published") -> Tensor:
-    """How much a pixel looks as its flow says: ETC's V = exp(-|I_a - warped I_b|), on ImageNet-normalised frames, 0..1.
+    """How well the flow explains each pixel: ETC's V = exp(-|I_a - warped I_b|), on ImageNet-normalised frames, 0..1.
 
     "published" sums the channels' absolute differences. "released" takes the absolute value of their sum, as ETC's code does, so
     that a pixel that turns from red to green can look unchanged. Both call a change of light an occlusion. Where the flow
