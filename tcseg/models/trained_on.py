@@ -23,7 +23,7 @@ UNTRAINED_SIZE = (1024, 512)
 """Where some size is needed and none is known: what the tables compare networks at."""
 STEP = 32
 DRAWN = ("procity",)
-CALLED = {"procity": "procity, whose streets are drawn", "camvid": "CamVid", "cityscapes": "Cityscapes"}
+CALLED = {"procity": "procity, which is synthetic", "camvid": "CamVid", "cityscapes": "Cityscapes"}
 
 
 def note(model: nn.Module, size: object, dataset: object) -> None:
@@ -39,7 +39,7 @@ def note(model: nn.Module, size: object, dataset: object) -> None:
     """
     whole = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
     if size is not None and not whole:
-        raise InputError(f"size is {size!r}; it must be [width, height] of the frames of the training, or not be there")
+        raise InputError(f"size is {size!r}; it must be [width, height] of the training frames, or absent")
     model.trained_size = None if size is None else (size[0], size[1])
     model.trained_on = None if dataset is None else str(dataset)
 

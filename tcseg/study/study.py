@@ -52,7 +52,7 @@ from tcseg.training.recipe import Recipe
 
 MODES = ("train", "reference")
 SIDES = 32  # what the sides of a study's frames are multiples of
-AS_COMMITTED = "*As the reference run drew it: this figure needs weights or logs that are not in the repository.*"
+AS_COMMITTED = "*Figure from the reference run: it needs weights or logs that are not in the repository.*"
 
 
 def _known(what: str, value: object, known: Iterable[str]) -> None:

@@ -202,7 +202,7 @@ def test_ctrl_c_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch, clip: Path) 
 
 def test_workbook_writes_the_chapters(tmp_path: Path) -> None:
     assert "8 chapters in " in run("workbook", tmp_path / "mine").stdout
-    assert "perhaps with your answers" in run("workbook", tmp_path / "mine", code=2).stderr
+    assert "perhaps with your solutions" in run("workbook", tmp_path / "mine", code=2).stderr
 
 
 @pytest.mark.slow

@@ -267,7 +267,7 @@ def test_the_command_times_each_network_at_its_own_size() -> None:
     (first, some), (second, others) = tools._by_size(networks, [])
     assert (first, list(some)) == (TRAINED, ["student"])
     assert (second, list(others)) == ((1024, 512), ["student-cpu", "untrained"])
-    assert "student-cpu at the size of the training; untrained untrained" in tools._whose(others)
+    assert "student-cpu at the training size; untrained untrained" in tools._whose(others)
     assert tools._by_size(networks, [(64, 32)]) == [((64, 32), networks)]
 
 

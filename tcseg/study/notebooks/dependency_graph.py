@@ -167,7 +167,7 @@ class _Run:
             last = f"{name}: {told(error)}"
         if whole and whole != last:
             self.progress.say(whole)
-        self.progress.say(f"Go on from there once it is mended: {self.course.again}")
+        self.progress.say(f"Correct it, then continue from there with: {self.course.again}")
         print(last, file=self.errors, flush=True)
 
     def _graph(self) -> dict[str, Any]:

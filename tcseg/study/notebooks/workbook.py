@@ -118,7 +118,7 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
     if not _first_there(goal).is_dir():
         raise CannotWriteError(f"{goal} is, or lies in, a file: give a folder")
     if there := [path.name for path in chapters if (goal / path.name).exists()]:
-        raise CannotWriteError(f"{goal} already holds {there[0]}, perhaps with your answers: give another folder")
+        raise CannotWriteError(f"{goal} already holds {there[0]}, perhaps with your solutions: give another folder")
     require_writable(goal, "give another folder")
     for path in chapters:
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
