@@ -112,17 +112,17 @@ def by(size: tuple[int, int]) -> str:
 
 
 def training_of(model: nn.Module) -> str:
-    """What a network was trained on, in a clause; of what was trained on drawn streets alone, that it never saw a real one."""
+    """The training size and data of a network as a clause, with a note if it has seen synthetic streets only."""
     size, dataset = trained_size(model), getattr(model, "trained_on", None)
     if size is None and dataset is None:
-        return "nothing says at what size, or on what, it was trained"
-    told = f"it was trained at {by(size) if size else 'a size that nothing tells'}"
-    told += f" on {CALLED.get(dataset, dataset)}" if dataset else ", nothing says on what"
+        return "its training size and data are unknown"
+    told = f"it was trained at {by(size) if size else 'an unknown size'}"
+    told += f" on {CALLED.get(dataset, dataset)}" if dataset else ", on unknown data"
     return f"{told}, and has never seen a real road" if dataset in DRAWN else told
 
 
 def seen_as_text(models: Mapping[str, nn.Module], frame: tuple[int, int], size: Size = None) -> str:
-    """What networks see of a video, and what they know: a line each, for a terminal.
+    """The size at which networks see a video, and their training: one line per network, for a terminal.
 
     Args:
         models: name -> network.
@@ -137,6 +137,6 @@ def _line(name: str, model: nn.Module, frame: tuple[int, int], size: Size) -> st
     told = f"{name} sees {by(seen or frame)}" + ("" if seen else ", the video's own size")
     known = trained_size(model)
     if size is None:
-        other = "--size native: the video's own" if seen else "" if known else "--size WxH: another"
+        other = "--size native: the video's own" if seen else "" if known else "change it with --size WxH"
         told += f" ({other} {by(frame)})" if seen else f" ({other})" if other else ""
     return f"{told}; {training_of(model)}"
