@@ -1,4 +1,4 @@
-"""What `import tcseg` offers for one's own code: networks by name, file or as they are; frames in, label maps out.
+"""The public functions of `import tcseg`: load networks, predict label maps, evaluate, export, benchmark.
 
 Functions here take a model as people have it: the name of a student that ships, a file of weights, what `load_model` gives, or a
 network. The rest of the public names are the package's own functions (see `tcseg.__all__`).
@@ -28,13 +28,13 @@ from tcseg.video.pipeline import Eye, open_eyes
 
 
 class Segmenter:
-    """A trained network, ready for frames of any size. Each frame is segmented by itself; nothing is remembered.
+    """A trained network that segments frames of any size, each one independently.
 
     Attributes:
         network: the `torch.nn.Module`; frames (B,3,H,W) -> logits (B,K,H/s,W/s).
         classes: names of the K classes; the index is the value in a label map.
         colors: uint8 (K,3) RGB.
-        trained_size: (W,H) of the frames that it was trained on; None where that is not known.
+        trained_size: (W,H) of its training frames; None if unknown.
 
     Args:
         network: a trained network.
@@ -57,7 +57,7 @@ class Segmenter:
 
     @property
     def label_set(self) -> LabelSet:
-        """Classes and colours."""
+        """The classes and their colours."""
         return self.network.label_set
 
     @property
@@ -67,16 +67,16 @@ class Segmenter:
 
     @property
     def colors(self) -> np.ndarray:
-        """uint8 (K,3) RGB."""
+        """Colours of the K classes: uint8 (K,3) RGB."""
         return self.label_set.colors
 
     @property
     def trained_size(self) -> tuple[int, int] | None:
-        """(W,H) of the frames of the training."""
+        """(W,H) of the training frames; None if unknown."""
         return trained_size(self.network)
 
     def predict(self, frames: np.ndarray | torch.Tensor, size: Size = None) -> np.ndarray:
-        """The class of every pixel, as `tcseg segment` gives it.
+        """Predict the class of every pixel, exactly like `tcseg segment`.
 
         Args:
             frames: uint8 RGB, (H,W,3) or (T,H,W,3).
@@ -95,12 +95,12 @@ class Segmenter:
         if frames.ndim == 3:
             return self._eye(frames, size)(frames)[0]
         if not len(frames):
-            raise InputError(f"frames have shape {frames.shape}: there is none")
+            raise InputError(f"frames have shape {frames.shape}: there are no frames")
         eye = self._eye(frames[0], size)
         return np.stack([eye(frame)[0] for frame in frames])
 
     def paint(self, frames: np.ndarray, labels: np.ndarray, overlay: float = 0.6) -> np.ndarray:
-        """Frames with the colours of their classes laid over: uint8 RGB, of the frames' shape; overlay 0..1 = how strongly."""
+        """Overlay the class colours on frames: uint8 RGB in the frames' shape; `overlay` (0..1) is the opacity."""
         frames = _checked(frames)
         if frames.ndim == 3:
             return render.blend(frames, labels, self.label_set, overlay)
@@ -118,10 +118,10 @@ Model = str | Path | SegmentationModel | Segmenter
 
 
 def load_model(model: Model = "student", runtime: str = "pytorch", device: str | torch.device = "cpu") -> Segmenter:
-    """A trained network.
+    """Load a trained network.
 
     Args:
-        model: a student that ships (`list_models`), the path of a file of weights (`.safetensors`, its `.json` beside it), or a
+        model: an included student (`list_models`), the path of a file of weights (`.safetensors`, its `.json` beside it), or a
             network.
         runtime: "pytorch", "onnxruntime" or "openvino"; the latter two on the CPU.
         device: where PyTorch runs it.
@@ -142,7 +142,7 @@ def load_model(model: Model = "student", runtime: str = "pytorch", device: str |
 
 
 def list_models(trained: bool = True) -> list[str]:
-    """Names for `load_model`; with trained=False those for `build_model`, to which "timm:" and any of timm's encoders is added.
+    """List the names for `load_model`, or with trained=False for `build_model` (which also takes "timm:" and a timm encoder).
 
     Example:
         >>> tcseg.list_models()
@@ -152,7 +152,7 @@ def list_models(trained: bool = True) -> list[str]:
 
 
 def predict(model: Model, frames: np.ndarray | torch.Tensor, size: Size = None) -> np.ndarray:
-    """The class of every pixel: `load_model(model).predict(frames, size)`. For many calls keep what `load_model` gives.
+    """Predict the class of every pixel with `load_model(model).predict(frames, size)`. For repeated calls, keep the loaded model.
 
     Example:
         >>> tcseg.predict("student", frames).max() < 19
@@ -164,7 +164,7 @@ def predict(model: Model, frames: np.ndarray | torch.Tensor, size: Size = None) 
 def segment_video(
     source: str | int | Path, out: Path | str | None, model: Model = "student", **options: object
 ) -> dict:
-    """Segment a video, a folder of images or a camera: write it with the classes painted over it, or its label maps.
+    """Segment a video, a folder of images or a camera, and write the painted video or the label maps.
 
     Args:
         source, out, options: as in `tcseg.video.render.segment`, such as `labels=FOLDER`, `strip=True`.
@@ -182,7 +182,7 @@ def segment_video(
 
 
 def evaluate(model: Model, clips: Clips) -> dict:
-    """Metrics of a network on a split: {"metrics": {miou, tc, flicker, ...}, "per_class", "per_clip"}; shares 0..1.
+    """Evaluate a network on a split: {"metrics": {miou, tc, flicker, ...}, "per_class", "per_clip"}; shares 0..1.
 
     Raises:
         InputError: the network has other classes than the data.
@@ -202,7 +202,7 @@ def evaluate(model: Model, clips: Clips) -> dict:
 
 
 def export(model: Model, path: Path | str, **options: object) -> exporting.Export:
-    """Write a network as .onnx, .xml (OpenVINO) or .pt2 (torch.export), and compare it with PyTorch.
+    """Export a network to .onnx, .xml (OpenVINO) or .pt2 (torch.export), and compare it with PyTorch.
 
     Args:
         model: a name, a file, or a network.
@@ -217,7 +217,7 @@ def export(model: Model, path: Path | str, **options: object) -> exporting.Expor
 
 
 def benchmark(*names: Model, **options: object) -> pd.DataFrame:
-    """Latency of some networks, batch 1: a row a network, runtime and precision; times in milliseconds.
+    """Measure the latency of networks at batch 1 in milliseconds; one row per network, runtime and precision.
 
     Args:
         names: names, files or networks.
@@ -230,7 +230,7 @@ def benchmark(*names: Model, **options: object) -> pd.DataFrame:
     """
     networks = {_name(one): load_model(one).network for one in names}
     if len(networks) < len(names):
-        raise InputError(f"names are {', '.join(map(_name, names))}; each may stand there once")
+        raise InputError(f"names are {', '.join(map(_name, names))}; each may occur only once")
     return latency.bench(networks, **options)
 
 

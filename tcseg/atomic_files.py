@@ -1,4 +1,4 @@
-"""What a study leaves behind: records, tables and figures, written aside and renamed, so that nobody reads half a file."""
+"""Write records, tables and figures atomically: to a temporary file first, then renamed, so that nobody reads half a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors whose message is meant for a person, told from errors that are a defect of this package.
+"""Errors with a message for the user, as opposed to bugs of this package.
 
 Whoever raises one of these says in one line what is wrong (argument, value) and what to do. The command line prints that line
 alone. Any other exception is a defect, or the system's: it is shown with its class and its place. The classes also derive from

@@ -76,7 +76,7 @@ def warp(x_b: Tensor, flow_ab: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def visibility(flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
-    """Pixels of a that are seen in b, by the forward-backward check of Sundaram et al. 2010 as in Lai et al. 2018.
+    """Pixels of a that are visible in b, by the forward-backward check of Sundaram et al. 2010 as in Lai et al. 2018.
 
     A pixel is occluded where |w_ab + w_ba(p + w_ab)|^2 > 0.01 (|w_ab|^2 + |w_ba|^2) + 0.5, or where its flow leaves the frame.
 
@@ -185,7 +185,7 @@ def estimated_flow(frames: np.ndarray, method: str) -> tuple[FlowPair, FlowPair]
 
 
 def synthetic_motion(batch: int, size: tuple[int, int], generator: torch.Generator, strength: float = 0.06) -> Tensor:
-    """Random small homographies: exact flow for a still picture, as a moving camera would give a plane.
+    """Random small homographies: exact flow for a single image, as if a moving camera saw a plane.
 
     Args:
         batch: B.

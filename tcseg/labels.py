@@ -133,7 +133,7 @@ def distinct_color(place: int) -> tuple[int, int, int]:
 
 
 def own_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = None, name: str = "own") -> LabelSet:
-    """Classes by their names: Cityscapes' or CamVid's where names (and colours, if given) are theirs, else a set of one's own.
+    """A label set from class names: Cityscapes' or CamVid's if names (and given colours) match theirs, else a new one.
 
     Args:
         names: K of them; the index is the trainId.
@@ -161,7 +161,7 @@ def own_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = N
 
 
 def default_classes(count: int) -> LabelSet:
-    """What a network's classes are taken for where only their number is known: 19 Cityscapes', 11 CamVid's, else numbers.
+    """The label set for a number of classes without names: 19 = Cityscapes, 11 = CamVid, else numbers.
 
     Raises:
         ValueError: the count is not a whole number in 1..250.
@@ -247,7 +247,7 @@ def cityscapes_to_camvid(train_ids: np.ndarray) -> np.ndarray:
 
 
 def colorize(labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Paint trainIds: (...) uint8 -> (...,3) uint8 RGB; what is ignored or unknown is black."""
+    """Colours of trainIds: (...) uint8 -> (...,3) uint8 RGB; ignored and unknown values are black."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: label_set.num_classes] = label_set.colors
     return palette[labels]

@@ -1,4 +1,4 @@
-"""What machine this is, what is installed on it, and where it may write: by the standard library alone, which always works.
+"""Facts about this machine: hardware, installed packages, writable folders. Uses the standard library only.
 
 Caches: numba keeps compiled code beside the package or below HOME, matplotlib and others below HOME. Where no such place can be
 written, as in a container started with `--user` or on a cluster, numba refuses to compile. Then they are given a temporary

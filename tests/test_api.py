@@ -129,9 +129,9 @@ def test_bad_frames_and_other_classes_are_refused(given):
     for frames in (given["frames"][..., 0], given["frames"].astype(float), given["frames"].transpose(0, 3, 1, 2)):
         with pytest.raises(InputError, match=r"they must be uint8 RGB, \(H,W,3\) or \(T,H,W,3\)"):
             model.predict(frames)
-    with pytest.raises(InputError, match="there is none"):
+    with pytest.raises(InputError, match="there are no frames"):
         model.predict(given["frames"][:0])
     with pytest.raises(InputError, match=r"has the classes of camvid \(11\), but the data those of cityscapes \(19\)"):
         tcseg.evaluate(build("student-cpu", 11), given["clips"])
-    with pytest.raises(InputError, match="each may stand there once"):
+    with pytest.raises(InputError, match="each may occur only once"):
         tcseg.benchmark("student", "student")

@@ -1,1 +1,1 @@
-"""What a frame costs: the latency protocol, cold start, throughput, and the roofline of the machine."""
+"""Benchmarks: the latency protocol, cold start, throughput, and the roofline of the machine."""

@@ -1,4 +1,4 @@
-"""Is the machine quiet enough for its times to mean anything? A fixed computation, timed again and again, is the control."""
+"""Detect a busy machine: time a fixed computation repeatedly and measure its spread."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def refuse(found: float, anyway: bool, most: float = NOISY, table: pd.DataFrame 
     """Raise `NoisyMachineError`, with what was measured, where `noise` found the machine too busy; only warn with `anyway`."""
     if found <= most:
         return
-    busy = f"this machine is busy: a fixed computation varies by {100 * found:.0f} % (quiet: below 10 %)"
+    busy = f"this machine is busy: a fixed computation varies by {100 * found:.0f} % (idle: below 10 %)"
     if not anyway:
         raise NoisyMachineError(
-            f"{busy}; stop what else is running, or report all the same: --anyway (in Python: anyway=True)", table
+            f"{busy}; stop other programs, or report anyway with --anyway (in Python: anyway=True)", table
         )
-    log.warning("%s: measure again when it is quiet", busy)
+    log.warning("%s: measure again on an idle machine", busy)

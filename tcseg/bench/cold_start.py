@@ -1,4 +1,4 @@
-"""One process, one network, one frame: how long until the first answer, and how much memory. Run by `latency.py`, as a script.
+"""Time from process start to the first prediction of one network, and its memory. `latency.py` runs this file as a script.
 
 It imports nothing of tcseg: what is measured is what a deployment would load.
 

@@ -1,4 +1,4 @@
-"""The latency protocol: what a frame costs, batch 1, with everything that is not the network in view.
+"""The latency protocol: time per frame at batch 1, in three scopes, with runtimes taking turns.
 
 Published frame rates of one network differ by a factor of two, because they leave out different things. Here every
 frame goes through preparation, network and label map, one after the other, and each step is timed; the three scopes
@@ -62,7 +62,7 @@ Key = tuple[str, str, str]
 
 
 def time_frame(network: Network, frame: np.ndarray) -> tuple[float, float, float]:
-    """Milliseconds that one frame takes in each of `SCOPES`."""
+    """Time one frame: milliseconds in each of `SCOPES`."""
     size = (frame.shape[1], frame.shape[0])
     start = time.perf_counter()
     prepared = network.prepare(frame)

@@ -1,4 +1,4 @@
-"""The benchmark in several processes, one after the other: how far do they agree? And its table as a terminal shows it."""
+"""Run the benchmark in several processes, one after the other, merge their tables, and format them for a terminal."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def as_text(table: pd.DataFrame) -> str:
         columns=[*hidden, *(["spread"] if table["processes"].iloc[0] == 1 else []), *empty], errors="ignore"
     )
     lines = [
-        f"{machine}, {threads} threads; a fixed computation varied by {noisy:.0%} meanwhile (quiet: below 10 %)",
+        f"{machine}, {threads} threads; a fixed computation varied by {noisy:.0%} meanwhile (idle: below 10 %)",
         shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-"),
         *(f"missing: {what}: {reason}" for what, reason in table.attrs["missing"].items()),
     ]

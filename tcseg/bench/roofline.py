@@ -1,4 +1,4 @@
-"""How fast this machine could be at best: the roofline of Williams et al. 2009, measured, and the work that a network is.
+"""The roofline of this machine (Williams et al. 2009), measured, and the arithmetic and memory traffic of a network.
 
 A network cannot take less than its multiply-adds at the rate of a large matrix product, nor less than its memory traffic at the
 rate of a long stream. Whichever takes longer is its roof; what share of the measured time that is says what is left to win with

@@ -1,4 +1,4 @@
-"""How fast the pipeline is: the whole against each of its stages alone, and against what the cores allow."""
+"""Throughput of the video pipeline, compared with each stage alone and with what the cores allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, a room for each kind of command. Nothing heavy is imported before a command needs it."""
+"""The command line, one module per kind of command. Heavy modules are imported only when a command needs them."""
 
 from __future__ import annotations
 

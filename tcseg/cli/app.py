@@ -1,4 +1,4 @@
-"""The application: its errors, its version, and what commands share. Nothing heavy is imported before a command needs it."""
+"""The application: error messages, version, and helpers of all commands. Heavy modules are imported only when needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "Cl
 
 
 class _Group(typer.core.TyperGroup):
-    """A message meant for people is one line; anything else says its class, its place, and how to see the rest."""
+    """Prints user errors as one line; other errors with class, place, and how to see the traceback."""
 
     def invoke(self, ctx: typer.Context) -> object:
         try:
@@ -45,7 +45,7 @@ app = typer.Typer(
     cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 data_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Make the embedded data set, and check data sets."
+    no_args_is_help=True, rich_markup_mode=None, help="Generate the procity data set, and check data sets."
 )
 app.add_typer(data_app, name="data")
 
@@ -65,9 +65,9 @@ def main(
 ) -> None:
     """Real-time, temporally consistent semantic segmentation of driving video.
 
-    Is this machine ready:     tcseg doctor
+    Check your machine:        tcseg doctor
 
-    The whole study:           tcseg study
+    Run the whole study:       tcseg study
 
     Try a trained student:     tcseg segment drive.mp4 --out classes.mp4
     """
@@ -92,7 +92,7 @@ def load_model(name: str | None, weights: Path | None, default: str = DEFAULT) -
     return registry.load_weights(weights) if weights else registry.shipped(name or default)
 
 
-Device = Annotated[str | None, typer.Option(help="Of PyTorch's networks: cpu, cuda, cuda:1. Default a GPU if any.")]
+Device = Annotated[str | None, typer.Option(help="Device for PyTorch: cpu, cuda or cuda:1. Default: a GPU if there is one.")]
 
 
 def device_of(name: str | None) -> torch.device:
@@ -132,7 +132,7 @@ def real_frames(size: tuple[int, int], count: int, source: Path | None) -> tuple
         first = next((pictures[0] for place in places if (pictures := list_pictures(place))), None)
         if first is None:
             why = explain_variable()
-            return None, f"pictures without meaning (no data set here; give --frames{f'; {why}' if why else ''})"
+            return None, f"random images (no data set found; give --frames{f'; {why}' if why else ''})"
         source = first.parent
     frames = read_frames(source, count)
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]), str(source)

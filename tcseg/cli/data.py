@@ -1,4 +1,4 @@
-"""Is this machine ready, and are the data? `tcseg doctor`, `tcseg data`."""
+"""Check the machine and the data: `tcseg doctor`, `tcseg data`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .app import app, data_app, trees
 
 @app.command()
 def doctor() -> None:
-    """Check this machine, and say what to do next.
+    """Check this machine, and suggest the next step.
 
-    Versions, device, threads, memory, disk, data, extras. Exit code 1 if something required is broken.
+    Checks versions, device, threads, memory, disk, data and extras. The exit code is 1 if a required part is broken.
 
     Example: tcseg doctor
     """
@@ -32,21 +32,21 @@ def doctor() -> None:
 
 @data_app.command()
 def procity(
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default one in data/procity.")] = None,
-    size: Annotated[str, typer.Option(help="Of the frames, width x height.")] = "256x128",
+    out: Annotated[Path | None, typer.Option(help="Output folder. Default: a new folder in data/procity.")] = None,
+    size: Annotated[str, typer.Option(help="Size of the frames, width x height.")] = "256x128",
     train: Annotated[int, typer.Option(min=0, help="Snippets for training.")] = 160,
     val: Annotated[int, typer.Option(min=0, help="Snippets for validation.")] = 24,
     test: Annotated[int, typer.Option(min=0, help="Snippets for test.")] = 6,
     neighbours: Annotated[
-        int, typer.Option(min=0, help="Frames on each side of a training snippet's labelled one.")
+        int, typer.Option(min=0, help="Number of frames before and after the labelled frame of a training snippet.")
     ] = 2,
-    seed: Annotated[int, typer.Option(help="Another seed is another city.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one a core.")] = None,
+    seed: Annotated[int, typer.Option(help="Each seed generates another data set.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
 ) -> None:
-    """Make the embedded data set.
+    """Generate the procity data set.
 
-    A procedural city in the Cityscapes layout, with exact labels and flow. The default is what `tcseg study` uses and would make
-    itself; what `tcseg study --size 512x256` uses comes with --size 512x256.
+    procity is a procedural city in the layout of Cityscapes, with exact labels and flow. `tcseg study` generates the default
+    by itself. For `tcseg study --size 512x256`, use --size 512x256 here.
 
     Example: tcseg data procity --size 512x256
     """
@@ -74,14 +74,14 @@ def procity(
 @data_app.command()
 def check(
     root: Annotated[
-        Path | None, typer.Argument(help="A data set's folder, or one that holds some; default: every data set found.")
+        Path | None, typer.Argument(help="Folder of a data set, or of several. Default: all data sets found.")
     ] = None,
-    mend: Annotated[bool, typer.Option(help="Make what is missing or damaged again (procity only).")] = False,
-    quick: Annotated[bool, typer.Option(help="Names, pairs and sizes only; decode nothing.")] = False,
+    mend: Annotated[bool, typer.Option(help="Generate missing or damaged files again (procity only).")] = False,
+    quick: Annotated[bool, typer.Option(help="Check only names, pairs and sizes, without decoding.")] = False,
 ) -> None:
-    """Decode every file of a data set, pair frames with labels, and name what is missing or damaged.
+    """Decode every file of a data set, match frames with labels, and list missing or damaged files.
 
-    Exit code 1 if anything is. A part of Cityscapes or CamVid is told as a part, and is no fault.
+    The exit code is 1 if there are any. A subset of Cityscapes or CamVid is reported as a subset, not as an error.
 
     Example: tcseg data check data/procity --mend
     """
@@ -113,10 +113,10 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
             typer.echo(f"note: {given}", err=True)
         found = {tree: name for name in DATASETS for tree in trees(find_dataset(name))}
         if not found:
-            raise NotFoundError(f"no data set here; make one with: tcseg data procity{f' ({given})' if given else ''}")
+            raise NotFoundError(f"no data set found; generate one with: tcseg data procity{f' ({given})' if given else ''}")
         return found
     if not root.is_dir():
-        raise NotFoundError(f"{root} is not a folder; give a data set's folder, as data/procity")
+        raise NotFoundError(f"{root} is not a folder; give the folder of a data set, such as data/procity")
     if name := kind_of(root) or _by_name(root):
         return dict.fromkeys(trees(root), name)
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]  # procity has several trees in a folder
@@ -124,9 +124,9 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
     if inner := {tree: name for tree, name in kinds.items() if name}:
         return inner
     above = next((one for one in root.absolute().parents if kind_of(one)), None)
-    part = f"; it is a part of the {kind_of(above)} data set {above}: give that" if above else ""
+    part = f"; it is part of the {kind_of(above)} data set {above}: give that folder" if above else ""
     raise InputError(
-        f"{root} has the layout of no known data set (leftImg8bit_sequence + gtFine, or train + trainannot){part}"
+        f"{root} does not have the layout of a known data set (leftImg8bit_sequence + gtFine, or train + trainannot){part}"
     )
 
 

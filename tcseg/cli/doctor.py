@@ -1,4 +1,4 @@
-"""`tcseg doctor`: is this machine ready, and if not, what to type. Imports nothing that could be what is broken.
+"""`tcseg doctor`: check the machine and suggest fixes. Imports no package that could itself be broken.
 
 The heavy packages are imported in processes of their own: a missing libGL, a torchvision of another torch, or a crash
 on import becomes a line in the table.
@@ -73,13 +73,13 @@ def import_fix(module: str, error: str) -> str:
     if "No module named" in error:
         return "make env, or pip install -e . in the repository"
     if module == "torchvision":
-        return "it does not fit torch: pip install --upgrade torch torchvision, both from the same index"
+        return "its version does not match torch: pip install --upgrade torch torchvision, both from the same index"
     distribution = next((name for name, known in IMPORTS.items() if known == module), module)
-    return f"pip install --force-reinstall {distribution}; the message in full: python -c 'import {module}'"
+    return f"pip install --force-reinstall {distribution}; for the full message: python -c 'import {module}'"
 
 
 def check_imports() -> list[Line]:
-    """Import each of `IMPORTS` in a process of its own, side by side."""
+    """Import each of `IMPORTS` in a process of its own, in parallel."""
     running = {name: _import_in_process(module) for name, module in IMPORTS.items()}
     lines = []
     for name, process in running.items():
@@ -145,15 +145,15 @@ def check_machine() -> list[Line]:
 
 
 def check_caches() -> Line:
-    """Where compiled code is kept, so that it is not compiled in every process."""
+    """Where compiled code is cached."""
     what, place = "compiled code", compiled_code()
     if place is None:
-        found = "no place can be written: neither beside the package, nor below HOME, nor a temporary one"
-        return Line(what, BAD, found, "export NUMBA_CACHE_DIR=FOLDER, one that you can write")
+        found = "no writable folder: not in the package, not in HOME, and no temporary one"
+        return Line(what, BAD, found, "export NUMBA_CACHE_DIR=FOLDER, with a writable folder")
     called, folder = place
     if is_temporary(folder):
-        found = f"{folder}, for neither the package's folder nor HOME can be written"
-        return Line(what, WARN, found, "export NUMBA_CACHE_DIR=FOLDER, one that stays, or it is compiled again when this is gone")
+        found = f"{folder}, because neither the package's folder nor HOME is writable"
+        return Line(what, WARN, found, "export NUMBA_CACHE_DIR=FOLDER, with a permanent folder; else the code is compiled again")
     return Line(what, GOOD, f"{folder} ({called})")
 
 
@@ -162,33 +162,33 @@ def check_results() -> Line:
     root = data_root()
     if writable(root):
         return Line("results", GOOD, str(root))
-    return Line("results", WARN, f"{root} cannot be written", "pass --out FOLDER to study, sweep, measure and data procity")
+    return Line("results", WARN, f"{root} is not writable", "pass --out FOLDER to study, sweep, measure and data procity")
 
 
 def check_variable() -> list[Line]:
-    """What TCSEG_DATA says, where it is set: a fault in it looks like data that are not there."""
+    """Check TCSEG_DATA if it is set: a wrong value looks like missing data."""
     given, problem = given_folder(), variable_problem()
     if given is None:
         blank = os.environ.get(VARIABLE)
-        return [Line(VARIABLE, WARN, f"{blank!r} is blank, as if it were not set", f"unset {VARIABLE}")] if blank else []
+        return [Line(VARIABLE, WARN, f"{blank!r} is blank, so it is ignored", f"unset {VARIABLE}")] if blank else []
     if problem:
         return [Line(VARIABLE, WARN, f"{given.value!r}: {problem[0]}", problem[1])]
     if given.read_as:
-        fix = f"write it out, for other programs: export {VARIABLE}={shlex.quote(str(given.folder))}"
+        fix = f"write the full path, for other programs: export {VARIABLE}={shlex.quote(str(given.folder))}"
         return [Line(VARIABLE, WARN, f"{given.value!r}, {given.read_as}", fix)]
     if not given.folder.is_absolute():
-        fix = f"a notebook may look from another folder: export {VARIABLE}={shlex.quote(str(given.folder.resolve()))}"
+        fix = f"a notebook may run in another folder: export {VARIABLE}={shlex.quote(str(given.folder.resolve()))}"
         return [Line(VARIABLE, WARN, f"{given.value!r}, relative to the current folder", fix)]
     return [Line(VARIABLE, GOOD, given.value)]
 
 
 def check_data() -> list[Line]:
-    """Which data sets and studies are there, and whether the trained students came with the package."""
+    """Which data sets and studies exist, and whether the trained students are installed."""
     lines = check_variable()
     hints = {
-        "procity": "made by the study itself, or: tcseg data procity",
-        "cityscapes": "optional; data/README.md",
-        "camvid": "optional; data/README.md",
+        "procity": "the study generates it; or run: tcseg data procity",
+        "cityscapes": "optional; see data/README.md",
+        "camvid": "optional; see data/README.md",
     }
     for name in DATASETS:
         folder = find_data(name)
@@ -197,7 +197,7 @@ def check_data() -> list[Line]:
         elif folder:
             lines.append(Line(f"data {name}", GOOD, str(folder)))
         else:
-            lines.append(Line(f"data {name}", INFO, "not there", hints[name]))
+            lines.append(Line(f"data {name}", INFO, "not found", hints[name]))
     weights = sorted(path.stem for path in (Path(__file__).parents[1] / "weights").glob("*.safetensors"))
     fix = "" if weights else "installed without package data? pip install -e . in the repository"
     lines.append(Line("students", GOOD if weights else WARN, ", ".join(weights) or "no weights in the package", fix))
@@ -207,13 +207,13 @@ def check_data() -> list[Line]:
 
 
 def next_step(lines: Iterable[Line]) -> str:
-    """The one thing to do now."""
+    """The next step for the user."""
     broken = [line for line in lines if line.state == BAD]
     if broken:
         return f"repair {', '.join(line.what for line in broken)} (the lines marked {BAD}), then run tcseg doctor again"
     if any((data_root() / "study").glob("*-*")):
-        return "tcseg study goes on where it stopped; tcseg segment VIDEO --out X.mp4 tries a trained student"
-    return "make study (the whole study), or tcseg segment VIDEO --out X.mp4 to try a trained student at once"
+        return "tcseg study continues where it stopped; tcseg segment VIDEO --out X.mp4 tries a trained student"
+    return "make study runs the whole study; tcseg segment VIDEO --out X.mp4 tries a trained student"
 
 
 def examine() -> list[Line]:
@@ -223,10 +223,9 @@ def examine() -> list[Line]:
 
 
 def brief() -> list[Line]:
-    """The checks for a page that others read: quick, without this machine's folders.
+    """The checks for a notebook: quick, without the folders of this machine.
 
-    Nothing is imported, for whoever calls this from a notebook has imported it; of the packages, only what is not in order is
-    listed.
+    Packages are not imported, because a notebook that calls this has imported them. Only packages with problems are listed.
     """
     packages = [line for line in check_packages() if line.state != GOOD]
     lines = [check_python(), *check_machine(), *packages, *check_data()]
@@ -235,7 +234,7 @@ def brief() -> list[Line]:
 
 
 def _without_folders(text: str) -> str:
-    """A text with the names of this machine's folders cut to what they are called elsewhere too."""
+    """A text with this machine's folders replaced by generic names."""
     names = {str(data_root()): "data", str(data_root().parent): "the repository", sys.prefix: Path(sys.prefix).name}
     if given := given_folder():
         names |= {text: f"${VARIABLE}" for text in (given.value, str(given.folder)) if len(text) > 1}
@@ -245,7 +244,7 @@ def _without_folders(text: str) -> str:
 
 
 def as_text(lines: list[Line]) -> str:
-    """The table, a fix below each line that has one."""
+    """The table as text, with each fix below its line."""
     width = max(len(line.what) for line in lines)
     rows = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""The study: `tcseg study`, `sweep`, `measure`, `report`, and the course as a workbook."""
+"""The commands of the study: `tcseg study`, `sweep`, `measure`, `report`, `workbook`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tcseg.machine import writable
 
 from .app import app
 
-NOTHING_TO_DO = "nothing to do: every run of these sweeps is there"
+NOTHING_TO_DO = "nothing to do: all runs of these sweeps are finished"
 
 
 @app.command()
 def study(
     dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
     profile: Annotated[str, typer.Option(help="smoke, laptop or full.")] = "laptop",
-    runs: Annotated[str, typer.Option(help="train, or reference: show the committed runs, train nothing.")] = "train",
+    runs: Annotated[str, typer.Option(help="train, or reference (show the committed runs without training).")] = "train",
     notebook: Annotated[
-        list[str] | None, typer.Option(help="Stop after this notebook (name or number); repeatable.")
+        list[str] | None, typer.Option(help="Run the chapters up to this notebook (name or number); repeatable.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; default data/study/<dataset>-<profile>.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each recipe; default the profile's.")] = None,
-    size: Annotated[str | None, typer.Option(help="Of the frames, as 512x256; default the profile's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder. Default: data/study/<dataset>-<profile>.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds per recipe. Default: from the profile.")] = None,
+    size: Annotated[str | None, typer.Option(help="Size of the frames, such as 512x256. Default: from the profile.")] = None,
     report: Annotated[bool, typer.Option(help="Build the report at the end.")] = True,
 ) -> None:
     """Run the study: data, eight notebooks, report.
 
-    It goes on where it stopped.
+    An interrupted study continues where it stopped.
 
     Example: tcseg study --dataset camvid --profile laptop
     """
@@ -44,17 +44,17 @@ def study(
 def sweep(
     dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
     profile: Annotated[str, typer.Option(help="smoke, laptop, full or bench.")] = "laptop",
-    only: Annotated[list[str] | None, typer.Option(help="A sweep's name; repeatable. Default all.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a sweep; repeatable. Default: all sweeps.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs side by side; default one a core (GPU: one).")
+        int | None, typer.Option(min=1, help="Runs in parallel. Default: one per core (on a GPU: one).")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many runs in this sitting.")] = None,
-    missing: Annotated[bool, typer.Option("--list", help="Say what is missing and how long it takes.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder; default data/study/<dataset>-<profile>.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many runs.")] = None,
+    missing: Annotated[bool, typer.Option("--list", help="List the missing runs and their training time.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Output folder. Default: data/study/<dataset>-<profile>.")] = None,
 ) -> None:
-    """Train the runs of the ablation's sweeps that are missing.
+    """Train the missing runs of the ablation's sweeps.
 
-    Hours at laptop; stop it at any time, it goes on where it was. Then: make rows.
+    This takes hours at profile laptop. You can stop it at any time and run it again to continue. Then run: make rows.
 
     Example: tcseg sweep --only pareto --only schedule
     """
@@ -65,11 +65,11 @@ def sweep(
     if missing:
         left = forecast(study, plan(only, dataset, profile))
         runs, hours = left["runs"].sum(), (left["runs"] * left["minutes_each"]).sum() / 60
-        told = f"{left.to_string(index=False)}\n{runs} runs, about {hours:.1f} hours of one core, as far as is known"
+        told = f"{left.to_string(index=False)}\n{runs} runs, about {hours:.1f} hours on one core (where known)"
         typer.echo(told if runs else NOTHING_TO_DO)
         return
     made = run_sweeps(study, only, workers, limit)
-    typer.echo(f"{made} runs made" if made else NOTHING_TO_DO)
+    typer.echo(f"{made} runs trained" if made else NOTHING_TO_DO)
 
 
 @app.command()
@@ -81,13 +81,13 @@ def measure(
             "pipeline, steadiness, precision or flow."
         ),
     ],
-    quick: Annotated[bool, typer.Option(help="Seconds instead of minutes; the numbers mean nothing.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder; default data/study/measurements.")] = None,
-    anyway: Annotated[bool, typer.Option(help="Report times although the machine is busy.")] = False,
+    quick: Annotated[bool, typer.Option(help="Only test the command, in seconds; the numbers mean nothing.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Output folder. Default: data/study/measurements.")] = None,
+    anyway: Annotated[bool, typer.Option(help="Report timings even if the machine is busy.")] = False,
 ) -> None:
-    """Make one of the long measurements that a study need not repeat.
+    """Run one of the long measurements, which are not part of the study.
 
-    Its table is printed and written; `make reference` copies it to figures/. Timings want an idle machine.
+    The table is printed and saved; `make reference` copies it to figures/. Timings need an idle machine.
 
     Example: tcseg measure procity
     """
@@ -98,7 +98,7 @@ def measure(
 
     usual = MEASURED.with_name(f"{MEASURED.name}-quick") if quick else MEASURED  # no real one is written over
     where = require_writable(out or usual, PASS_OUT)
-    if out and not writable(MEASURED):  # the studies that it looks into cannot lie where they usually do
+    if out and not writable(MEASURED):  # the studies that it reads cannot be in their usual folder
         os.environ.setdefault("TCSEG_STUDIES", str(out.resolve() / "studies"))
     written = make(name, where, quick, anyway)
     typer.echo(pd.read_csv(written[0]).to_string(index=False, na_rep="-"))
@@ -109,11 +109,11 @@ def measure(
 def report(
     dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
     profile: Annotated[str, typer.Option(help="smoke, laptop or full.")] = "laptop",
-    mine: Annotated[bool, typer.Option(help="Of the study under data/study, not of the committed figures.")] = False,
+    mine: Annotated[bool, typer.Option(help="Report on your own study in data/study instead of the committed results.")] = False,
 ) -> None:
-    """Build the report; nothing is trained.
+    """Build the report from the committed results, without training.
 
-    From the committed figures, or with --mine from your own study (which must be complete, or is completed).
+    With --mine, build it from your own study; missing parts of that study are run first.
 
     Example: tcseg report --mine --profile smoke
     """
@@ -126,9 +126,9 @@ def report(
 def workbook(
     out: Annotated[Path, typer.Argument(help="A new folder for your copy.")],
 ) -> None:
-    """Write the chapters with the exercises' solutions taken out.
+    """Write the chapters without the solutions of the exercises.
 
-    Below each question is a cell with a function for you to fill in, and with the lines that check it.
+    Below each question is a cell with a function for you to complete, and a check.
 
     Example: tcseg workbook my_course
     """

@@ -1,4 +1,4 @@
-"""Networks at work: `tcseg segment`, `export`, `bench`, and `evaluate` for label maps of any origin."""
+"""The commands that use networks and label maps: `tcseg segment`, `export`, `bench`, `evaluate`."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ if TYPE_CHECKING:
 
     from tcseg.models.networks import SegmentationModel
 
-SHIPPED = "student, student-consistent (default; both made at 256x128), or student-cpu, which is made at 1024x512."
+SHIPPED = "student, student-consistent (default; both trained at 256x128), or student-cpu (trained at 1024x512)."
 FRAMES, SECONDS = 500, 10.0  # of a row of the benchmark, whichever is shorter
 
 
 @app.command()
 def segment(
     source: Annotated[str, typer.Argument(help="Video file, folder of images, camera number, or stream URL.")],
-    out: Annotated[Path | None, typer.Option(help="X.mp4, X.avi or X.gif; without it only the speed is told.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output: X.mp4, X.avi or X.gif. Without it, only report the speed.")] = None,
     model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
-    weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json in the same folder.")] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            help="The network sees frames resized to this, as 1024x512; native = the video's own size. Default as large as in its "
-            "training, at the video's aspect ratio."
+            help="Size at which the network sees the frames, such as 1024x512, or native (no resizing). Default: as many pixels as "
+            "in training, at the video's aspect ratio."
         ),
     ] = None,
-    overlay: Annotated[float, typer.Option(help="0 = the frame .. 1 = the colours.")] = 0.6,
-    fps: Annotated[float | None, typer.Option(min=0.1, help="Of the output; default the source's.")] = None,
+    overlay: Annotated[float, typer.Option(help="Opacity of the class colours, from 0 to 1.")] = 0.6,
+    fps: Annotated[float | None, typer.Option(min=0.1, help="Frames per second of the output. Default: as the source.")] = None,
     runtime: Annotated[
-        str, typer.Option(help="pytorch, onnxruntime, openvino; on a GPU also cudagraph, which is faster.")
+        str, typer.Option(help="pytorch, onnxruntime, openvino; on a GPU also cudagraph (faster).")
     ] = "pytorch",
     precision: Annotated[
-        str, typer.Option(help="fp32; int8 in the file runtimes, calibrated on the source; fp16, bf16 on a GPU.")
+        str, typer.Option(help="fp32; int8 (onnxruntime and openvino, calibrated on the source); fp16 or bf16 on a GPU.")
     ] = "fp32",
-    labels: Annotated[Path | None, typer.Option(help="New folder for label maps: a PNG of trainIds a frame.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="New folder for label maps: one PNG of trainIds per frame.")] = None,
     probs: Annotated[
-        Path | None, typer.Option(help="New folder for probabilities at stride 4: an .npz a frame.")
+        Path | None, typer.Option(help="New folder for probabilities at stride 4: one .npz per frame.")
     ] = None,
-    strip: Annotated[bool, typer.Option(help="Plot flicker (classes that change) under the picture.")] = False,
-    show: Annotated[bool, typer.Option(help="In a window, while it runs; q ends.")] = False,
+    strip: Annotated[bool, typer.Option(help="Plot the flicker (pixels that change their class) below the picture.")] = False,
+    show: Annotated[bool, typer.Option(help="Show the result in a window while it runs; press q to stop.")] = False,
     steady: Annotated[
-        str | None, typer.Option(help='A filter on top of the network, as "median of three" or "mean along flow 0.5".')
+        str | None, typer.Option(help='Filter over time after the network, such as "median of three" or "mean along flow 0.5".')
     ] = None,
-    compare: Annotated[bool, typer.Option(help="Frame, student and student-consistent side by side.")] = False,
+    compare: Annotated[bool, typer.Option(help="Show the frame, student and student-consistent side by side.")] = False,
     device: Device = None,
 ) -> None:
-    """Segment a video: paint the classes over it, write the answers, or show it while it runs.
+    """Segment a video: paint the classes over it, write label maps, or show the result while it runs.
 
-    A line says what the network sees and what it was trained on. Frames a second are shown while it runs. Ctrl-C keeps the frames
+    Prints the size at which the network sees the frames, its training data, and the frames per second. Ctrl-C keeps the frames
     done so far, in complete files.
 
     Example: tcseg segment drive.mp4 --out classes.mp4 --strip
@@ -87,7 +87,7 @@ def segment(
 
 
 def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
-    """Frames for int8: of a file or folder its own, else of procity's training streets."""
+    """Calibration frames for int8: those of the source if it is a file or folder, else procity's training streets."""
     from tcseg.study.measurements.quality.precision import calibration_frames
 
     return lambda size: calibration_frames(size, Path(source) if Path(source).exists() else None)[0]
@@ -95,28 +95,28 @@ def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Argument(help="X.onnx, X.xml (OpenVINO) or X.pt2 (torch.export).")],
+    out: Annotated[Path, typer.Argument(help="Output: X.onnx, X.xml (OpenVINO) or X.pt2 (torch.export).")],
     model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
-    weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json beside it.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json in the same folder.")] = None,
     size: Annotated[
-        str | None, typer.Option(help="Of the frames, multiples of 32. Default that of its training, as 256x128.")
+        str | None, typer.Option(help="Size of the frames, multiples of 32, such as 256x128. Default: as in training.")
     ] = None,
     scope: Annotated[str, typer.Option(help="network (logits out) or labels (label map out).")] = "network",
-    dynamic: Annotated[bool, typer.Option(help="Any height and width that are multiples of 32.")] = False,
-    frames: Annotated[Path | None, typer.Option(help="Video or folder to compare on; default a data set's.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 (half the bytes) or int8.")] = "fp32",
+    dynamic: Annotated[bool, typer.Option(help="Accept any height and width that are multiples of 32.")] = False,
+    frames: Annotated[Path | None, typer.Option(help="Video or folder for the comparison. Default: a data set.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (half the size) or int8.")] = "fp32",
     calibrate: Annotated[
-        Path | None, typer.Option(help="Video or folder for int8's ranges; default procity's training streets.")
+        Path | None, typer.Option(help="Video or folder with calibration frames for int8. Default: procity's training streets.")
     ] = None,
     channels_last: Annotated[
         bool,
-        typer.Option("--channels-last", help="Frames (B,H,W,3) in, logits (B,h,w,K) out, as OpenVINO is fastest."),
+        typer.Option("--channels-last", help="Take frames (B,H,W,3) and return logits (B,h,w,K): fastest in OpenVINO."),
     ] = False,
 ) -> None:
-    """Write a student for another runtime.
+    """Export a student for another runtime.
 
-    uint8 frames in, normalisation inside; the file is compared with PyTorch before it gets its name. What fp16 and int8 cost in
-    accuracy: tcseg measure precision.
+    The file takes uint8 frames; normalisation is included. Its predictions are compared with PyTorch's before it is saved.
+    For the effect of fp16 and int8 on accuracy, see: tcseg measure precision.
 
     Example: tcseg export student.onnx --scope labels
     """
@@ -146,15 +146,15 @@ def export(
 
 
 def _takes(network: SegmentationModel, size: tuple[int, int], dynamic: bool) -> str:
-    """What frames an exported file takes, and which are right for it."""
+    """Which frames an exported file takes, and which size suits it."""
     known = trained_size(network)
     if dynamic:
-        return "takes frames of any size" + (f", and knows things as large as they are at {by(known)}" if known else "")
-    return f"takes frames of {by(size)}" + ("" if known else " (--size WxH: another)")
+        return "takes frames of any size" + (f"; trained at {by(known)}, where objects have the right size" if known else "")
+    return f"takes frames of {by(size)}" + ("" if known else " (change it with --size WxH)")
 
 
 def _not_offered(name: str, path: Path, precision: str) -> str:
-    """What the committed measurement says against a shipped student in a precision; empty if nothing."""
+    """Why the committed measurement advises against a shipped student in a precision; empty if it does not."""
     import pandas as pd
 
     from tcseg.models.students import CHOSEN
@@ -173,38 +173,38 @@ def _not_offered(name: str, path: Path, precision: str) -> str:
 @app.command()
 def bench(
     model: Annotated[
-        list[str] | None, typer.Option(help="A shipped student, or a network by name; repeatable.")
+        list[str] | None, typer.Option(help="A shipped student, or the name of a network; repeatable.")
     ] = None,
     weights: Annotated[list[Path] | None, typer.Option(help="Your own NAME.safetensors; repeatable.")] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of the frames; repeatable. Default that of each network's training; 1024x512 of untrained ones."
+            help="Size of the frames; repeatable. Default: as in training; 1024x512 for untrained networks."
         ),
     ] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="pytorch, compile, cudagraph, onnxruntime, openvino ...; repeatable. Default three."),
+        typer.Option(help="pytorch, compile, cudagraph, onnxruntime, openvino, ...; repeatable. Default: three of them."),
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32, int8, fp16, bf16; repeatable.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Per row, at most.")] = FRAMES,
-    seconds: Annotated[float, typer.Option(min=0, help="Per row, at most; never under 30 frames.")] = SECONDS,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Maximum number of frames per row.")] = FRAMES,
+    seconds: Annotated[float, typer.Option(min=0, help="Maximum time per row; at least 30 frames are measured.")] = SECONDS,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads. Default: all cores.")] = None,
     processes: Annotated[
-        int, typer.Option(min=1, help="Repeat in so many processes, and tell how far they agree.")
+        int, typer.Option(min=1, help="Repeat in this many processes and report their spread.")
     ] = 1,
-    cold: Annotated[bool, typer.Option(help="Also time to the first answer, and memory.")] = False,
-    anyway: Annotated[bool, typer.Option(help="Report although the machine is busy.")] = False,
+    cold: Annotated[bool, typer.Option(help="Also measure the time to the first prediction, and memory.")] = False,
+    anyway: Annotated[bool, typer.Option(help="Report timings even if the machine is busy.")] = False,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="The committed tables: all networks, sizes, precisions; of a GPU, too, if any."),
+        typer.Option("--all", help="Reproduce the committed tables: all networks, sizes and precisions; also on a GPU."),
     ] = False,
     device: Device = None,
     out: Annotated[Path | None, typer.Option(help="Write the table as CSV.")] = None,
 ) -> None:
-    """Measure what a frame costs, batch 1.
+    """Measure the latency of a frame, batch 1.
 
-    Network alone, network + argmax, and end to end (uint8 frame -> uint8 label map).
+    Three scopes: the network alone, network + argmax, and end to end (uint8 frame to uint8 label map).
 
     Example: tcseg bench --size 512x256 --size 1024x512 --runtime onnxruntime --out latency.csv
     """
@@ -221,8 +221,8 @@ def bench(
         unused |= {"threads": threads, "cold": cold, "out": out, "device": device}
         unused |= {"frames": frames != FRAMES, "seconds": seconds != SECONDS, "processes": processes != 1}
         if given := [f"--{name}" for name, value in unused.items() if value]:
-            raise InputError(f"--all measures everything and takes no {', '.join(given)}")
-        require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the same elsewhere")
+            raise InputError(f"--all runs the whole benchmark and cannot be combined with {', '.join(given)}")
+        require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the table elsewhere")
         for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
             typer.echo(make(name, MEASURED, anyway=anyway)[0])
         return
@@ -254,7 +254,7 @@ def bench(
 def _by_size(
     networks: dict[str, SegmentationModel], sizes: list[tuple[int, int]]
 ) -> list[tuple[tuple[int, int], dict[str, SegmentationModel]]]:
-    """Which networks are timed at which size: all at the sizes that were asked for, else each at that of its training."""
+    """Which networks are timed at which size: all at the given sizes, or each at its training size."""
     if sizes:
         return [(size, networks) for size in sizes]
     groups: dict[tuple[int, int], dict[str, SegmentationModel]] = {}
@@ -264,19 +264,19 @@ def _by_size(
 
 
 def _whose(networks: dict[str, SegmentationModel]) -> str:
-    """Why networks are timed at the size that they are."""
+    """Why these networks are timed at this size."""
     trained = [name for name, network in networks.items() if trained_size(network)]
     untrained = [name for name in networks if name not in trained]
     told = (
         f"{', '.join(names)} {what}"
-        for names, what in ((trained, "at the size of the training"), (untrained, "untrained"))
+        for names, what in ((trained, "at the training size"), (untrained, "untrained"))
         if names
     )
-    return f" ({'; '.join(told)}; --size WxH: another)"
+    return f" ({'; '.join(told)}; change it with --size WxH)"
 
 
 def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
-    """Shipped students by name, any other network untrained (as fast as a trained one), weights by the name of file or run."""
+    """Shipped students by name, other networks untrained (as fast as trained ones), weights by the name of file or run."""
     from tcseg.models import registry
 
     networks = {
@@ -287,44 +287,44 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
         of_a_run = path.stem == "weights"  # as the file of every run is called
         name = path.resolve().parent.name if of_a_run else path.stem
         if name in networks:
-            raise InputError(f"two networks would be called {name!r} in the table: rename {path} (both files of it)")
+            raise InputError(f"two networks would have the name {name!r} in the table: rename {path} and its .json")
         networks[name] = registry.load_weights(path)
     return networks
 
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Option(help="Folder of label maps (PNG with a class in each pixel), one a frame.")],
-    frames: Annotated[Path, typer.Option(help="Folder of the frames that they belong to.")],
-    labels: Annotated[Path | None, typer.Option(help="Folder of true labels; without it, steadiness only.")] = None,
+    predictions: Annotated[Path, typer.Option(help="Folder of label maps: one PNG per frame with a class in each pixel.")],
+    frames: Annotated[Path, typer.Option(help="Folder of the corresponding frames.")],
+    labels: Annotated[Path | None, typer.Option(help="Folder of ground truth. Without it, accuracy is not measured.")] = None,
     flow: Annotated[
-        list[str] | None, typer.Option(help="exact, dis, farneback or raft; repeatable, the best first. Default dis.")
+        list[str] | None, typer.Option(help="exact, dis, farneback or raft; repeatable, best first. Default: dis.")
     ] = None,
     layout: Annotated[
-        str, typer.Option(help="cityscapes (procity too), camvid, or folder: a folder a clip.")
+        str, typer.Option(help="cityscapes (also for procity), camvid, or folder (one folder per clip).")
     ] = "cityscapes",
     classes: Annotated[
         str | None,
-        typer.Option(help="cityscapes, camvid, or a YAML file with names, ids, colours. Default: as meta.json or layout."),
+        typer.Option(help="cityscapes, camvid, or a YAML file with names, ids and colours. Default: from meta.json or the layout."),
     ] = None,
     train_ids: Annotated[
         bool | None,
-        typer.Option("--train-ids/--ids", help="What the label maps hold. Default: as meta.json, names or values say."),
+        typer.Option("--train-ids/--ids", help="Meaning of the values in the maps. Default: from meta.json, names or values."),
     ] = None,
-    stills: Annotated[bool, typer.Option("--stills", help="No frames are neighbours: accuracy only.")] = False,
+    stills: Annotated[bool, typer.Option("--stills", help="Treat all frames as single images: measure accuracy only.")] = False,
     step: Annotated[
-        int | None, typer.Option(min=1, help="Neighbours are frames whose numbers differ by this. Default: the usual step.")
+        int | None, typer.Option(min=1, help="Number difference of neighbouring frames. Default: the most common one.")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second of the files; says that they are video.")] = None,
-    unit: Annotated[str, typer.Option(help="Of the intervals: clip, or city (clips of one city are alike).")] = "clip",
-    strict: Annotated[bool, typer.Option("--strict", help="What is missing is an error, not a line of the report.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for metrics.csv and metrics.json.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one a core, within 4 GB.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second, if the files are video.")] = None,
+    unit: Annotated[str, typer.Option(help="Unit of the intervals: clip, or city (clips of one city are similar).")] = "clip",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if files are missing, instead of reporting them.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Output folder for metrics.csv and metrics.json.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core, within 4 GB of memory.")] = None,
 ) -> None:
-    """Evaluate label maps that any method wrote: changes along the flow, mIoU, TC, flicker, with 95 % intervals over clips.
+    """Evaluate label maps of any method: mIoU, TC, flicker, changes along the flow, with 95 % intervals over clips.
 
-    It says what it read the maps as, and beside each number how many frames it is over; what is missing is named. Clip by clip:
-    memory does not grow with their number. Files and names of each layout: notebooks/use.md.
+    Reports how the maps were read, the number of frames behind each score, and missing files. Clips are read one at a time, so
+    memory does not grow with their number. For the files and names of each layout, see notebooks/use.md.
 
     Example: tcseg evaluate --predictions mine --frames leftImg8bit_sequence/val --labels gtFine/val --out results
     """

@@ -1,1 +1,1 @@
-"""Data sets: where they lie, which files make a split, clips in memory, and their augmentation."""
+"""Data sets: their folders, the files of a split, clips in memory, and augmentation."""

@@ -1,4 +1,4 @@
-"""Batches of clips and their augmentation: what belongs to a frame moves with it.
+"""Batches of clips and their augmentation; frames, labels, flow and visibility are transformed together.
 
 Labelled frames are zoomed, shifted and flipped with their labels. Pairs of video frames are only flipped: with them come flow,
 visibility and the teacher's stored targets, and a flip leaves all of these exact, which resampling does not (targets resampled

@@ -1,4 +1,4 @@
-"""Files of clips: which frames, labels and flow belong together, and how each is read.
+"""The files of a clip: which frames, labels and flow belong together, and how to read them.
 
 Two layouts: that of Cityscapes (which procity has too) and that of CamVid's SegNet split. What is missing, broken or of another
 size is said with the file's name; what is there and cannot be used is counted in the split's `Coverage`.

@@ -1,4 +1,4 @@
-"""Clips in memory: a split of procity, Cityscapes or CamVid, decoded once (by `clip_files`), cached, kept as uint8.
+"""Clips in memory: a split of procity, Cityscapes or CamVid, decoded once (by `clip_files`), cached, stored as uint8.
 
 A split becomes one `Clips`: N clips of T frames at the profile's size. Real data is looked for in `$TCSEG_DATA/<dataset>`, then in
 `data/<dataset>` (folders.py); decoded splits are cached in the study's own folder.
@@ -43,7 +43,7 @@ _MEMORY_LIMIT = 4 << 30  # bytes; larger arrays stay on disk and are memory-mapp
 
 @dataclass
 class Clips:
-    """One split in memory.
+    """The clips of one split, in memory.
 
     Attributes:
         frames: uint8 (N,T,3,H,W) RGB.
@@ -78,7 +78,7 @@ class Clips:
 
     @property
     def flow_source(self) -> str | None:
-        """Name of the best flow there is, or None (stills)."""
+        """Name of the best available flow, or None for single images."""
         return next(iter(self.flows), None)
 
     @property
@@ -88,12 +88,12 @@ class Clips:
 
     @property
     def visible(self) -> np.ndarray | None:
-        """Pixels of t that are seen in t+1, bool (N,T-1,H,W), or None."""
+        """Pixels of t that are visible in t+1, bool (N,T-1,H,W), or None."""
         return self.flows[self.flow_source][1] if self.flows else None
 
     @property
     def size(self) -> tuple[int, int]:
-        """(W,H)."""
+        """(W,H) of the frames."""
         return self.frames.shape[-1], self.frames.shape[-2]
 
 
@@ -130,7 +130,7 @@ def _stamp(root: Path, snippets: Sequence[Snippet]) -> str:
 def find_snippets(
     dataset: str, root: Path, split: str, neighbours: int = 2, limit: int | None = None
 ) -> tuple[list[Snippet], Coverage]:
-    """Which files a split is loaded from, and how much of the published split that is; arguments as `load_clips`.
+    """Find the files of a split, and how much of the published split they are; arguments as `load_clips`.
 
     Raises:
         NotFoundError, InputError: what is missing or twice, by name.
@@ -162,7 +162,7 @@ def load_clips(
     limit: int | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Clips:
-    """Load a split, from the cache if it is there.
+    """Load a split, from the cache if possible.
 
     Args:
         dataset: "procity", "cityscapes" or "camvid".
@@ -278,7 +278,7 @@ def _open_cache(folder: Path, dataset: str, split: str, names: list[str], key: s
 
 
 def labelled_subset(clips: Clips, share: float) -> list[int]:
-    """A fixed, class-stratified choice of the snippets whose labels may be used; the rest is unlabelled video.
+    """A fixed, class-stratified subset of the snippets whose labels may be used; the others are unlabelled video.
 
     Greedy: take, again and again, the snippet that brings most pixels of the classes that are rarest among those taken.
 
@@ -308,7 +308,7 @@ def labelled_subset(clips: Clips, share: float) -> list[int]:
 
 
 def annotated_frame(clips: Clips) -> int:
-    """Index of the frame that every clip of the split has labels for (the middle one of a training snippet)."""
+    """Index of the frame that is labelled in every clip of the split (the middle one of a training snippet)."""
     return int(np.flatnonzero(clips.annotated.all(0))[0])
 
 

@@ -1,4 +1,4 @@
-"""Where a split's motion comes from: the data set's best flow, an estimator's, none, or stills moved by known homographies."""
+"""Optical flow of a split: the exact flow, an estimator's, none, or single images moved by known homographies."""
 
 from __future__ import annotations
 

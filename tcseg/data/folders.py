@@ -1,4 +1,4 @@
-"""Where data sets lie, and why one is not found: `$TCSEG_DATA/<name>`, then `data/<name>`. Imports nothing heavy."""
+"""Find the folders of data sets (`$TCSEG_DATA/<name>`, then `data/<name>`) and explain why one is missing. Light imports only."""
 
 from __future__ import annotations
 

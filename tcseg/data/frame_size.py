@@ -1,4 +1,4 @@
-"""Sizes of frames, as people write them."""
+"""Parse frame sizes such as "1024x512"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures from files, frames and label maps alike: which files count, decoded whole or refused by name, turned as they say.
+"""Read images and label maps from files: complete and upright, with a clear error for files that cannot be read.
 
 Three rules that hold wherever a folder of pictures is read. *Which*: every folder below, links included; hidden files and what
 archives and file servers leave (`__MACOSX`, `@eaDir`) are no pictures. *Whole*: a file that is cut off or damaged is an error, also

@@ -1,4 +1,4 @@
-"""Is a data set whole? Every file is decoded, frames are paired with labels, and what is wrong is named: `tcseg data check`.
+"""Check a data set: decode every file, match frames with labels, and list problems (`tcseg data check`).
 
 What is there is told from what is damaged: one city of Cityscapes is a subset of it, and no fault.
 """

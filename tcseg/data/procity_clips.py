@@ -1,4 +1,4 @@
-"""A drive through the embedded city, drawn on the spot: a clip for a page that must not wait for a data set."""
+"""Render a procity clip in memory, without a data set on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files make a split of a data set, by their names; what the published splits hold; how much of one is there.
+"""The files of a data set's splits by name, the contents of the published splits, and how much of one is present.
 
 One list of files for the loader, for `tcseg data check` and for the fingerprint that decides whether results are up to date.
 """

@@ -1,4 +1,4 @@
-"""Stills cut into tiles, so that large frames can be trained on in small pieces, as Cityscapes' frames are in crops."""
+"""Cut single images into tiles, to train on large images in small pieces, like the crops used for Cityscapes."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A trained network outside its training: export, int8, the runtimes, and logits to a label map on CPU and GPU."""
+"""Deployment: export, int8, the runtimes, and label maps from logits on CPU and GPU."""

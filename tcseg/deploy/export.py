@@ -1,4 +1,4 @@
-"""A trained network for the runtimes that people deploy with: ONNX, OpenVINO IR, torch.export.
+"""Export a trained network to ONNX, OpenVINO IR or torch.export, and compare it with PyTorch.
 
 Every format takes `frames`, uint8 (B,3,H,W) RGB, because normalisation is part of the graph. What comes out is the
 `scope`: "network" gives `logits` float32 (B,K,H/s,W/s), s the network's stride, to be followed by `label_map.upsample_argmax`
@@ -50,7 +50,7 @@ MIN_AGREEMENT = 0.999  # of labels equal to PyTorch's; the rest are ties that an
 
 @dataclass(frozen=True)
 class Export:
-    """What `export` wrote, and `agreement`: the share of labels equal to PyTorch's (0..1) over so many frames."""
+    """Result of `export`. `agreement` is the share of labels equal to PyTorch's (0..1) over `frames` frames."""
 
     path: Path
     scope: str
@@ -85,7 +85,7 @@ class _Half(nn.Module):
 
 
 def sample_frames(size: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
-    """Pictures without meaning but with large smooth areas and edges, for where no real frames are at hand.
+    """Random images with large smooth areas and edges, used if no real frames are available.
 
     Returns:
         uint8 (count,H,W,3) RGB.
@@ -112,7 +112,7 @@ def export(
     calibration: np.ndarray | None = None,
     channels_last: bool = False,
 ) -> Export:
-    """Write a model for deployment, in the format that the suffix of `path` names, and compare it with PyTorch.
+    """Export a model in the format given by the suffix of `path`, and compare it with PyTorch.
 
     Args:
         model: a trained network.
@@ -172,7 +172,7 @@ def _compared(
 
 
 def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32", channels_last: bool = False) -> None:
-    """Refuse what `export` cannot write here, before work starts.
+    """Check the arguments of `export` before any work.
 
     Raises:
         ValueError, RuntimeError: as `export`'s.
@@ -234,7 +234,7 @@ def write_onnx(
     dynamic: bool = False,
     batch: int | None = None,
 ) -> None:
-    """Write one ONNX file, not compared with anything: `export` does that. A given batch is fixed: twice as fast."""
+    """Write one ONNX file without comparing it (`export` does that). A fixed batch size makes it twice as fast."""
     import onnx
 
     with _quiet():
@@ -306,7 +306,7 @@ WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}
 def compare(
     model: SegmentationModel, path: Path | str, frames: np.ndarray, scope: str, channels_last: bool = False
 ) -> float:
-    """Share of pixels where an exported file and PyTorch give the same label, over all frames, at the frames' size.
+    """Share of pixels with the same label from an exported file and from PyTorch, over all frames, at full size.
 
     Args:
         model: the network that was exported, on the CPU.

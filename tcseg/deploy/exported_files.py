@@ -1,4 +1,4 @@
-"""Exported files in the runtimes that read them: which there are, what they need installed, and a file opened as a function."""
+"""Open exported files in their runtimes, and check which runtimes are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything around the network at inference: a frame's preparation, and logits to a full-size label map in one pass.
+"""Pre- and post-processing at inference: padding of a frame, and logits to a full-size label map in one pass.
 
 `F.interpolate(mode="bilinear")` followed by `argmax` costs more than a small network: it writes K full-size planes to
 memory only to read them back. `upsample_argmax` gives the same answer without them. Bilinear weights are convex, so

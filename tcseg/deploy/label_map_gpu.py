@@ -1,4 +1,4 @@
-"""Logits -> label map on a GPU in one kernel: each pixel interpolates its classes and keeps the best, and writes one byte.
+"""Logits to a label map on a GPU in one Triton kernel: interpolation and argmax without writing the scores.
 
 Upsampling first writes every class of every pixel, 40 times the label map in fp16 with 19 classes, to read it once. Written in
 Triton, which PyTorch for NVIDIA GPUs on Linux brings along; it needs a C compiler when it is first used.

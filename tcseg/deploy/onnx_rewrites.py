@@ -1,4 +1,4 @@
-"""An exported graph without the work that a frame's preparation does twice: normalisation, types, the order of channels.
+"""Rewrite exported ONNX graphs: fold the normalisation, remove conversions, take frames in channels-last order.
 
 A network normalises the frame that it is given, (x - mean) / std, in float32 at full size: on a CPU three passes through the
 largest array there is, which cost as much as a third of a fast network (`students`). A convolution is linear, so they are a part

@@ -1,4 +1,4 @@
-"""An exported network in fewer bits: fp16, or int8 by static quantisation on real frames; as ONNX or OpenVINO IR.
+"""Convert an exported network to fp16, or to int8 by static quantisation on real frames, as ONNX or OpenVINO IR.
 
 int8 is written as QuantizeLinear/DequantizeLinear pairs (QDQ), which ONNX Runtime and OpenVINO both turn into 8-bit kernels.
 What was tried on the shipped student (72 val frames of procity, 256x128, 32 calibration frames; share of labels equal to
@@ -72,7 +72,7 @@ def convert(
     calibration: np.ndarray | None = None,
     channels_last: bool = False,
 ) -> None:
-    """Write an fp32 ONNX file of ours in a precision, as ONNX or as OpenVINO IR; not compared with anything: `export` does that.
+    """Convert an fp32 ONNX file of ours to another precision, as ONNX or OpenVINO IR, without comparing it (`export` does that).
 
     Args:
         source: .onnx, fp32, as `export.write_onnx` writes it.

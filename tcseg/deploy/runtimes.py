@@ -1,4 +1,4 @@
-"""Networks opened in the runtimes that people deploy with, in one shape: prepare a frame, run, finish the label map."""
+"""Run a network in PyTorch, ONNX Runtime or OpenVINO with one interface: prepare a frame, run, finish the label map."""
 
 from __future__ import annotations
 

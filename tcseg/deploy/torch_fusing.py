@@ -1,4 +1,4 @@
-"""What a network in PyTorch does not have to compute in every frame: batch norms, and the normalisation of the frame.
+"""Fold batch norms and the normalisation of the frame into the convolutions of a PyTorch network.
 
 Both become a part of a convolution, as other runtimes do it when they read a file (`onnx_rewrites` prepares it there). Who reads
 what is seen on a small frame, and what would change an answer stays as it is.

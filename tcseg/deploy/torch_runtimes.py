@@ -1,4 +1,4 @@
-"""A network in PyTorch as it is deployed: batch norms folded, in one precision, eager or compiled, on a GPU as a graph.
+"""PyTorch for deployment: batch norms folded, a fixed precision, eager or compiled, or a CUDA graph.
 
 Batch norms become parts of convolutions (`torch_fusing`), and so does the normalisation of frames on a CPU, where three passes
 over a frame take a fifth of `student-cpu`'s time. On a GPU a frame goes through page-locked memory in parts: the host fills one

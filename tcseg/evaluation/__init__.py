@@ -1,1 +1,1 @@
-"""Predictions in, metrics out: a network over a split, or anyone's label maps on disk (`tcseg evaluate`)."""
+"""Evaluation of a network on a split, and of label maps on disk (`tcseg evaluate`)."""

@@ -1,4 +1,4 @@
-"""Which classes there are and under which numbers label maps hold them: Cityscapes', CamVid's, or a file's.
+"""Class tables of label maps: those of Cityscapes and CamVid, or one from a file.
 
 A file (YAML or JSON) lists the classes in the order of their trainIds, and the values that count as void:
 

@@ -1,4 +1,4 @@
-"""Label maps and frames of a clip on disk -> counts: flow of its neighbours, instances, the true labels' own TC."""
+"""Count the metrics of one clip of label maps on disk, including flow, instances and the ground truth's own TC."""
 
 from __future__ import annotations
 

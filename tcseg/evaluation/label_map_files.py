@@ -1,4 +1,4 @@
-"""Anyone's label maps on disk -> the study's metrics: `tcseg evaluate`.
+"""Evaluate label maps on disk with the metrics of the study (`tcseg evaluate`).
 
 Clips are counted one at a time, in as many processes as there are cores, and only counts are kept: memory does not grow with the
 number of clips. Which files belong together: `label_map_layouts`. What their values mean: `label_map_values`. Beside each number

@@ -1,4 +1,4 @@
-"""Which files belong together: the frames of a clip, their label maps, their true labels.
+"""Match the frames, label maps and ground truth of each clip by their file names.
 
 Three layouts. `cityscapes` (procity's too): below each folder, files whose names begin with `<city>_<sequence>_<frame>`; numbers in
 a row are a clip. `camvid` and `folder`: a folder of pictures, or a tree with a folder for each clip, and the same names everywhere;

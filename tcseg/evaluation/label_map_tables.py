@@ -1,4 +1,4 @@
-"""Counts of label maps -> a table, a record, and words: each number with what it is over, and why others are not there."""
+"""Results of `tcseg evaluate` as a table, a record and text, with the number of frames behind each score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the values of label maps mean, and maps as trainIds.
+"""Detect what the values of label maps mean, and convert them to trainIds.
 
 Maps say it themselves: in a `meta.json` beside them (which `tcseg segment --labels` writes) or in their names (`_labelIds`,
 `_labelTrainIds`, `_panoptic`). Where nothing says it, *all* values of all maps are looked at, and what fits one reading alone is

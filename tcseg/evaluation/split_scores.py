@@ -1,4 +1,4 @@
-"""A model (or any predictor) over a split -> metrics, per class, per clip.
+"""Evaluate a model, or any predictor, on a split: metrics, per class and per clip.
 
 The clip is the unit of everything that is counted; where a data set has one clip only (CamVid's val: one street), its 17-frame
 blocks stand in. What a data set cannot say is None: Cityscapes has no true flow and no labels between annotated frames, so it
@@ -50,7 +50,7 @@ WITH_INTERVALS = ("miou", "flicker", "harmful_flicker")
 
 @torch.no_grad()
 def predict(model: SegmentationModel, frames: np.ndarray, batch: int = 15) -> np.ndarray:
-    """Segment frames one by one (batched for speed only): uint8 (T,3,H,W) RGB -> uint8 (T,H,W) trainIds.
+    """Segment frames independently (batched only for speed): uint8 (T,3,H,W) RGB -> uint8 (T,H,W) trainIds.
 
     Logits are upsampled to the frame's size, then the best class is taken.
     """
@@ -64,7 +64,7 @@ def predict(model: SegmentationModel, frames: np.ndarray, batch: int = 15) -> np
 
 
 def evaluate(model: SegmentationModel, clips: Clips) -> dict:
-    """Metrics of a model on a split; see `summarise`."""
+    """Evaluate a model on a split; see `summarise` for the result."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
     result = evaluate_predictor(lambda i: predict(model, np.asarray(clips.frames[i])), clips)
@@ -73,7 +73,7 @@ def evaluate(model: SegmentationModel, clips: Clips) -> dict:
 
 
 def evaluate_predictor(predictor: Predictor, clips: Clips) -> dict:
-    """Metrics of label maps on a split; see `summarise`."""
+    """Evaluate label maps on a split; see `summarise` for the result."""
     return summarise(count_predictor(predictor, clips))
 
 
@@ -119,7 +119,7 @@ def count_clip(
     blocks: Sequence[str] | None = None,
     frames: Counter | None = None,
 ) -> Blocks:
-    """Count everything about one clip's answers.
+    """Count all metrics of one clip's predictions.
 
     Segmentation (annotated frames): miou, miou_category, miou_boundary, iiou and iiou_category where there are instances. For each
     flow (conventions in `temporal`): tc_<flow>; tc_gap5_<flow> between every 5th frame and the 5th after it; tc_unmasked_<flow>;
@@ -237,7 +237,7 @@ def _truth(labels, bands, a, b) -> tuple[np.ndarray, np.ndarray, np.ndarray] | N
 
 
 def summarise(blocks: Mapping[str, Mapping[str, Counts]]) -> dict:
-    """Sum counts over clips, and take the shares.
+    """Sum the counts over clips, and compute the metrics.
 
     Conventions: mIoU over one accumulated confusion matrix on annotated frames, mean over classes present in labels or
     predictions; TC the same over all pairs; flicker and its like: summed counts over summed counts.

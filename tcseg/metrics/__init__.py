@@ -1,4 +1,4 @@
-"""What a prediction is worth, and how sure that is: mIoU, temporal consistency, flicker, confidence intervals.
+"""Metrics and their uncertainty: mIoU, temporal consistency, flicker, confidence intervals.
 
 For one's own loop: `metrics.MeanIoU`, `metrics.TemporalConsistency`, `metrics.FlickerRate` (see `metrics.streaming`).
 """

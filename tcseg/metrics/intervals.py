@@ -1,4 +1,4 @@
-"""How sure are we? Intervals over clips and over seeds; what remains of a finding among many; what is too small to be found.
+"""Confidence intervals over clips and seeds, correction for multiple tests, and the minimal detectable difference.
 
 Frames of a clip are not independent, so the unit that is left out is the clip: sum the counts of the clips at hand, take the metric
 of the sums. Two models are compared on the same clips. A clip in which nothing was counted is no unit. Intervals are Student's t
@@ -56,12 +56,12 @@ def clips_in(counts: Counts) -> int:
 
 
 def counted(counts: Counts) -> np.ndarray:
-    """Clips that are units of a metric, bool (clips,): those in which anything was counted."""
+    """Clips in which at least one pixel was counted, bool (clips,): the units of a metric."""
     return np.any([np.any(np.reshape(values, (clips_in(counts), -1)), axis=1) for values in counts.values()], axis=0)
 
 
 def counted_units(counts: Counts) -> int:
-    """Number of clips in which anything was counted: those that an interval is over."""
+    """Number of clips in which at least one pixel was counted: the units of an interval."""
     return int(counted(counts).sum())
 
 
@@ -91,7 +91,7 @@ def in_blocks(counts: Counts, length: int) -> dict[str, np.ndarray]:
 
 
 def by_cluster(counts: Counts, clusters: Sequence[str]) -> dict[str, np.ndarray]:
-    """Sum the counts of the clips of each cluster, as a city: then the cluster is the unit of every interval.
+    """Sum the counts of the clips of each cluster (such as a city), so that intervals are over clusters.
 
     Clips of one city are alike, and an interval that takes them for independent is too narrow for *other cities*: in coverage.csv
     it holds the truth 88 to 95 times in 100, by metric. With the city as the unit it is 94 to 97, from three cities on; from
@@ -171,7 +171,7 @@ def _t_limits(value: float, error: float, df: float, level: float) -> Interval:
 
 
 class Jackknife(NamedTuple):
-    """What leaving out one unit at a time says about a metric of sums.
+    """The jackknife of a metric: one unit left out at a time.
 
     Attributes:
         error: standard error.
@@ -283,7 +283,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """Holm's adjustment (1979): keeps the chance of even one false finding among all below the level that p is held against.
+    """Holm's adjustment (1979) of p values, which controls the chance of any false finding among all tests.
 
     Args:
         p: of a family of tests; nan = not tested, stays nan and does not count.

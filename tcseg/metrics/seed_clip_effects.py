@@ -1,4 +1,4 @@
-"""What one recipe changes against another, over seeds and clips at once: an estimate, its interval, its p-value.
+"""The difference between two recipes over seeds and clips: estimate, interval, p value.
 
 Seeds and clips are crossed: every trained network meets every clip. Each is a sample, of the networks that the recipe could have
 given and of the streets that there are, and each gives the estimate an error of its own. The half-widths of the two are put
@@ -26,18 +26,18 @@ Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """By how much b is larger than a."""
+    """Difference b - a."""
     return b - a
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """By what share of itself a changes: b / a - 1; nan where a is zero."""
+    """Relative change b / a - 1; nan where a is zero."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(a > 0, b / a - 1, np.nan)
 
 
 def gap_closed(ceiling: float) -> Contrast:
-    """How much of the way from a to a ceiling b has gone: (b - a) / (ceiling - a).
+    """Share of the gap from a to a ceiling that b closes: (b - a) / (ceiling - a).
 
     The ceiling is taken as known: leaving clips out of it, too, made intervals on procity 4 % narrower.
     """
@@ -96,7 +96,7 @@ class Spread(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What a recipe changes.
+    """The difference between two recipes.
 
     Attributes:
         value, low, high: mean over paired seeds, and its interval over seeds and clips.
@@ -117,7 +117,7 @@ class Effect(NamedTuple):
 def effect(
     a: Sequence[Counts], b: Sequence[Counts], contrast: Contrast = difference, block: int = 1, level: float = 0.95
 ) -> Effect:
-    """What b changes against a, with an interval over seeds *and* clips.
+    """Difference between b and a, with an interval over seeds *and* clips.
 
     The effect is taken seed by seed (seed i of b against seed i of a), then averaged. Leaving out one clip at a time gives a table
     of pseudo-values, a row a seed and a column a clip, whose two-way mean squares give the two errors (`Spread`).
@@ -152,7 +152,7 @@ def hierarchical_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """A check with other means: the clips' part is a bootstrap, in which all seeds and both models meet the same draws.
+    """The same difference with a bootstrap over clips, as a check; all seeds and both models share the samples.
 
     Two to five seeds are *not* drawn again: of two seeds every second draw would have one of them twice, and half of their variance
     would be gone (method "naive" of coverage.csv). Their part is Student's t with S-1 degrees of freedom, added as in `effect`.

@@ -1,4 +1,4 @@
-"""Segmentation metrics: counts first, shares last.
+"""Segmentation metrics: confusion counts first, then shares.
 
 Everything is reduced to counts that add up over frames, clips and processes; a mean over classes is taken once, at the end, of
 the summed counts. That is the official Cityscapes rule (one global confusion matrix) and it lets an interval leave
@@ -124,7 +124,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many: `count / total`, summable."""
+    """A share `count / total` that can be summed."""
 
     count: float = 0
     total: float = 0

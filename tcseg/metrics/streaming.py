@@ -1,4 +1,4 @@
-"""Metrics for anyone's loop, by torchmetrics' protocol: `update` with each batch, `compute` at the end, `reset` to begin anew.
+"""Metrics for any loop, with torchmetrics' protocol: `update` with each batch, `compute` at the end, `reset` to start again.
 
 They sum counts, as the study does: the result over many batches is that over all of them together, not a mean of batches.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Metric(ABC):
-    """What all metrics here have in common.
+    """Base class of the metrics in this module.
 
     Args:
         num_classes: K, 1..255. Maps hold classes 0..K-1; 255 in labels = ignore. A prediction of K or more is of no class: wrong.
@@ -44,7 +44,7 @@ class Metric(ABC):
 
 
 class MeanIoU(Metric):
-    """Mean intersection over union, over the classes present in labels or predictions, as the Cityscapes benchmark has it.
+    """Mean intersection over union over the classes present in labels or predictions, as in the Cityscapes benchmark.
 
     Example:
         >>> metric = tcseg.MeanIoU(num_classes=3)
@@ -79,7 +79,7 @@ class MeanIoU(Metric):
 
 
 class TemporalConsistency(Metric):
-    """Mean IoU between the prediction for a frame and the next frame's, carried back along the flow (Varghese et al. 2020).
+    """Mean IoU between the prediction for a frame and the next one, warped back along the flow (Varghese et al. 2020).
 
     A constant prediction has the value 1: report it beside the mean IoU with the labels, and below the value of the true labels.
 

@@ -1,4 +1,4 @@
-"""Two frames compared: warped agreement (TC), flicker split by truth, and ETC's script as it was released.
+"""Metrics of two frames: temporal consistency (TC), flicker by outcome, and ETC's script as it was released.
 
 Conventions, everywhere here: `flow_ab (2,H,W)` float32 says where a pixel of frame a lies in frame b, in pixels, x first; frame b
 is looked up there, *nearest*, never between two labels; a pixel whose flow leaves the frame is dropped; counts are summed over
@@ -27,7 +27,7 @@ _inline = njit(cache=True, nogil=True, inline="always")
 
 
 def check_flow(labels: np.ndarray, flow: np.ndarray) -> None:
-    """Refuse a flow that does not belong to a label map (H,W).
+    """Check that a flow matches a label map (H,W).
 
     Raises:
         ValueError: its shape is not (2,H,W).
@@ -63,7 +63,7 @@ def _warp_nearest(labels_b, flow, out) -> None:
 
 
 def warp_map(labels_b: np.ndarray, flow_ab: np.ndarray) -> np.ndarray:
-    """Bring label map b onto a's grid, nearest; `IGNORE` where the flow leaves the frame.
+    """Warp label map b onto a's grid, to the nearest pixel; `IGNORE` where the flow leaves the frame.
 
     Args:
         labels_b: (H,W) uint8.
@@ -164,7 +164,7 @@ def temporal_overlap(map_a: np.ndarray, map_b_on_a: np.ndarray, mask: np.ndarray
 
 @_inline
 def outcome(truth, before, after) -> int:
-    """What became of a pixel whose true class stays the same, by the answers before and after."""
+    """The outcome of a pixel whose true class stays the same, from the predictions before and after."""
     if before == truth:
         return 0 if after == truth else 1  # steady and right; spoiled: right -> wrong
     if after == truth:
@@ -174,7 +174,7 @@ def outcome(truth, before, after) -> int:
 
 @dataclass(frozen=True)
 class Flicker:
-    """Visible pixels whose true class is the same in both frames, by what became of the answer (see `outcome`)."""
+    """Counts of the visible pixels whose true class stays the same, by `outcome`."""
 
     steady: int = 0
     spoiled: int = 0
@@ -249,7 +249,7 @@ def count_pair(
     num_classes: int,
     truth: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> PairCounts:
-    """Compare the answers for two frames along the flow, in one pass.
+    """Compare the predictions for two frames along the flow, in one pass.
 
     Args:
         map_a, map_b: uint8 (H,W) answers.

@@ -1,4 +1,4 @@
-"""More than two frames compared: flow over gaps, trajectories that are steady and right, VSPW's video consistency.
+"""Metrics of more than two frames: flow over gaps, trajectories that stay right, and VSPW's video consistency.
 
 Conventions are those of `temporal`. A trajectory is walked step by step: at each frame it takes the flow of the pixel nearest to
 it, and it ends where that pixel is hidden in the next frame or its flow leaves the picture.
@@ -105,7 +105,7 @@ class Trajectories:
         self._frames = 0
 
     def step(self, answer: np.ndarray, labels: np.ndarray, arrival: tuple[np.ndarray, np.ndarray] | None) -> Share:
-        """Take a frame; `arrival` is flow and visibility from the frame before to this one (None: start anew here)."""
+        """Add a frame; `arrival` is flow and visibility from the previous frame to this one (None: start here)."""
         if arrival is None or self._frames == TRAJECTORY:
             self._frames = 0
         if self._frames == 0:
@@ -142,7 +142,7 @@ def _extend_runs(answer, labels, last_answer, last_labels, runs, windows, counts
 
 
 class Windows:
-    """VSPW's video consistency VC8 and VC16 (Miao et al. 2021), and the same with the right class demanded.
+    """VSPW's video consistency VC8 and VC16 (Miao et al. 2021), also with the right class required.
 
     In a window of n frames, over the pixels whose label is the same in all of them: VC is the share whose answer is the same, too.
     The published script (`VC_perclip.py`) looks at fixed pixels (no motion), takes void for a class, never asks whether the

@@ -1,1 +1,1 @@
-"""Networks by name: ours, the peers that they are compared with, and the weights that ship with the package."""
+"""Networks by name: our students and teacher, the peers that they are compared with, and the included weights."""

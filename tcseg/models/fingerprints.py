@@ -1,4 +1,4 @@
-"""What a network is, in twelve hex digits: what it answers to fixed frames once every weight has a fixed value.
+"""A fingerprint of an architecture: hash of the outputs for fixed inputs and fixed weights, in twelve hex digits.
 
 A name such as "student-cpu" says which network is meant, not what it is: with another activation in `students.py` it would be
 another network under the old name, and old weights would load into it. So each network has a fingerprint, which sidecars and

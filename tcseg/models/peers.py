@@ -1,4 +1,4 @@
-"""The networks that ours is compared with, behind one contract: written from their papers, or taken from a library.
+"""Networks for comparison with one interface: reimplemented from their papers, or from a library.
 
 Fast-SCNN (Poudel et al. 2019, arXiv 1902.04502), DDRNet-23-slim (Hong et al. 2021, arXiv 2101.06085) and PIDNet-S (Xu et al.
 2023, arXiv 2206.02066) are written here. Lite R-ASPP (Howard et al. 2019, arXiv 1905.02244) and DeepLabv3 (Chen et al. 2017,

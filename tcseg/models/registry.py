@@ -1,4 +1,4 @@
-"""Networks by name: the registry, ImageNet weights, files of weights, and the students that come with the package."""
+"""Networks by name: the registry, ImageNet weights, weight files, and the included students."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def spec_of(name: str) -> ModelSpec | PeerSpec:
 
 
 def build(name: str, classes: int | LabelSet, pretrained: bool | None = None) -> SegmentationModel:
-    """Build a model, in channels_last.
+    """Build a model by name, in channels_last.
 
     Args:
         name: as in `spec_of`, or "timm:" and the name of any timm encoder with maps of stride 4 to 32, such as
@@ -186,7 +186,7 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
 
 
 def load_weights(path: Path | str) -> SegmentationModel:
-    """Load a model saved by `save_weights`, in eval mode, float32.
+    """Load a model saved by `save_weights`: in eval mode, float32.
 
     What its sidecar says of the training, `size` [W,H] and `dataset`, is noted on it: see `trained_on`.
 
@@ -275,12 +275,12 @@ FAST = "student-cpu"
 
 
 def shipped(name: str) -> SegmentationModel:
-    """A trained student that comes with the package: of `SHIPPED`, or `FAST`."""
+    """Load a trained student that is included in the package: one of `SHIPPED`, or `FAST`."""
     return load_weights(_shipped_file(name, ".safetensors"))
 
 
 def shipped_notes(name: str) -> dict:
-    """What is noted beside a shipped student's weights.
+    """The notes stored with an included student's weights.
 
     Returns:
         arch, classes, recipe, run_id, dataset, profile, size (W,H) of the frames that it was trained on, and metrics, 0..1.

@@ -1,4 +1,4 @@
-"""Students to choose from: small encoders, timm's and our own, under FPNs of several widths and output strides.
+"""Candidate students: small encoders, from timm and our own, with FPNs of several widths and output strides.
 
 What makes a network fast is not its multiply-adds (`students.csv` has the measurements): on a CPU it is dense 3x3 convolutions
 and ReLU, which run near the machine's peak and lose little in int8, against depthwise convolutions, hard-swish and

@@ -1,4 +1,4 @@
-"""What a network was trained on, and the size at which it should therefore see a frame.
+"""The training data and frame size of a network, and the size at which it should see a frame.
 
 A network knows things as large as they were in its training: at another scale it answers as readily, and wrongly. So wherever no
 size is given, frames are resized for the network to as many pixels as those of its training had. `registry.load_weights` notes on a
@@ -23,7 +23,7 @@ UNTRAINED_SIZE = (1024, 512)
 """Where some size is needed and none is known: what the tables compare networks at."""
 STEP = 32
 DRAWN = ("procity",)
-CALLED = {"procity": "procity, whose streets are drawn", "camvid": "CamVid", "cityscapes": "Cityscapes"}
+CALLED = {"procity": "procity, which is synthetic", "camvid": "CamVid", "cityscapes": "Cityscapes"}
 
 
 def note(model: nn.Module, size: object, dataset: object) -> None:
@@ -39,7 +39,7 @@ def note(model: nn.Module, size: object, dataset: object) -> None:
     """
     whole = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
     if size is not None and not whole:
-        raise InputError(f"size is {size!r}; it must be [width, height] of the frames of the training, or not be there")
+        raise InputError(f"size is {size!r}; it must be [width, height] of the training frames, or absent")
     model.trained_size = None if size is None else (size[0], size[1])
     model.trained_on = None if dataset is None else str(dataset)
 
@@ -112,17 +112,17 @@ def by(size: tuple[int, int]) -> str:
 
 
 def training_of(model: nn.Module) -> str:
-    """What a network was trained on, in a clause; of what was trained on drawn streets alone, that it never saw a real one."""
+    """The training size and data of a network as a clause, with a note if it has seen synthetic streets only."""
     size, dataset = trained_size(model), getattr(model, "trained_on", None)
     if size is None and dataset is None:
-        return "nothing says at what size, or on what, it was trained"
-    told = f"it was trained at {by(size) if size else 'a size that nothing tells'}"
-    told += f" on {CALLED.get(dataset, dataset)}" if dataset else ", nothing says on what"
+        return "its training size and data are unknown"
+    told = f"it was trained at {by(size) if size else 'an unknown size'}"
+    told += f" on {CALLED.get(dataset, dataset)}" if dataset else ", on unknown data"
     return f"{told}, and has never seen a real road" if dataset in DRAWN else told
 
 
 def seen_as_text(models: Mapping[str, nn.Module], frame: tuple[int, int], size: Size = None) -> str:
-    """What networks see of a video, and what they know: a line each, for a terminal.
+    """The size at which networks see a video, and their training: one line per network, for a terminal.
 
     Args:
         models: name -> network.
@@ -137,6 +137,6 @@ def _line(name: str, model: nn.Module, frame: tuple[int, int], size: Size) -> st
     told = f"{name} sees {by(seen or frame)}" + ("" if seen else ", the video's own size")
     known = trained_size(model)
     if size is None:
-        other = "--size native: the video's own" if seen else "" if known else "--size WxH: another"
+        other = "--size native: the video's own" if seen else "" if known else "change it with --size WxH"
         told += f" ({other} {by(frame)})" if seen else f" ({other})" if other else ""
     return f"{told}; {training_of(model)}"

@@ -1,4 +1,4 @@
-"""The Cityscapes layout on disk: generation in parallel over snippets, manifest, check and mending.
+"""Write procity to disk in the Cityscapes layout: parallel generation, manifest, check and repair.
 
 `leftImg8bit_sequence/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png`, `leftImg8bit` (annotated frames only),
 `gtFine` (labelIds, instanceIds, color), `camera`, and `flow` (KITTI 16-bit PNG, both directions, valid = visible).

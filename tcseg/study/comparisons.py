@@ -1,4 +1,4 @@
-"""The ablation's comparisons: which recipe changes what by how much, how sure that is, and what was too small to be seen.
+"""Comparisons between the recipes of the ablation: differences, intervals, and minimal detectable differences.
 
 One row a comparison and metric. Differences and intervals are in shares (0.01 = one point); `flicker_relative` and
 `harmful_flicker_relative` are shares of the base's own flicker, `tc_gap_closed` of the way from the base's TC to the ceiling.

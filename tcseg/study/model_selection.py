@@ -1,4 +1,4 @@
-"""Which network: what candidates and peers score after each length of training, beside what a frame of theirs takes.
+"""Selection of the student: accuracy of candidates and peers after each training length, with their latency.
 
 They are trained by `sweeps` at profile `bench` and timed by `measurements.speeds`; here the two meet.
 """

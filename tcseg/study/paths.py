@@ -1,4 +1,4 @@
-"""Where things lie: committed figures, tables and rows, a study's folder, what was measured here, what each notebook leaves."""
+"""Folders and files of the study: committed figures, tables and rows, local results, and the artefacts of each notebook."""
 
 from __future__ import annotations
 
@@ -75,4 +75,4 @@ def measured_table(name: str, runs: str = "train") -> Path:
             return folder / "tables" / f"{name}.csv"
     rooms = [path.stem for path in Path(__file__).with_name("measurements").glob("*/*.py")]
     maker = min((room for room in rooms if name.startswith(room)), key=len, default=name)
-    raise NotFoundError(f"there is no table {name}.csv, here or committed; make it with: tcseg measure {maker}")
+    raise NotFoundError(f"there is no table {name}.csv, here or committed; create it with: tcseg measure {maker}")

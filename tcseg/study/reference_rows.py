@@ -1,4 +1,4 @@
-"""What `runs="reference"` can show: which studies have committed rows, what each chapter needs of them, and what else would do."""
+"""What `runs="reference"` can show: which studies have committed rows, and what each chapter needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run store: a trained model and its record, made once, found by content.
+"""The run store: trained models and their records, identified by content and trained only once.
 
 A run is keyed by its recipe, its data and the code that matters to training, so that a formatted file or an edited plot
 retrains nothing and a changed loss retrains everything. A finished run is a folder with `record.json` (written last), weights

@@ -1,4 +1,4 @@
-"""The study: what a notebook asks for.
+"""`Study`: everything that a notebook uses, such as clips, runs, figures and tables.
 
 `open_study(...)` is the one object a notebook works with: clips, runs, tables and figures of a data set at a profile. It writes to
 `data/study/<dataset>-<profile>/` only (and makes the embedded data in `data/procity/` when it is missing).
@@ -52,7 +52,7 @@ from tcseg.training.recipe import Recipe
 
 MODES = ("train", "reference")
 SIDES = 32  # what the sides of a study's frames are multiples of
-AS_COMMITTED = "*As the reference run drew it: this figure needs weights or logs that are not in the repository.*"
+AS_COMMITTED = "*Figure from the reference run: it needs weights or logs that are not in the repository.*"
 
 
 def _known(what: str, value: object, known: Iterable[str]) -> None:
@@ -78,7 +78,7 @@ def open_study(
     interactive: bool = False,
     folder: Path | None = None,
 ) -> Study:
-    """Open a study, and check everything that can be checked before work starts.
+    """Open a study; all arguments are checked before work starts.
 
     Args:
         dataset: procity (embedded), camvid or cityscapes (found in `$TCSEG_DATA` or `data/`).
@@ -176,7 +176,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Data set and profile, as committed results are noted by."""
+        """Data set and profile, the name of the study in committed results."""
         return f"{self.dataset}-{self.profile}"
 
     @property
@@ -186,7 +186,7 @@ class Study:
 
     @property
     def figures(self) -> Path:
-        """Folder of pictures."""
+        """Folder of figures."""
         return self.folder / "figures"
 
     @property
@@ -202,7 +202,7 @@ class Study:
     # -------------------------------------------------------------------------------------------- data
 
     def data_folder(self) -> Path:
-        """The data set's tree; procity is made first if it is missing."""
+        """Folder of the data set; procity is generated first if it is missing."""
         if self.dataset != "procity":
             folder = find_dataset(self.dataset)
             if folder is None:
@@ -273,7 +273,7 @@ class Study:
         return replace(base, name=name, **(size | dict(varied.change)))
 
     def seeds(self, name: str) -> tuple[int, ...]:
-        """The paired seeds that this profile gives a recipe."""
+        """The paired seeds of a recipe at this profile."""
         return tuple(range(self.scale.primary_seeds if name in PRIMARY else self.scale.seeds))
 
     def teacher(self, labelled_share: float | None = None) -> Run:
@@ -313,7 +313,7 @@ class Study:
             write_json(self.folder / "usage" / f"{self.notebook}.json", counts)
 
     def is_made(self, name: str, seed: int) -> bool:
-        """Whether this study's own store has the run."""
+        """Whether the run is in this study's own store."""
         recipe = self.recipe(name, seed)
         run_id = run_id_of(name, seed, asdict(recipe), self._inputs(recipe))
         return (self.runs_folder / run_id / "record.json").exists()
@@ -324,7 +324,7 @@ class Study:
         return [self.clips("train").key, registry.spec_key(recipe.arch), teacher]
 
     def found(self, name: str, codes: Iterable[str | None] | None = None) -> list[Run]:
-        """The finished runs of a recipe or variation, one a seed, without training any: made here, else committed.
+        """The finished runs of a recipe or variation, one per seed, without training: your own, else the committed ones.
 
         Args:
             name: which.
@@ -363,7 +363,7 @@ class Study:
         return f"its recipe has changed ({', '.join(changed)})" if changed else other_code(record, code)
 
     def targets(self, kind: str, labelled_share: float | None = None) -> Tensor:
-        """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `teacher_targets.make`."""
+        """The teacher's predictions on the training split ("plain", "trajectory" or "features"); see `teacher_targets.make`."""
         teacher, train = self.teacher(labelled_share), self.clips("train")
         path = self.folder / "cache" / f"targets-{kind}-{teacher.id}-{train.key}.npy"
         with atomic_files.alone(path.with_suffix(".lock")):

@@ -1,4 +1,4 @@
-"""Many runs: the ablation's six recipes, and its sweeps over many sittings. A finished run is a row; a stopped one goes on.
+"""Train many runs: the six recipes of the ablation, and its sweeps, which may be interrupted and resumed.
 
 On a CPU, runs are trained side by side, one a core: a small network on small frames leaves a second thread half idle.
 """

@@ -1,4 +1,4 @@
-"""Controls: predictors that nobody would put in a car, and what they score. A metric that one of them wins is a metric to doubt.
+"""Controls: trivial predictors and their scores. A metric that one of them wins must not be used alone.
 
 Each maker returns a `Predictor`, as a network's is: clip index -> trainIds, uint8 (T,H,W). Those that start from true labels
 need every frame labelled.

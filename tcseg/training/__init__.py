@@ -1,1 +1,1 @@
-"""One step of training and the loop around it: losses, recipe, learning-rate schedule, the teacher's targets."""
+"""Training: losses, recipe, learning-rate schedule, the teacher's targets, and the loop."""

@@ -1,4 +1,4 @@
-"""The one training loop: supervised, distilled, temporal; resumable to the step.
+"""The training loop for supervised, distilled and temporal training; resumable at every step.
 
 Teacher and students share it. A recipe is a frozen dataclass; everything random is derived from (seed, step), so two recipes
 with one seed see the same initial weights and the same data in the same order (paired seeds), and a killed run goes on as if
@@ -132,7 +132,7 @@ def training_key(recipe: Recipe, lesson: Lesson, initial: SegmentationModel | No
 def save_checkpoint(
     path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float, key: str
 ) -> None:
-    """Weights, AdamW's moments, steps done, seconds spent and `training_key`, in one file, written aside and renamed."""
+    """Save weights, AdamW's moments, steps done, seconds spent and `training_key` in one file, atomically."""
     tensors = {f"model.{key}": value.contiguous() for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value).contiguous() for key, value in state.items()}
@@ -237,7 +237,7 @@ def train(
     checkpoint_seconds: float = 15.0,
     log_every: int = 20,
 ) -> tuple[SegmentationModel, dict[str, float]]:
-    """Train a model, or go on from the last checkpoint in `folder`, if it is of this very training.
+    """Train a model, resuming from the last checkpoint in `folder` if it belongs to the same training.
 
     Any other checkpoint there is passed over, with a line that says so, and is written over in time.
 

@@ -1,4 +1,4 @@
-"""The losses of one frame: cross-entropy, and five kinds of distillation. Pure functions of tensors.
+"""Losses of single frames: cross-entropy, and five kinds of distillation. Pure functions of tensors.
 
 | function | what the student copies | balanced over classes | needs |
 |---|---|---|---|
@@ -25,7 +25,7 @@ from tcseg.labels import IGNORE
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Class-weighted cross-entropy, the weighted mean over labelled pixels; 0 where no pixel is labelled.
+    """Class-weighted cross-entropy: the weighted mean over labelled pixels; 0 if no pixel is labelled.
 
     The logits are upsampled (bilinear, align_corners=False) to the labels' size, as at evaluation.
 

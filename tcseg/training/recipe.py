@@ -1,4 +1,4 @@
-"""What one step of training minimises: a recipe, and the losses that it asks for.
+"""A recipe, and the losses that one training step minimises.
 
     loss = cross-entropy(labelled frames) + distillation x method(pairs, teacher's targets) + temporal x form(pairs, flow)
 
@@ -28,7 +28,7 @@ NEEDS_FEATURES = ("feature", "pf")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a trained model, but the data and the code.
+    """All settings that determine a trained model, apart from data and code.
 
     Attributes:
         name: for people and tables.
@@ -113,7 +113,7 @@ class Recipe:
 
     @property
     def needs_features(self) -> bool:
-        """Whether the student is taught the teacher's features."""
+        """Whether the student learns the teacher's features."""
         return self.teacher != "none" and self.method in NEEDS_FEATURES
 
 
@@ -175,7 +175,7 @@ def compute_losses(
     offset: tuple[int, int],
     done: float = 1.0,
 ) -> dict[str, Tensor]:
-    """One forward pass over all frames of the step, then each loss that the recipe asks for.
+    """One forward pass over all frames of the step, then each loss of the recipe.
 
     Args:
         model: the student.

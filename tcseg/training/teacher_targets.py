@@ -1,4 +1,4 @@
-"""What the student is taught: the teacher's answers on every training frame, computed once and stored.
+"""The teacher's targets: its predictions on every training frame, computed once and stored.
 
 Two kinds of probabilities, as uint8. *plain*: the teacher's softmax, frame by frame. *trajectory*: test-time augmented (flip,
 scale 1.5) and fused along flow trajectories over the neighbouring frames, so that the student learns from answers that are steady
@@ -93,12 +93,12 @@ FEATURE_STRIDE = 8
 
 @torch.no_grad()
 def teacher_features(model: SegmentationModel, frames: Tensor) -> Tensor:
-    """What the teacher's head sees, averaged to stride 8: (T,3,H,W) uint8 -> (T,C,H/8,W/8) float."""
+    """The input of the teacher's head, averaged to stride 8: (T,3,H,W) uint8 -> (T,C,H/8,W/8) float."""
     return F.avg_pool2d(model(frames, features=True)[1], FEATURE_STRIDE // model.stride)
 
 
 def make(model: SegmentationModel, clips: Clips, kind: str, path: Path) -> Tensor:
-    """The teacher's targets for a training split, from `path` if it is there.
+    """The teacher's targets for a training split, read from `path` if it exists.
 
     Args:
         model: the teacher.

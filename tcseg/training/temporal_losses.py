@@ -1,4 +1,4 @@
-"""The losses of two frames: answers to the same piece of the world should agree. Pure functions of tensors.
+"""Losses of two frames: predictions for the same point should agree. Pure functions of tensors.
 
 Convention: `flow_ab (B,2,H,W)` says in pixels where a pixel of frame a lies in frame b; b's answers are warped onto a's grid.
 Means are over visible pixels that stay inside the frame; where there are none the loss is 0 with zero gradient.
@@ -113,7 +113,7 @@ def _warp_replicating(x_b: Tensor, flow_ab: Tensor) -> Tensor:
 
 
 def photometric_mask(frame_a: Tensor, frame_b: Tensor, flow_ab: Tensor, form: str = "published") -> Tensor:
-    """How much a pixel looks as its flow says: ETC's V = exp(-|I_a - warped I_b|), on ImageNet-normalised frames, 0..1.
+    """How well the flow explains each pixel: ETC's V = exp(-|I_a - warped I_b|), on ImageNet-normalised frames, 0..1.
 
     "published" sums the channels' absolute differences. "released" takes the absolute value of their sum, as ETC's code does, so
     that a pixel that turns from red to green can look unchanged. Both call a change of light an occlusion. Where the flow

@@ -1,4 +1,4 @@
-"""Frames in: from video files, folders of images, cameras and streams."""
+"""Read frames from video files, folders of images, cameras and streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and answers out: MP4, AVI and GIF, or a folder with a label map (PNG) or probabilities (npz) a frame.
+"""Write frames as MP4, AVI or GIF, and predictions as one label map (PNG) or probability array (npz) per frame.
 
 Whatever is written is written aside and gets its name when it is complete.
 """

@@ -1,4 +1,4 @@
-"""How steady the answers to a video are, seen while it runs: the share of pixels whose class changes, and its plot.
+"""Measure the flicker of a video without ground truth while it runs: the share of pixels that change their class.
 
 No labels are needed, so any video will do. It is not the flicker of the study's tables, which knows the true classes and
 (on procity) the true motion: here the motion is estimated and right or wrong cannot be told apart, so that a changed answer

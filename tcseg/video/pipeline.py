@@ -1,4 +1,4 @@
-"""Decode, network and encode at once: a thread each, bounded queues between them.
+"""Decode, predict and encode at the same time: one thread each, with bounded queues between them.
 
 One thread reads and decodes, one paints and encodes. OpenCV, torch and numba release Python's lock, so the slowest stage sets the
 pace. From a camera the main thread runs the network on the newest frame, with all cores, and the number of frames dropped is told.

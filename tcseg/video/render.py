@@ -1,4 +1,4 @@
-"""Video in, video out: the picture with its classes over it, label maps, probabilities, a stability strip, a window.
+"""Segment a video: class colours over the frames, label maps, probabilities, a flicker strip, a window.
 
 `pipeline` does the work; here is what comes out of it. How fast that is: `throughput`.
 """
@@ -35,7 +35,7 @@ Render = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
 
 
 def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: float = 0.6) -> np.ndarray:
-    """Paint labels uint8 (H,W) over a frame: uint8 (H,W,3) RGB; `overlay` 0 = the frame, 1 = the colours alone.
+    """Overlay the colours of labels uint8 (H,W) on a frame: uint8 (H,W,3) RGB; `overlay` (0..1) is the opacity.
 
     Raises:
         ValueError: the labels are not uint8, or not of the frame's size.
@@ -49,7 +49,7 @@ def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: f
 
 
 def caption(picture: np.ndarray, text: str) -> np.ndarray:
-    """Write a word into the upper left corner of a picture (in place), on a dark ground."""
+    """Write a caption on a dark background into the upper left corner of an image (in place)."""
     scale = max(0.35, picture.shape[1] / 1100)
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     cv2.rectangle(picture, (0, 0), (width + 8, height + base + 6), (20, 20, 20), -1)
@@ -156,7 +156,7 @@ def _open_outputs(
 
 
 def summary(result: dict) -> str:
-    """A report of `segment` or `side_by_side` in a line."""
+    """The result of `segment` or `side_by_side` in one line."""
     written = ", ".join(map(str, result["written"]))
     where = written or ("nothing written (no --out, --labels or --probs)" if result["frames"] else "nothing written")
     flicker = result["flicker"]
@@ -219,7 +219,7 @@ def segment(
     precision: str = "fp32",
     calibrate: Calibrate | None = None,
 ) -> dict:
-    """Segment a video: write it with the classes painted over it, write the answers themselves, or show it.
+    """Segment a video: write the painted video or the predictions, or show the result in a window.
 
     What is written has its name when it is complete; until then it is `.NAME.part.SUFFIX`, or the folder `.NAME.part`. Ctrl-C
     completes it with the frames done so far; an error removes it; only a kill leaves the `.part`, which the next run overwrites.
@@ -311,7 +311,7 @@ def side_by_side(
     show: bool = False,
     steady: str | None = None,
 ) -> dict:
-    """Write a video of panels: the frame, then each model's answer, captioned with its name.
+    """Write a video of panels: the frame, then each model's prediction with its name.
 
     Args:
         source: as in `segment`, and so are the others that are not explained here.

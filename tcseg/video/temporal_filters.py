@@ -1,4 +1,4 @@
-"""Steadiness made at inference: filters over a network's answers, frame by frame, which cost time and look into the past.
+"""Filters over time that reduce flicker at inference; they cost time and use older frames.
 
 The competitors of a student that was *trained* to be steady. Each is causal (frame t needs frames up to t only) and has one
 method, `step(frame, answer)`: it is given a frame and a function that runs the network on it, and returns probabilities. What it
@@ -40,7 +40,7 @@ DOUBT = 12.0  # grey levels by which a warped frame may differ until its trust h
 
 
 class Filter(Protocol):
-    """What stands between a network and the label map."""
+    """A filter between a network and the label map."""
 
     lag: float
     """Mean age of the evidence in an answer, frames."""
@@ -61,7 +61,7 @@ class Nothing:
     lag = 0.0
 
     def step(self, frame: np.ndarray, answer: Answer) -> Tensor:
-        """The network's own answer."""
+        """The network's own prediction."""
         return answer()
 
 
@@ -101,7 +101,7 @@ def _carried(kept: Tensor, before: np.ndarray, now: np.ndarray) -> tuple[Tensor,
 
 
 class FlowAveraged:
-    """A running mean along flow that is estimated (DIS) from the frame at hand back to the one before."""
+    """A running mean along the flow estimated (DIS) from the current frame back to the previous one."""
 
     def __init__(self, memory: float = 0.5) -> None:
         self.memory = _share("memory", memory)
@@ -121,7 +121,7 @@ class FlowAveraged:
 
 
 class Median:
-    """Each class' median probability in the last three frames: an answer that only one frame gives is not given."""
+    """The median of each class's probability over the last three frames, which removes predictions of a single frame."""
 
     lag = 1.0
 
@@ -136,7 +136,7 @@ class Median:
 
 
 class Keyframes:
-    """The network looks at every `every`-th frame; in between, its answer follows the estimated flow, step by step."""
+    """Run the network on every `every`-th frame only; in between, its prediction follows the estimated flow."""
 
     def __init__(self, every: int = 2) -> None:
         if every < 1:
@@ -147,7 +147,7 @@ class Keyframes:
         self._frame: np.ndarray | None = None
 
     def step(self, frame: np.ndarray, answer: Answer) -> Tensor:
-        """The network's answer, or the last one carried along."""
+        """The network's prediction, or the last one moved along the flow."""
         now = _gray(frame)
         if self._count % self.every == 0:
             self._kept = answer()
@@ -178,7 +178,7 @@ def label_maps(probs: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 def filtered(model: SegmentationModel, clips: Clips, new_filter: Callable[[], Filter]) -> Predictor:
-    """What a filter makes of a network's answers on a split.
+    """Apply a filter to a network's predictions on a split.
 
     Args:
         model: the network, in eval mode.

@@ -1,4 +1,4 @@
-"""A window with the newest picture; whether one can be opened at all is found out before any work."""
+"""A window that shows the newest frame; whether one can be opened is checked before any work."""
 
 from __future__ import annotations
 

@@ -115,11 +115,11 @@ def test_compare_shows_flicker_of_both(tmp_path: Path, clip: Path) -> None:
         (["export", "x.tflite", "--weights", "WEIGHTS", "--frames", "CLIP"], "suffix must be one of"),
         (["export", "x.pt2", "--weights", "WEIGHTS", "--channels-last"], "frames.permute"),
         (["bench", "--weights", "WEIGHTS", "--runtime", "ncnn", "--size", "64x32"], "runtime is 'ncnn'"),
-        (["bench", "--weights", "WEIGHTS", "--weights", "WEIGHTS"], "two networks would be called"),
-        (["bench", "--all", "--size", "64x32", "--cold"], "--all measures everything and takes no --size, --cold"),
+        (["bench", "--weights", "WEIGHTS", "--weights", "WEIGHTS"], "two networks would have the name"),
+        (["bench", "--all", "--size", "64x32", "--cold"], "cannot be combined with --size, --cold"),
         (["measure", "metrics", "--anyway"], "measurement metrics refuses no busy machine"),
         (["data", "check", "absent"], "absent is not a folder"),
-        (["data", "check", "CLIP"], "layout of no known data set"),
+        (["data", "check", "CLIP"], "does not have the layout of a known data set"),
     ],
 )
 def test_errors_are_one_line(
@@ -202,7 +202,7 @@ def test_ctrl_c_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch, clip: Path) 
 
 def test_workbook_writes_the_chapters(tmp_path: Path) -> None:
     assert "8 chapters in " in run("workbook", tmp_path / "mine").stdout
-    assert "perhaps with your answers" in run("workbook", tmp_path / "mine", code=2).stderr
+    assert "perhaps with your solutions" in run("workbook", tmp_path / "mine", code=2).stderr
 
 
 @pytest.mark.slow
@@ -294,4 +294,4 @@ def test_export_on_real_frames(tmp_path: Path, clip: Path, weights: Path) -> Non
 def test_a_sweep_lists_what_is_missing_and_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tcseg.study.sweeps.run_sweeps", lambda *_: pytest.fail("it trained"))
     output = run("sweep", "--list", "--profile", "smoke", "--only", "pareto").output
-    assert "consistent,temporal=12" in output and re.search(r"\d+ runs, about [\d.]+ hours of one core", output)
+    assert "consistent,temporal=12" in output and re.search(r"\d+ runs, about [\d.]+ hours on one core", output)

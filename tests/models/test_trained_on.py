@@ -116,7 +116,7 @@ def test_weights_that_say_nothing(tmp_path: Path) -> None:
     model = registry.load_weights(tmp_path / "w.safetensors")
     assert model.trained_size is None and model.trained_on is None
     told = trained_on.seen_as_text({"it": model}, (128, 64))
-    assert told.startswith("it sees 128x64, the video's own size (--size WxH: another)") and "nothing says" in told
+    assert told.startswith("it sees 128x64, the video's own size (change it with --size WxH)") and "unknown" in told
 
 
 @pytest.mark.parametrize("size", ["256x128", [256], [256, 128, 3], [256.0, 128], [0, 128], [-256, 128], [True, True], {}])
@@ -267,7 +267,7 @@ def test_the_command_times_each_network_at_its_own_size() -> None:
     (first, some), (second, others) = tools._by_size(networks, [])
     assert (first, list(some)) == (TRAINED, ["student"])
     assert (second, list(others)) == ((1024, 512), ["student-cpu", "untrained"])
-    assert "student-cpu at the size of the training; untrained untrained" in tools._whose(others)
+    assert "student-cpu at the training size; untrained untrained" in tools._whose(others)
     assert tools._by_size(networks, [(64, 32)]) == [((64, 32), networks)]
 
 

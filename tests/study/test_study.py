@@ -178,7 +178,7 @@ def test_reference_mode_shows_the_committed_figure_of_this_study_alone(committed
     study = study_module.rows_of("procity", "laptop", tmp_path / "procity")
     study.figure("picture", needs_weights, alt="x")
     assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG") and said.pop() == "shown"
-    assert "As the reference run drew it" in said.pop().data
+    assert "Figure from the reference run" in said.pop().data
 
     other = study_module.rows_of("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
     other.figure("picture", needs_weights, alt="x")

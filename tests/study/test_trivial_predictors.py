@@ -161,7 +161,7 @@ def test_the_noise_figure_has_a_panel_a_scene_that_was_measured(clips):
     assert len(figures.tc_vs_flow_noise(table).axes) == 3
     assert len(figures.tc_vs_flow_noise(table[table["scene"] == "still"]).axes) == 1
     empty = figures.tc_vs_flow_noise(table[:0])
-    assert "nothing was measured" in empty.axes[0].texts[0].get_text()
+    assert "not measured" in empty.axes[0].texts[0].get_text()
     assert figures.metrics_controls(pd.DataFrame(columns=trivial_predictors.COLUMNS), None).axes
 
 

@@ -1,1 +1,1 @@
-"""A scene to pictures and truth: rasterising, shading, exact flow, and what a camera adds."""
+"""Render a scene: rasterising, shading, exact flow, and camera effects."""

@@ -1,4 +1,4 @@
-"""What makes real video flicker, on the finished picture: motion blur, rain, glare, exposure, sensor noise, JPEG.
+"""Camera and weather effects on the finished image: motion blur, rain, glare, exposure, sensor noise, JPEG.
 
 Every effect has its own stream seeded by the frame, so any frame can be had without the ones before it. "overcast",
 "haze", "dusk", "rain" and "glare" also change the light of the scene (`style.light_vector`).

@@ -1,1 +1,1 @@
-"""What stands and moves in a procedural city: streets, houses, vehicles, people, and their textures."""
+"""Contents of a procedural city: streets, houses, vehicles, people, and their textures."""

@@ -1,4 +1,4 @@
-"""The layout of one snippet: street, junction, lots, furniture; all is drawn from streams seeded by (city, seed).
+"""The layout of one snippet: street, junction, lots, furniture, all from random streams seeded by (city, seed).
 
 `traffic` puts what moves on it. Rare classes are stratified: in every block of eight consecutive seeds each of them is
 wished for in three, and a wish is fulfilled within sight of the annotated frame.

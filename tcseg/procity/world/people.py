@@ -1,4 +1,4 @@
-"""Builders of pedestrians and riders: jointed prisms, solid from every side; thighs, shins and arms swing."""
+"""Builders of pedestrians and riders: closed, jointed prisms with moving legs and arms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builders of what stands: houses, trees, hedges, walls, fences, poles, lamps, signs, traffic lights.
+"""Builders of static objects: houses, trees, hedges, walls, fences, poles, lamps, signs, traffic lights.
 
 Side frame (from `Scene.static`): x along the street, y towards the street, z up.
 """

@@ -1,4 +1,4 @@
-"""The frame of a street: s metres along it, d metres to the right of its middle line, straight or with one bend."""
+"""Street coordinates: s metres along the street, d metres to the right of its centre line, straight or with one bend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cities: what makes one differ from another (facades, palette, trees, streets, weather), and the light of a scene.
+"""Styles of the cities (facades, palette, trees, streets, weather), and the light of a scene.
 
 Cities of val and test share no style with those of train: other facade kinds, palettes, trees and weather mixes.
 """

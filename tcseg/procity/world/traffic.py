@@ -1,4 +1,4 @@
-"""What moves or waits on the street: the ego car's way, vehicles, riders, people; wishes for rare classes first."""
+"""Everything that moves or waits on the street: the ego car's path, vehicles, riders, people; rare classes first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builders of everything that drives: cars of five bodies, trucks, buses, trams, bicycles and motorcycles.
+"""Builders of vehicles: cars of five bodies, trucks, buses, trams, bicycles and motorcycles.
 
 Object frame: x forward, y left, z up, origin on the ground below the middle. Wheels are limbs that spin with the
 way driven.

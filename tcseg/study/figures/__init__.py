@@ -1,4 +1,4 @@
-"""Every figure of the report: arrays and tables in, a matplotlib Figure out.
+"""Figures of the report: functions from arrays and tables to a matplotlib Figure.
 
 Pure functions: nothing is read, shown or saved here (`Study.figure` does that), and pyplot's global state is untouched.
 Where a table says NaN the figure leaves a gap; where there is nothing at all it says so in words. Shares are 0..1 in

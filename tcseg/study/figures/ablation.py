@@ -1,4 +1,4 @@
-"""The ablation: accuracy beside consistency, differences with their intervals, cost."""
+"""Figures of the ablation: accuracy against consistency, differences with intervals, cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METRIC_NAMES = {
 }
 EFFECT_NAMES = METRIC_NAMES | {
     "tc": "TC",
-    "tc_gap_closed": "TC, way to the ceiling",
+    "tc_gap_closed": "TC, gap to the ceiling",
     "flicker_relative": "flicker",
     "harmful_flicker_relative": "harmful flicker",
 }
@@ -202,5 +202,5 @@ def cost(parts: pd.DataFrame) -> Figure:
         ax.invert_yaxis()
     else:
         say_empty(ax)
-    ax.set(xlabel="milliseconds a step, idle machine")
+    ax.set(xlabel="milliseconds per step, idle machine")
     return figure

@@ -1,4 +1,4 @@
-"""General charts: curves, bars, and one row a class."""
+"""General charts: curves, bars, and bars by class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The procedural city's contact sheet."""
+"""The contact sheet of the procedural city."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flow estimators: how good, how fast, and what TC they give."""
+"""Figures of the flow estimators: error, time, and the resulting TC."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .style import CYCLE, GRAY, canvas, color_of, say_empty, styled
 
 QUALITY = (
     ("epe_visible", 1.0, "error where visible (px)", "log"),
-    ("label_agreement", 100.0, "labels that agree along it (%)", "linear"),
-    ("ms", 1.0, "ms a pair, one thread", "log"),
+    ("label_agreement", 100.0, "labels that agree along the flow (%)", "linear"),
+    ("ms", 1.0, "ms per pair, one thread", "log"),
 )
 
 

@@ -1,4 +1,4 @@
-"""Things to move with the mouse that need no kernel: flip books, before and after, tables with filters.
+"""Interactive figures without a kernel: flip books, before and after, tables with filters.
 
 Each gives HTML that carries its own pictures and a few lines of script, so that it works in a notebook and in the rendered report,
 from the disk, without a network. Without scripts the first picture, or the whole table, stays: the static twin.

@@ -1,4 +1,4 @@
-"""What the metrics themselves do: a perfect model under noisy flow, and who wins which metric without seeing."""
+"""Figures about the metrics: a perfect model under noisy flow, and the scores of trivial predictors."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def metrics_controls(table: pd.DataFrame, flow: str | None, networks: Sequence[s
         _winner_panel(ax, rows[rows["metric"] == metric].set_index("predictor"), metric, names, networks)
         ax.set_yticks(range(len(names)), names if index % 2 == 0 else [""] * len(names), fontsize=8)
     if metrics:
-        figure.supxlabel("percent; star: best but for the truth, red where that is a control", fontsize=9)
+        figure.supxlabel("percent; star: best except the ground truth, red if it is a control", fontsize=9)
     else:
         say_empty(axes[0, 0])
     return figure

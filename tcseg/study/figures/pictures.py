@@ -1,4 +1,4 @@
-"""Pictures: label maps, flow, masks, frames side by side; and the slider through them."""
+"""Images: label maps, flow, masks, frames side by side, and a slider through them."""
 
 from __future__ import annotations
 
@@ -131,12 +131,12 @@ def flow_picture(frame: np.ndarray, flow: np.ndarray, visible: np.ndarray, step:
     axes[0, 0].imshow(frame)
     true_length = {"angles": "xy", "scale_units": "xy", "scale": 1}
     axes[0, 0].quiver(x, y, flow[0, y, x], flow[1, y, x], color=YELLOW, width=0.005, **true_length)
-    axes[0, 0].set_title("where each pixel goes (true length)")
+    axes[0, 0].set_title("motion of each pixel (true length)")
     top = float(np.quantile(np.hypot(*flow), 0.98)) or 1.0
     axes[0, 1].imshow(flow_colors(flow, top))
     axes[0, 1].set_title(f"flow as colour, full at {top:.1f} px")
     axes[1, 0].imshow(highlight(frame, ~visible))
-    axes[1, 0].set_title(f"hidden or gone in the next frame: {100 * (1 - visible.mean()):.1f} %")
+    axes[1, 0].set_title(f"hidden in the next frame: {100 * (1 - visible.mean()):.1f} %")
     disc = np.linspace(-1, 1, 65, dtype=np.float32)
     key = flow_colors(np.stack(np.meshgrid(disc, disc)), 1.0)
     key[np.hypot(*np.meshgrid(disc, disc)) > 1] = 255
@@ -172,7 +172,7 @@ def time_slices(slices: Mapping[str, np.ndarray], label_set: LabelSet) -> Figure
         ax.imshow(colorize(labels, label_set), aspect="auto", interpolation="nearest")
         ax.set(title=title, xlabel="time (frames)")
         ax.grid(False)
-    axes[0, 0].set(ylabel="row of the picture (px)", xlabel="time (frames)")
+    axes[0, 0].set(ylabel="row of the image (px)", xlabel="time (frames)")
     if not slices:
         say_empty(axes[0, 0])
     return figure

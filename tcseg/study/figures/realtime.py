@@ -1,4 +1,4 @@
-"""Real time: milliseconds by model, runtime, precision, size and threads; what the machine allows; speed against quality."""
+"""Figures of the benchmark: latency by model, runtime, precision, size and threads; roofline; speed against accuracy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def latency(table: pd.DataFrame, budget_ms: float = 1000 / 30) -> Figure:
         ax.plot(rows["p50_ms"], y, "o", color=CYCLE[index], label=scope)
         ax.plot(rows["p99_ms"], y, "|", color=CYCLE[index], markersize=9, markeredgewidth=2)
     ax.axvline(budget_ms, color=RED, linestyle="--", label=f"{1000 / budget_ms:.0f} frames a second")
-    ax.set(xlabel="milliseconds a frame, logarithmic (dot p50, line to p90, tick p99)", xscale="log")
+    ax.set(xlabel="milliseconds per frame, logarithmic (dot p50, line to p90, tick p99)", xscale="log")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(max(1, len(names)) - 0.4, -0.6)
@@ -73,7 +73,7 @@ def waterfall(table: pd.DataFrame) -> Figure:
         figure.legend(loc="outside lower center", ncols=3)
     else:
         say_empty(ax)
-    ax.set(xlabel="milliseconds a frame, end to end, p50")
+    ax.set(xlabel="milliseconds per frame, end to end, p50")
     ax.grid(False, axis="y")
     return figure
 
@@ -100,7 +100,7 @@ def roofline(table: pd.DataFrame, gflops: float, gbytes: float) -> Figure:
     for index, row in enumerate(shown.itertuples()):
         there = 1e3 * row.gflop / row.mbytes, 1e3 * row.gflop / row.p50_ms
         ax.plot(*there, "osD^vPX<>"[index % 9], color=CYCLE[index % len(CYCLE)], label=row.model)
-    ax.set(xscale="log", yscale="log", xlabel="operations a byte (convolutions and linear layers)", ylabel="GFLOP/s")
+    ax.set(xscale="log", yscale="log", xlabel="operations per byte (convolutions and linear layers)", ylabel="GFLOP/s")
     ax.xaxis.set_major_formatter("{x:g}")
     for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         which("{x:g}")
@@ -139,7 +139,7 @@ def jitter(times: dict[str, np.ndarray], budget_ms: float = 1000 / 30) -> Figure
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     else:
         say_empty(ax)
-    ax.set(xlabel="milliseconds a frame, end to end (lines: p99)", ylabel="frames")
+    ax.set(xlabel="milliseconds per frame, end to end (lines: p99)", ylabel="frames")
     return figure
 
 
@@ -167,7 +167,7 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     else:
         say_empty(ax)
-    ax.set(xlabel=xlabel, ylabel="frames a second, end to end")
+    ax.set(xlabel=xlabel, ylabel="frames per second, end to end")
     return figure
 
 

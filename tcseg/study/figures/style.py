@@ -1,4 +1,4 @@
-"""What every figure shares: colours, style, and the making of an empty one. Colours of Okabe and Ito (2008)."""
+"""Colours (Okabe and Ito 2008) and style of all figures, and a function for empty ones."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def canvas(width: float = 6.4, height: float = 3.6, rows: int = 1, columns: int 
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def say_empty(ax: Axes, what: str = "nothing was measured here") -> None:
+def say_empty(ax: Axes, what: str = "not measured") -> None:
     """Write in the middle of an empty chart why it is empty."""
     ax.text(0.5, 0.5, what, transform=ax.transAxes, ha="center", va="center", color=GRAY)
 

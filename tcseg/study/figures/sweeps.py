@@ -1,4 +1,4 @@
-"""The sweeps of the ablation: one thing varied, everything else as it was."""
+"""Figures of the sweeps of the ablation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How training went, and what the student is taught."""
+"""Figures of the training: curves and targets."""
 
 from __future__ import annotations
 

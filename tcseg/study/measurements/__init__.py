@@ -1,4 +1,4 @@
-"""Long measurements whose tables are committed, and that a study need not make again each time: `tcseg measure NAME`.
+"""Long measurements that are not part of a study and whose tables are committed: `tcseg measure NAME`.
 
 Each module in a folder here has one function `measure(out, quick) -> DataFrame`, or one that yields the table so far, part by
 part. It lands in `out/tables/<name>.csv`, its further tables and figures beside it, and `out/records/<name>.json` says which
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASUREMENTS: dict[str, str] = {
-    "procity": "the embedded city: speed, memory, exactness, classes, how far val's cities are from train's",
-    "transfer": "does it transfer: students trained on procity, evaluated on CamVid",
-    "zero_shot": "what the students that ship are worth on real streets, as they come",
-    "metrics": "what a frame's metrics cost",
-    "coverage": "whether the intervals of the study cover the truth as often as they say",
-    "cost": "what a training step costs, part by part",
-    "latency": "what a frame costs: every network, runtime, precision and size",
-    "gpu": "the same on an NVIDIA GPU",
-    "speeds": "what a frame of every candidate for the student takes, and of every peer",
-    "layouts": "a frame's bytes in planes, or as cameras give them: which runtime is faster with what",
-    "half_resolution": "frames of a camera's size, seen whole or at half of it",
-    "pipeline": "from video file to video file: the whole against its stages",
-    "steadiness": "filters at inference against the student that was trained to be steady",
-    "flow": "estimated flow against the exact flow",
-    "precision": "what fp16 and int8 cost in accuracy and steadiness",
+    "procity": "procity: speed, memory, exactness, class frequencies, and the gap between training and validation cities",
+    "transfer": "transfer: students trained on procity, evaluated on CamVid",
+    "zero_shot": "the included students on real streets, without fine-tuning",
+    "metrics": "time to compute the metrics of a frame",
+    "coverage": "coverage of the confidence intervals on simulated splits",
+    "cost": "time of a training step, by part",
+    "latency": "latency of every network, runtime, precision and size",
+    "gpu": "latency on an NVIDIA GPU",
+    "speeds": "latency of every candidate student and every peer",
+    "layouts": "latency with frames in channels-first or channels-last order",
+    "half_resolution": "camera-sized frames, seen at full or half size",
+    "pipeline": "throughput from file to file, compared with each stage",
+    "steadiness": "filters at inference, compared with the consistent student",
+    "flow": "estimated flow, compared with the exact flow",
+    "precision": "effect of fp16 and int8 on accuracy and consistency",
 }
-"""Name of a measurement -> what it measures, in a line."""
+"""Name of a measurement -> one line about it."""
 
 
 def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool = False) -> list[Path]:
-    """Make a measurement and write its table.
+    """Run a measurement and write its table.
 
     Args:
         name: a key of `MEASUREMENTS`.

@@ -1,4 +1,4 @@
-"""A long measurement in parts: each is written as it is made, so that a stop, or a busy machine, costs the part that it fell into.
+"""A long measurement in parts: each part is saved when it is finished, so an interruption costs only the current one.
 
 What belongs together is measured on one machine by the same code, with the same networks trained: other parts are not taken up.
 """

@@ -1,1 +1,1 @@
-"""The course's notebooks: run in their order, timed, and turned into a workbook."""
+"""Run the notebooks of the course in order, time them, and turn them into a workbook."""

@@ -1,18 +1,18 @@
-"""What stands at the head of a chapter: which data and networks its pictures and numbers are of, and what they are worth."""
+"""The banner of a chapter: which data and networks it shows, and how meaningful its numbers are."""
 
 from __future__ import annotations
 
 from tcseg.models import registry
 
-CITY = "the embedded procedural city (**not** Cityscapes; same classes and layout)"
+CITY = "procity, a synthetic city (**not** Cityscapes, but with its classes and layout)"
 DATA = {
     "procity": CITY,
-    "camvid": "CamVid (stills at 1 Hz to train on; one 101-frame clip of one street to evaluate on)",
+    "camvid": "CamVid (training images at 1 Hz; evaluation on one clip of 101 frames)",
     "cityscapes": "Cityscapes (labels on one frame of 30, no true flow)",
 }
 SHOW_SHIPPED = {
-    "00_start_here": f"a street of {CITY}, in a city that no network was trained in",
-    "07_your_own_video": f"your `video`; without one, a street of {CITY}",
+    "00_start_here": f"a street of {CITY}; no network was trained in this city",
+    "07_your_own_video": f"your `video`, or without one a street of {CITY}",
 }
 """Chapters that show the shipped students -> on what: their numbers are not of the parameters' data set and profile."""
 
@@ -22,11 +22,11 @@ def of_study(dataset: str, profile: str, runs: str, size: tuple[int, int]) -> li
     lines = [f"Data: {DATA[dataset]} at {size[0]}x{size[1]}. Profile: `{profile}`. Runs: `{runs}`."]
     if runs == "reference":
         lines.append(
-            "Results are the **committed reference rows**; nothing is trained here. "
-            '`runs = "train"` trains your own, which takes longer: see the measured time.'
+            "The results are the **committed reference results**; nothing is trained. "
+            'Set `runs = "train"` to train your own networks; this takes longer.'
         )
     if profile == "smoke":
-        lines.append("**Smoke profile: a few training steps on a handful of clips. Its numbers have no meaning.**")
+        lines.append("**Smoke profile: a few training steps on a handful of clips; its numbers have no meaning.**")
     return lines
 
 
@@ -36,8 +36,8 @@ def of_shipped(notebook: str | None) -> list[str]:
         return []
     return [
         f"Data: {SHOW_SHIPPED[notebook]}.",
-        f"Networks: {'; '.join(map(_network, registry.SHIPPED))}. They come with the package; nothing is trained here.",
-        "This is so whatever `dataset`, `profile` and `runs` say.",
+        f"Networks: {'; '.join(map(_network, registry.SHIPPED))}. They are included in the package; nothing is trained here.",
+        "`dataset`, `profile` and `runs` have no effect in this chapter.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Notebooks as a graph: each runs after the ones before it, and only when something that it is made of has changed.
+"""The notebooks as a dependency graph: each runs after the previous ones, and only if one of its inputs has changed.
 
 doit keeps the content hashes (of the notebook, the package, the earlier notebooks' tables) in the study's folder, so
 a finished study opens in a second, and one that failed or was interrupted goes on with the notebook that it stopped in;
@@ -167,7 +167,7 @@ class _Run:
             last = f"{name}: {told(error)}"
         if whole and whole != last:
             self.progress.say(whole)
-        self.progress.say(f"Go on from there once it is mended: {self.course.again}")
+        self.progress.say(f"Correct it, then continue from there with: {self.course.again}")
         print(last, file=self.errors, flush=True)
 
     def _graph(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One notebook, run strictly: what papermill lets pass is an error here.
+"""Execute one notebook strictly: problems that papermill ignores are errors here.
 
 papermill alone accepts an unknown parameter, pastes values without a look at their type, and says nothing of cells that
 never ran. `execute` compares the parameters with the notebook's annotated parameters cell, runs it in a kernel of this

@@ -1,4 +1,4 @@
-"""How long notebooks and their sections took, from papermill's notes in the executed files; kept of the runs that trained."""
+"""Durations of notebooks and their sections, from papermill's metadata in the executed files."""
 
 from __future__ import annotations
 

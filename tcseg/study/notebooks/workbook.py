@@ -1,4 +1,4 @@
-"""The notebooks as a workbook: each exercise's folded solution replaced by a cell with a stub, or (for the tests) by itself.
+"""The notebooks as a workbook: each solution is replaced by a stub, or (for the tests) inserted as a code cell.
 
 There is one source, the notebooks, where a solution is folded under its question. A solution is functions, each with a docstring
 that says what goes in and what comes out, and the lines that call and check them. A stub keeps these; the body is yours.
@@ -118,7 +118,7 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
     if not _first_there(goal).is_dir():
         raise CannotWriteError(f"{goal} is, or lies in, a file: give a folder")
     if there := [path.name for path in chapters if (goal / path.name).exists()]:
-        raise CannotWriteError(f"{goal} already holds {there[0]}, perhaps with your answers: give another folder")
+        raise CannotWriteError(f"{goal} already holds {there[0]}, perhaps with your solutions: give another folder")
     require_writable(goal, "give another folder")
     for path in chapters:
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)

@@ -1,1 +1,1 @@
-"""The report and what is published with it: README, model card, data card, and pages made from tables."""
+"""The report and all published documents: README, model card, data card, and pages made from tables."""

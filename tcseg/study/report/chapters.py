@@ -1,4 +1,4 @@
-"""The chapters of the course: their titles, the question of each, and how long they take."""
+"""The chapters of the course: titles, questions and durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents and pages: which templates there are, and what each is filled with."""
+"""The documents and pages: their templates and the values that fill them."""
 
 from __future__ import annotations
 

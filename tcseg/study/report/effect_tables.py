@@ -1,4 +1,4 @@
-"""Comparisons of recipes as tables: differences with their intervals."""
+"""Tables of differences between recipes, with intervals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONVERGED = 0.005
 METRIC_NAMES = {
     "miou": "mIoU, points",
     "tc": "TC, points",
-    "tc_gap_closed": "TC, % of the way to the ceiling",
+    "tc_gap_closed": "TC, % of the gap to the ceiling",
     "flicker_relative": "flicker, %",
     "harmful_flicker_relative": "harmful flicker, %",
 }
@@ -70,7 +70,7 @@ def against_longer(effects: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     heads = {name: f"{STEPS[name]} steps ({seed_count(int(rows['seeds'].iloc[0]))})" for name, rows in found.items()}
     return pd.DataFrame(
-        {"against a student trained for": title}
+        {"compared with a student trained for": title}
         | {heads[name]: change(rows.loc[metric]) for name, rows in found.items()}
         for metric, title in METRIC_NAMES.items()
         if all(metric in rows.index for rows in found.values())

@@ -1,4 +1,4 @@
-"""The committed results: `make reference` copies a finished study's tables, figures and run records to `figures/`.
+"""Publish results: `make reference` copies a finished study's tables, figures and run records to `figures/`.
 
 Nothing but `make reference` and `make rows` writes there. Tables are merged: the rows of this study replace its old rows, those of
 other data sets, profiles or machines stay. `stale` says which committed results no longer belong to the code.

@@ -1,4 +1,4 @@
-"""Fill a template: an undefined value, a nan, or a sentence that the tables no longer support fails."""
+"""Fill a template. An undefined value, a nan, or a sentence that the tables no longer support is an error."""
 
 from __future__ import annotations
 

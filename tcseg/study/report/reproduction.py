@@ -1,4 +1,4 @@
-"""What made each committed file, and how long that took."""
+"""The origin of each committed file, and the time that it took."""
 
 from __future__ import annotations
 

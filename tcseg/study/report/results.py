@@ -1,4 +1,4 @@
-"""What the results' texts need beyond a column of a table: means over seeds, differences by class, how many times as fast."""
+"""Values for the text of the results: means over seeds, differences by class, speed-ups."""
 
 from __future__ import annotations
 

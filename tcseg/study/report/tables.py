@@ -1,4 +1,4 @@
-"""Tables of a study and of figures/, numbers as people read them, and tables as Markdown."""
+"""Tables of a study and of figures/, number formats, and tables as Markdown."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_a_failure_stops_and_the_next_run_goes_on_from_there(three):
     three.edit("02_b", "1 / 0")
     assert three.run() == (1, {"01_a": "done", "02_b": "failed"})
     assert "02_b.ipynb failed in cell [3]:\n    1 / 0" in three.said
-    assert "Go on from there once it is mended: make study" in three.said
+    assert "Correct it, then continue from there with: make study" in three.said
 
     three.edit("02_b", "1")
     assert three.run() == (1, {"01_a": "up to date", "02_b": "failed"})
@@ -238,7 +238,7 @@ def test_every_exception_is_told_with_its_class_its_text_and_its_place(three, mo
         and "tcseg/study/notebooks/dependency_graph.py:" in last
         and last.endswith("TCSEG_DEBUG=1 shows the rest")
     )
-    assert "Go on from there once it is mended: make study" in three.said
+    assert "Correct it, then continue from there with: make study" in three.said
     assert "second line" in three.said or "first line" not in line, "a text of several lines is told whole"
 
 

@@ -65,7 +65,7 @@ def test_what_a_reader_wrote_is_not_overwritten(tmp_path):
     written = write_workbook(CHAPTERS[0].parent, tmp_path / "mine")
     assert [path.name for path in written] == [path.name for path in CHAPTERS]
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [path.name for path in CHAPTERS]
-    with pytest.raises(CannotWriteError, match=r"already holds 00_start_here.ipynb, perhaps with your answers"):
+    with pytest.raises(CannotWriteError, match=r"already holds 00_start_here.ipynb, perhaps with your solutions"):
         write_workbook(CHAPTERS[0].parent, tmp_path / "mine")
     with pytest.raises(FileNotFoundError, match="no notebooks in"):
         write_workbook(tmp_path, tmp_path / "other")

@@ -49,7 +49,7 @@ def test_students_that_were_trained_for_longer_have_a_column_each():
     table = pd.DataFrame([effect_row(), LONE, longer])
     assert effect_tables.against_longer(table).to_dict("records") == [
         {
-            "against a student trained for": "flicker, %",
+            "compared with a student trained for": "flicker, %",
             "the same number of steps (3 seeds)": "−12.3 (−20.0 to +1.0)",
             "four times as many steps (2 seeds)": "−10.0 (−20.0 to +1.0)",
         }

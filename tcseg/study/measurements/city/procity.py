@@ -1,4 +1,4 @@
-"""Everything that is claimed of the embedded city, measured: `tcseg measure procity` -> procity.csv (name, value).
+"""Measure all claims about procity: `tcseg measure procity` writes procity.csv (name, value).
 
 Further tables: procity_classes (class shares by split), procity_gap (one teacher in the train cities and in val's). Figure:
 procity_sheet. Run `tcseg measure transfer` first, whose row on CamVid is repeated here.

@@ -1,4 +1,4 @@
-"""The gap between procity's cities: one teacher on fresh snippets of the cities that it was trained on, and on val's other cities.
+"""The gap between procity's cities: one teacher on new snippets of its training cities, and on the validation cities.
 
 The two sets have the same style of snippet and as many clips, but not the same share of each class, and IoU depends on that. So
 beside the IoU stands what does not: the recall, and val's IoU after weighting its pixels to the train cities' class shares.

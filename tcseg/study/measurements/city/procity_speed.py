@@ -1,4 +1,4 @@
-"""What procity costs: CPU time of a frame by stage, the first compilation, memory of a worker, the laptop data set on two cores.
+"""Cost of procity: CPU time per frame by stage, compilation, memory, and the laptop data set on two cores.
 
 Times are CPU seconds of this process with one thread, so a busy machine disturbs them little; those whose name says `seconds` are
 wall time and want an idle one.

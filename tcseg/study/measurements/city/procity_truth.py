@@ -1,4 +1,4 @@
-"""How true procity's truth is, what perfect labels score, and how often each class is seen."""
+"""Exactness of procity's ground truth, scores of perfect labels, and class frequencies."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Measurements of accuracy and consistency, and of how far the metrics and intervals hold."""
+"""Measurements of accuracy and consistency, and of the validity of metrics and intervals."""

@@ -1,4 +1,4 @@
-"""Do 95 % intervals hold the truth 95 times in 100? Each method on thousands of made-up validation splits (`worlds`).
+"""Coverage of 95 % intervals: each method on thousands of simulated validation splits (`worlds`).
 
 For clips of one training: the study's method against the plain jackknife, three bootstraps, and other amendments of the jackknife.
 For seeds and clips at once, for one street in blocks of frames, and for clips that lie in cities. The study's own methods are

@@ -1,4 +1,4 @@
-"""Estimated flow against the exact flow of the procedural city: error, time, and what the choice does to TC.
+"""Estimated flow compared with procity's exact flow: error, time, and effect on TC.
 
 Scenes are val's first clips, rendered at each width: the same streets and the same motion, so that errors in pixels grow with the
 width while a good estimator's relative error does not. `flow.csv` is about the flow, `flow_tc.csv` about the scores that it gives,

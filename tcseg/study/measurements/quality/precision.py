@@ -1,4 +1,4 @@
-"""What fp16 and int8 cost: accuracy, consistency and flicker of a student in each runtime and precision, against PyTorch in fp32.
+"""Effect of fp16 and int8 on accuracy, consistency and flicker, for each student, runtime and precision.
 
 int8 is offered for a student where it loses at most half a point of mIoU and a twentieth of steadiness; whether it is faster is
 another question (`tcseg bench`), which nets of hard-swish and squeeze-and-excite answer with no.

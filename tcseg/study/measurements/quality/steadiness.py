@@ -1,4 +1,4 @@
-"""Steadiness that is trained in against steadiness that is made at inference: accuracy, consistency, milliseconds and age of each.
+"""The consistent student compared with filters at inference: accuracy, consistency, time and age of the evidence.
 
 `steadiness.csv` has a row a filter, `steadiness_effects.csv` the paired comparisons of the consistent student with each of them.
 """

@@ -1,4 +1,4 @@
-"""Does it transfer? Students trained on procity, evaluated on CamVid's val clip, with and without a short fine-tune.
+"""Transfer from procity to CamVid: students with and without a short fine-tuning.
 
 Against them stand students trained on CamVid alone, for as many steps as the fine-tune and for as many as both trainings together.
 Seeds are paired: with one seed all share the initial weights, and both trainings on CamVid the order of their data. The val clip

@@ -1,4 +1,4 @@
-"""Made-up validation splits whose truth is known, for `tcseg measure coverage`.
+"""Simulated validation splits with a known true value, for `tcseg measure coverage`.
 
 The worlds are like procity's val at profile laptop: 19 classes, whose shares, and how they differ from clip to clip, are of its
 size. What is measured is as nonlinear as the real thing, and so are the traps:

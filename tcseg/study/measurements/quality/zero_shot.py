@@ -1,4 +1,4 @@
-"""What the students that ship are worth on real streets, which none of them has seen: as they come, nothing is trained here.
+"""The included students on real streets, without any fine-tuning.
 
 The networks see frames as `tcseg segment` shows them by default, and are scored at the frames' own size. CamVid's validation split
 is one street, and of Cityscapes a machine may have few labelled frames: no interval would say how these networks do on another

@@ -1,1 +1,1 @@
-"""Measurements of time: latency, throughput, and what a training step or a metric costs."""
+"""Measurements of time: latency, throughput, and the cost of a training step or a metric."""

@@ -1,4 +1,4 @@
-"""What a training step costs, part by part, and what each kind of teacher costs before the first step."""
+"""Time of a training step by part, and of the teacher's targets."""
 
 from __future__ import annotations
 

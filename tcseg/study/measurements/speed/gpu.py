@@ -1,4 +1,4 @@
-"""What a frame costs on an NVIDIA GPU: every network, PyTorch's ways, precisions and sizes, frame in and label map out.
+"""Latency on an NVIDIA GPU: every network, PyTorch mode, precision and size, end to end.
 
 End to end has the way there and back: the frame is the host's, and so is the label map. The students in three precisions also say
 how far a precision's label maps agree with fp32's on the same frames.

@@ -1,4 +1,4 @@
-"""A camera's frame of 2048x1024 in, a label for each of its pixels out: by a network that sees all of it, or half of its width.
+"""Full-size label maps of 2048x1024 from a network that sees the full frame, or half its width and height.
 
 A label map is upsampled from a coarser answer in any case. So a network may as well look at a smaller picture, for a quarter of the
 time; what that costs in accuracy, on thin things above all, is measured here. Both networks are `student-cpu`, trained for as many

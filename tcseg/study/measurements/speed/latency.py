@@ -1,4 +1,4 @@
-"""The committed latency table of a CPU: every network, runtime, precision and size, and what each needs before its first answer.
+"""The committed latency table of a CPU: every network, runtime, precision and size, and the time to the first prediction.
 
 The student that ships and the networks that `tcseg sweep --profile bench` has trained on this machine come with their weights; the
 others are as they are built (`trained_on` says which): with random weights the label map has more borders than any street, so that

@@ -1,4 +1,4 @@
-"""In which order a runtime is given a frame's bytes: plane by plane, or pixel by pixel as cameras give them.
+"""Effect of the byte order of frames: channels first, or channels last as cameras deliver them.
 
 A network answers the same. But a runtime whose convolutions want the channels last makes them so, in and out, for as much time as
 some layers take; one that wants blocks of channels makes these from planes. `runtimes` chooses by this table.

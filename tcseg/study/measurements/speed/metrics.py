@@ -1,4 +1,4 @@
-"""What a frame's metrics cost on one core, given predictions, labels and flow: milliseconds, part by part."""
+"""Time to compute the metrics of a frame on one core, by part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From video file to video file: what `tcseg segment` does in a second, against its stages alone and what the cores allow."""
+"""Throughput of `tcseg segment` from file to file, compared with its stages alone and with what the cores allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a frame takes: every candidate for the student, and every peer, in the runtimes and precisions of a processor, at 1024x512.
+"""Latency of every candidate student and peer at 1024x512, in every CPU runtime and precision.
 
 Trained networks (`tcseg sweep --profile bench`) where their weights are here, else as they are built. What they score is joined
 to it by `model_selection.scored`, so that a row that is trained later needs no clock.
