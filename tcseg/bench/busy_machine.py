@@ -39,10 +39,10 @@ def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
     a = np.ones((384, 384), np.float32)
 
     def timed(products: int) -> float:
-        began = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(products):
             a @ a
-        return 1e3 * (time.perf_counter() - began)
+        return 1e3 * (time.perf_counter() - started)
 
     products = max(1, round(ms / np.median([timed(1) for _ in range(25)]))) if ms else 1
     return np.array([timed(products) for _ in range(repeats)])
@@ -70,11 +70,11 @@ def steadiest(probes: int = 3, pause: float = 0.5) -> float:
     return lowest
 
 
-def refuse(found: float, anyway: bool, most: float = NOISY, table: pd.DataFrame | None = None) -> None:
+def refuse(measured: float, anyway: bool, most: float = NOISY, table: pd.DataFrame | None = None) -> None:
     """Raise `NoisyMachineError`, with what was measured, where `noise` found the machine too busy; only warn with `anyway`."""
-    if found <= most:
+    if measured <= most:
         return
-    busy = f"this machine is busy: a fixed computation varies by {100 * found:.0f} % (quiet: below 10 %)"
+    busy = f"this machine is busy: a fixed computation varies by {100 * measured:.0f} % (quiet: below 10 %)"
     if not anyway:
         raise NoisyMachineError(
             f"{busy}; stop what else is running, or report all the same: --anyway (in Python: anyway=True)", table

@@ -84,12 +84,12 @@ def as_text(table: pd.DataFrame) -> str:
     machine, threads, noisy = table["machine"].iloc[0], table["threads"].iloc[0], table["noise"].iloc[0]
     hidden = ["machine", "cores", "height", "width", "threads", "noise", "gflop", "mbytes", "params_m", "processes"]
     empty = [column for column in table if table[column].isna().all()]
-    shown = table.drop(
+    columns = table.drop(
         columns=[*hidden, *(["spread"] if table["processes"].iloc[0] == 1 else []), *empty], errors="ignore"
     )
     lines = [
         f"{machine}, {threads} threads; a fixed computation varied by {noisy:.0%} meanwhile (quiet: below 10 %)",
-        shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-"),
+        columns.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-"),
         *(f"missing: {what}: {reason}" for what, reason in table.attrs["missing"].items()),
     ]
     if table["processes"].iloc[0] > 1:

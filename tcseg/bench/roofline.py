@@ -42,9 +42,9 @@ def _best(step: Callable[[], object], repeats: int) -> float:
     step()
     times = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        started = time.perf_counter()
         step()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return min(times)
 
 
@@ -53,10 +53,10 @@ def measured(repeats: int = 20) -> Roof:
     a = torch.ones(SIDE, SIDE)
     out = torch.empty_like(a)
     # Two libraries: MKL, which is torch's, does not use all that other makers' processors have.
-    b, held = a.numpy(), out.numpy()
+    b, numpy_out = a.numpy(), out.numpy()
     with threadpool_limits(torch.get_num_threads(), user_api="blas"):  # numpy's has as many threads as there are cores
         product = min(
-            _best(lambda: torch.mm(a, a, out=out), repeats), _best(lambda: np.matmul(b, b, out=held), repeats)
+            _best(lambda: torch.mm(a, a, out=out), repeats), _best(lambda: np.matmul(b, b, out=numpy_out), repeats)
         )
     x, y, z = (torch.ones(STREAM // 4) for _ in range(3))
     triad = _best(lambda: torch.add(x, y, alpha=3.0, out=z), repeats)
@@ -85,9 +85,9 @@ def work(model: nn.Module, size: tuple[int, int]) -> Work:
 
     moved, hooks = 0, []
 
-    def count(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal moved
-        moved += given[0].numel() + made.numel() + layer.weight.numel()
+        moved += inputs[0].numel() + output.numel() + layer.weight.numel()
 
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

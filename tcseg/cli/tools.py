@@ -67,18 +67,19 @@ def segment(
     from tcseg.models import registry
     from tcseg.video import render
 
-    wanted, more = read_size(size), {"strip": strip, "show": show, "steady": steady}
+    wanted = read_size(size)
+    more = {"overlay": overlay, "fps": fps, "runtime": runtime, "strip": strip, "show": show, "steady": steady}
     if compare:
         if not (out or show) or model or weights or labels or probs or precision != "fp32":
             raise InputError(
                 "--compare needs --out or --show, and takes no --model, --weights, --labels, --probs or --precision"
             )
         both = {name: registry.shipped(name).to(device_of(device)) for name in registry.SHIPPED}
-        result = render.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime, **more)
+        result = render.side_by_side(source, out, both, wanted, **more)
     else:
         network = load_model(model, weights).to(device_of(device))
         more |= {"labels": labels, "probs": probs, "precision": precision, "calibrate": _calibrate(source)}
-        result = render.segment(source, out, network, wanted, overlay, fps, runtime=runtime, **more)
+        result = render.segment(source, out, network, wanted, **more)
     if result["message"]:
         typer.echo(result["message"], err=True)
     typer.echo(render.summary(result))
@@ -211,21 +212,17 @@ def bench(
     import pandas as pd
 
     from tcseg import atomic_files
-    from tcseg.bench import latency
-    from tcseg.bench import processes as repeats
-    from tcseg.study.measurements import measure as make
-    from tcseg.study.paths import MEASURED
+    from tcseg.bench.latency import RUNTIMES
+    from tcseg.bench.processes import as_text, repeated
 
+    options = {"frames": frames, "seconds": seconds, "threads": threads, "cold": cold, "anyway": anyway}
     if everything:
         unused = {"model": model, "weights": weights, "size": size, "runtime": runtime, "precision": precision}
         unused |= {"threads": threads, "cold": cold, "out": out, "device": device}
         unused |= {"frames": frames != FRAMES, "seconds": seconds != SECONDS, "processes": processes != 1}
-        if given := [f"--{name}" for name, value in unused.items() if value]:
-            raise InputError(f"--all measures everything and takes no {', '.join(given)}")
-        require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the same elsewhere")
-        for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
-            typer.echo(make(name, MEASURED, anyway=anyway)[0])
+        _bench_everything([f"--{name}" for name, value in unused.items() if value], anyway)
         return
+    options |= {"runtimes": tuple(runtime or RUNTIMES), "precisions": tuple(precision or ["fp32"])}
     if out:
         require_writable(out.parent, "give --out another folder")
     sizes = [parse_size(one) for one in size or []]
@@ -234,21 +231,24 @@ def bench(
     tables = []
     for wanted, some in _by_size(networks, sizes):
         images, where = real_frames(wanted, 16, None)
-        options = {
-            "frames": frames,
-            "seconds": seconds,
-            "threads": threads,
-            "images": images,
-            "cold": cold,
-            "anyway": anyway,
-        }
-        options |= {"runtimes": tuple(runtime or latency.RUNTIMES), "precisions": tuple(precision or ["fp32"])}
-        table = repeats.repeated(processes, some, wanted, **options)
+        table = repeated(processes, some, wanted, images=images, **options)
         tables.append(table)
         typer.echo(f"\n{by(wanted)}{'' if sizes else _whose(some)}, frames of {where}")
-        typer.echo(repeats.as_text(table))
+        typer.echo(as_text(table))
         if out:  # after each size: a later one may be refused
             atomic_files.write_table(out, pd.concat(tables))
+
+
+def _bench_everything(unused: list[str], anyway: bool) -> None:
+    """Make the committed tables again, into the folder of one's own measurements."""
+    from tcseg.study.measurements import measure
+    from tcseg.study.paths import MEASURED
+
+    if unused:
+        raise InputError(f"--all measures everything and takes no {', '.join(unused)}")
+    require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the same elsewhere")
+    for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
+        typer.echo(measure(name, MEASURED, anyway=anyway)[0])
 
 
 def _by_size(
@@ -331,23 +331,11 @@ def evaluate(
     from tcseg.evaluation import label_map_files, label_map_tables
     from tcseg.evaluation.label_map_layouts import Pacing
 
-    pacing = Pacing(stills, step, fps)
+    options = {"flows": flow or ["dis"], "train_ids": train_ids, "classes": classes, "unit": unit, "strict": strict}
+    options |= {"pacing": Pacing(stills, step, fps), "workers": workers, "progress": True}
     if out:
         require_writable(out, "give another folder with --out")
-    table, record = label_map_files.evaluate_files(
-        predictions,
-        frames,
-        labels,
-        layout,
-        flow or ["dis"],
-        train_ids,
-        workers,
-        progress=True,
-        classes=classes,
-        pacing=pacing,
-        unit=unit,
-        strict=strict,
-    )
+    table, record = label_map_files.evaluate_files(predictions, frames, labels, layout, **options)
     typer.echo(label_map_tables.as_text(table, record))
     if out:
         label_map_tables.write(out, table, record)

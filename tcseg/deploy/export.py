@@ -35,7 +35,7 @@ from tcseg.deploy.exported_files import FORMATS, open_file, require
 from tcseg.deploy.label_map import padded_size, to_planes, upsample_argmax
 from tcseg.deploy.onnx_rewrites import fold_normalisation
 from tcseg.deploy.quantization import PRECISIONS, check_calibration, convert
-from tcseg.errors import CannotRunError, InputError, require_writable
+from tcseg.errors import CannotRunError, InputError, require_one_of, require_writable
 from tcseg.models.trained_on import by, export_size, trained_size
 
 if TYPE_CHECKING:
@@ -179,15 +179,13 @@ def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32"
     """
     if path.suffix not in FORMATS:
         raise InputError(f"path is {path.name!r}; its suffix must be one of {', '.join(FORMATS)}")
-    if scope not in SCOPES:
-        raise InputError(f"scope is {scope!r}; it must be one of {', '.join(SCOPES)}")
+    require_one_of("scope", scope, SCOPES)
     if size != padded_size(size) or min(size) < MIN_SIDE:
         full = tuple(max(side, MIN_SIDE) for side in padded_size(size))
         raise InputError(
             f"size is {size[0]}x{size[1]}; sides must be multiples of 32, at least {MIN_SIDE}: pass {full[0]}x{full[1]}"
         )
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    require_one_of("precision", precision, PRECISIONS)
     if (path.suffix, precision) == (".pt2", "int8"):
         raise InputError(f"path is {path.name!r}; int8 is written as .onnx or .xml, which is where it is fast")
     if path.suffix == ".pt2" and channels_last:

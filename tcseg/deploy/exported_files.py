@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, require_one_of
 
 RUNTIMES = ("pytorch", "onnxruntime", "openvino")
 FORMATS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "pytorch"}  # suffix -> the runtime that reads it
@@ -26,8 +26,7 @@ def missing(runtime: str) -> str | None:
     Raises:
         ValueError: the runtime is not one of `RUNTIMES`.
     """
-    if runtime not in RUNTIMES:
-        raise InputError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
+    require_one_of("runtime", runtime, RUNTIMES)
     absent = [name for name in _NEEDS[runtime] if importlib.util.find_spec(name) is None]
     if not absent:
         return None

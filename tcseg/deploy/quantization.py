@@ -33,7 +33,7 @@ import numpy as np
 
 from tcseg.deploy import onnx_rewrites
 from tcseg.deploy.label_map import to_planes
-from tcseg.errors import InputError
+from tcseg.errors import InputError, require_one_of
 
 if TYPE_CHECKING:
     import onnx
@@ -50,8 +50,7 @@ def check_calibration(precision: str, calibration: np.ndarray | None) -> None:
     Raises:
         ValueError: in one line, with the fix.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    require_one_of("precision", precision, PRECISIONS)
     if precision != "int8":
         return
     if calibration is None:

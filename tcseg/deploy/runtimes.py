@@ -24,7 +24,7 @@ from tcseg.deploy.label_map import pad_to_multiple, padded_size, to_planes, upsa
 from tcseg.deploy.onnx_rewrites import takes_bytes
 from tcseg.deploy.quantization import check_calibration, convert
 from tcseg.deploy.torch_runtimes import TORCH_RUNTIMES
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, InputError, require_one_of
 from tcseg.machine import usable_cores
 from tcseg.models.trained_on import export_size
 
@@ -71,8 +71,7 @@ def unavailable(runtime: str, precision: str, device: str = "cpu") -> str | None
         ValueError: an unknown runtime or precision.
     """
     for name, value, known in (("runtime", runtime, ENGINES), ("precision", precision, PRECISIONS)):
-        if value not in known:
-            raise InputError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+        require_one_of(name, value, known)
     if runtime in FILE_RUNTIMES:
         if precision not in ("fp32", "int8"):
             return f"{runtime} on a CPU computes in fp32 and int8; {precision} is a way to store a file"

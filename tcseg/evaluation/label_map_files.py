@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from tcseg import flow as optical_flow
 from tcseg.data.images import read_header
-from tcseg.errors import InputError
+from tcseg.errors import InputError, read_options, require_one_of
 from tcseg.evaluation.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, ClassTable, class_table
 from tcseg.evaluation.label_map_counts import (
     Counted,
@@ -139,33 +140,46 @@ def _not_camvid(some: Mapping[Path, Look]) -> ClassTable:
 # ------------------------------------------------------------------------------------------------ the whole
 
 
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Options of `evaluate_files`.
+
+    Attributes:
+        flows: of `FLOWS`, the best first.
+        train_ids: predictions (and labels whose names say nothing) hold trainIds, or ids; None = see `label_map_values`.
+        classes: "cityscapes", "camvid" or a file (see `class_tables`); None = as the predictions' meta.json says, else as the
+            layout does.
+        pacing: which frames are neighbours.
+        unit: of the intervals, one of `UNITS`. Clips of one city are not independent.
+        strict: what is missing is an error.
+        workers: processes; default `default_workers`.
+        progress: show a bar.
+    """
+
+    flows: Sequence[str] = ("dis",)
+    train_ids: bool | None = None
+    classes: str | None = None
+    pacing: Pacing | None = None
+    unit: str = "clip"
+    strict: bool = False
+    workers: int | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.flows:
+            require_one_of("flow", name, FLOWS)
+        require_one_of("unit", self.unit, UNITS)
+        object.__setattr__(self, "flows", tuple(dict.fromkeys(self.flows)))
+
+
 def evaluate_files(
-    predictions: Path,
-    frames: Path,
-    labels: Path | None = None,
-    layout: str = "cityscapes",
-    flows: Sequence[str] = ("dis",),
-    train_ids: bool | None = None,
-    workers: int | None = None,
-    progress: bool = False,
-    *,
-    classes: str | None = None,
-    pacing: Pacing | None = None,
-    unit: str = "clip",
-    strict: bool = False,
+    predictions: Path, frames: Path, labels: Path | None = None, layout: str = "cityscapes", **options: object
 ) -> tuple[pd.DataFrame, dict]:
     """Evaluate label maps on disk.
 
     Args:
-        predictions, frames, labels, layout, pacing: see `find_clips`. Without labels: steadiness only.
-        flows: of `FLOWS`, the best first.
-        train_ids: predictions (and labels whose names say nothing) hold trainIds, or ids; None = see `label_map_values`.
-        workers: processes; default `default_workers`.
-        progress: show a bar.
-        classes: "cityscapes", "camvid" or a file (see `class_tables`); None = as the predictions' meta.json says, else as the
-            layout does.
-        unit: of the intervals, one of `UNITS`. Clips of one city are not independent.
-        strict: what is missing is an error.
+        predictions, frames, labels, layout: see `find_clips`. Without labels: steadiness only.
+        options: fields of `EvaluationOptions`, such as `flows=("exact", "dis")`, `classes="camvid"`.
 
     Returns:
         A table (metric, flow, value, ci_low, ci_high, frames, units, void, why; shares 0..1), and a record as a run has:
@@ -180,37 +194,40 @@ def evaluate_files(
         >>> table["metric"][0], bool(0 <= table["value"][0] <= 1)  # without labels: steadiness alone
         ('changed', True)
     """
-    for name in flows:
-        if name not in FLOWS:
-            raise InputError(f"flow is {name!r}; it must be one of {', '.join(FLOWS)}")
-    if unit not in UNITS:
-        raise InputError(f"unit is {unit!r}; it must be one of {', '.join(UNITS)}")
-    predictions, flows = Path(predictions), tuple(dict.fromkeys(flows))
-    if "raft" in flows:  # whose weights may not be here
+    chosen = read_options(EvaluationOptions, options)
+    predictions, frames, labels = Path(predictions), Path(frames), labels and Path(labels)
+    if "raft" in chosen.flows:  # whose weights may not be here
         optical_flow.estimate("raft", *np.zeros((2, 128, 128, 3), np.uint8))
-    matched = find_clips(predictions, Path(frames), labels and Path(labels), layout, "exact" in flows, pacing)
-    clips = matched.clips
-    if not labels and all(len(clip.frames) < 2 or clip.stills for clip in clips):
+    matched = find_clips(predictions, frames, labels, layout, "exact" in chosen.flows, chosen.pacing)
+    if not labels and all(len(clip.frames) < 2 or clip.stills for clip in matched.clips):
         raise InputError(
             f"--frames {frames} holds no two frames in a row: without --labels there is nothing to measure"
             + "".join(f" ({note})" for note in matched.notes)
         )
-    problems = [*matched.problems, *_missing_instances(clips)]
-    _refuse(problems if strict else [])
-    bar = partial(tqdm, total=len(clips), disable=not progress, dynamic_ncols=True)
+    problems = [*matched.problems, *_missing_instances(matched.clips)]
+    _refuse(problems if chosen.strict else [])
+    total, task, looks = _read_and_count(matched.clips, predictions, layout, chosen, problems)
+    return tabulate(matched, total, task, looks, problems, bool(labels), layout, chosen.unit)
+
+
+def _read_and_count(
+    clips: Sequence[MapClip], predictions: Path, layout: str, options: EvaluationOptions, problems: list[str]
+) -> tuple[Counted, Task, dict[tuple[str, Path], Look]]:
+    """All maps twice: what values they hold, then the counts; what is wrong with them is added to `problems`."""
+    bar = partial(tqdm, total=len(clips), disable=not options.progress, dynamic_ncols=True)
     shape = read_header(clips[0].frames[0]).size[::-1]
     looks: dict[tuple[str, Path], Look] = {}
     total = Counted({}, {}, Counter(), Counter())
-    with over_clips(workers or default_workers(clips, shape, flows)) as each:
+    with over_clips(options.workers or default_workers(clips, shape, options.flows)) as each:
         for some in bar(each(look_at_clip, clips), "looking at all maps"):
             looks |= some
-        readings, table = read_as(looks, predictions, layout, classes, train_ids)
-        task = Task(readings, table, flows, alone=len(clips) == 1)
+        readings, table = read_as(looks, predictions, layout, options.classes, options.train_ids)
+        task = Task(readings, table, options.flows, alone=len(clips) == 1)
         problems += _void_labels(looks, readings)
-        _refuse(problems if strict else [])
+        _refuse(problems if options.strict else [])
         for one in bar(each(count_files, clips, [task] * len(clips)), "counting clips"):
             total += one
-    return tabulate(matched, total, task, looks, problems, bool(labels), layout, unit)
+    return total, task, looks
 
 
 def _refuse(problems: Sequence[str]) -> None:

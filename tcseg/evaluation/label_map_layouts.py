@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tcseg.data.images import IMAGES, files_below, natural
-from tcseg.errors import InputError, NotFoundError
+from tcseg.errors import InputError, NotFoundError, require_one_of
 
 LAYOUTS = ("cityscapes", "camvid", "folder")
 CAMVID_RATE = 30.0  # the numbers in CamVid's names count frames of a video at 30 Hz
@@ -110,8 +110,7 @@ def find_clips(
         InputError: an unknown layout; two files of one frame; predictions without a frame; labels that belong to no frame.
     """
     pacing = pacing or Pacing()
-    if layout not in LAYOUTS:
-        raise InputError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
+    require_one_of("layout", layout, LAYOUTS)
     if exact and layout != "cityscapes":
         raise InputError(f"flow 'exact' needs layout cityscapes (a procity tree), not {layout!r}; use --flow dis")
     for what, folder in (("frames", frames), ("predictions", predictions), ("labels", labels)):

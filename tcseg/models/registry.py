@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tcseg.errors import CannotRunError, InputError, NotFoundError
+from tcseg.errors import CannotRunError, InputError, NotFoundError, require_one_of
 from tcseg.labels import LabelSet, default_classes, own_classes
 from tcseg.models import fingerprints, peers, trained_on
 from tcseg.models.networks import ModelSpec, SegmentationModel
@@ -301,8 +301,7 @@ def weights_hash(name: str) -> str:
 
 
 def _shipped_file(name: str, suffix: str) -> Path:
-    if name not in (*SHIPPED, FAST):
-        raise InputError(f"shipped model is {name!r}; it must be one of {', '.join((*SHIPPED, FAST))}")
+    require_one_of("shipped model", name, (*SHIPPED, FAST))
     return WEIGHTS / f"{name}{suffix}"
 
 

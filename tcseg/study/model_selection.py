@@ -21,7 +21,7 @@ def trained(study: Study, arch: str) -> dict[float, list[Run]]:
     """The runs of a network at profile `bench` by how many times the profile's steps; lengths without runs are left out."""
     base = "student" if arch == "student" else f"student,arch={arch}"
     names = {times: base + (f",steps={times:g}x" if times != 1 else "") for times in NETWORK_LENGTHS}
-    return {times: runs for times, name in names.items() if (runs := study.found(name))}
+    return {times: runs for times, name in names.items() if (runs := study.finished_runs(name))}
 
 
 def best(by_length: dict[float, list[Run]]) -> list[Run]:

@@ -35,7 +35,6 @@ from tcseg.study.study import MODES, PROFILES, open_study, size_of
 from tcseg.study.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[2]
-DATASETS = ("procity", "camvid", "cityscapes")
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
@@ -61,9 +60,7 @@ def course_of(
     Raises:
         ValueError: dataset, profile, runs or size is wrong (the known ones are listed), or the data set is not there.
     """
-    for name, value, known in (("dataset", dataset, DATASETS), ("profile", profile, PROFILES), ("runs", runs, MODES)):
-        if value not in known:
-            raise InputError(f"unknown {name} '{value}'; choose from {', '.join(known)}")
+    require_known(dataset, profile, runs)
     if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
         raise InputError(explain_missing(dataset))
     if size:

@@ -212,8 +212,8 @@ def test_what_is_enlarged_is_not_blocks() -> None:
 def miou(model: SegmentationModel, clip, size) -> float:
     """Of every sixth frame of a drawn drive, at the frames' own size."""
     frames = clip.frames[0, ::6].transpose(0, 2, 3, 1)
-    (eye,) = pipeline.open_eyes([model], "pytorch", frames[0], True, size)[0]
-    counts = [confusion_matrix(labels, eye(frame)[0], 19) for frame, labels in zip(frames, clip.labels[0, ::6], strict=True)]
+    (runner,) = pipeline.open_runners([model], "pytorch", frames[0], True, size)[0]
+    counts = [confusion_matrix(labels, runner(frame)[0], 19) for frame, labels in zip(frames, clip.labels[0, ::6], strict=True)]
     return 100 * float(np.nanmean(Overlap.from_confusion(sum(counts)).iou()))
 
 

@@ -319,13 +319,13 @@ def test_a_loss_multiplied_by_nought_makes_every_committed_row_stale(module, old
         (studies[row["dataset"], row["profile"]], row) for row in ROWS if row["training_code"] == training_code_of(row)
     ]
     assert len(of) > 80 and not any(study.why_stale(row) for study, row in of)
-    assert all(study.found(name) for name, study in zip(NAMES, map(studies.get, STUDIES), strict=True))
+    assert all(study.finished_runs(name) for name, study in zip(NAMES, map(studies.get, STUDIES), strict=True))
     changed_code(tmp_path, monkeypatch, module, old, new)
     told = {study.why_stale(row) for study, row in of}
     assert all(re.fullmatch(r"trained by code [0-9a-f]{12}, which is now [0-9a-f]{12}", one) for one in told)
     assert len({one[-12:] for one in told}) == 1
     for (dataset, profile), study in studies.items():
-        assert not any(study.found(name) for name in NAMES)
+        assert not any(study.finished_runs(name) for name in NAMES)
         with pytest.raises(
             NotFoundError, match=r"reference rows of .* are stale: trained by code 0b5db49ea082, which is now"
         ):

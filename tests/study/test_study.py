@@ -58,10 +58,10 @@ def test_a_bad_number_of_seeds_is_named(seeds, monkeypatch, tmp_path):
 
 def test_a_study_of_another_size_takes_no_rows_of_the_usual_one(monkeypatch, tmp_path):
     usual = open_study("procity", "laptop", "reference", folder=tmp_path)
-    (row, *_) = usual.found("student")
+    (row, *_) = usual.finished_runs("student")
     assert usual.run("student").record == row.record
     monkeypatch.setenv("TCSEG_SIZE", "512x256")
-    assert open_study("procity", "laptop", folder=tmp_path).found("student") == []
+    assert open_study("procity", "laptop", folder=tmp_path).finished_runs("student") == []
     with pytest.raises(ValueError, match="of frames of 512x256: those committed are of 256x128; unset TCSEG_SIZE"):
         open_study("procity", "laptop", "reference", folder=tmp_path)
     monkeypatch.setenv("TCSEG_SIZE", "480x352")  # fine for CamVid, not for procity's camera
@@ -78,7 +78,7 @@ def test_runs_of_an_old_loss_are_not_found(study):
     for number, code in enumerate((today, "before", today)):
         record = old | {"run_id": f"{name}-s0-{number}", "training_code": code, "finished": f"2026-01-0{5 - number}"}
         write_json(study.runs_folder / record["run_id"] / "record.json", record)
-    assert [run.id for run in study.found(name)] == [f"{name}-s0-0"], "the newest of today's code"
+    assert [run.id for run in study.finished_runs(name)] == [f"{name}-s0-0"], "the newest of today's code"
 
 
 def test_missing_data_says_where_it_was_looked_for(tmp_path, data_root, monkeypatch, capsys):

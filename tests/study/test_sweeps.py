@@ -62,9 +62,9 @@ def test_runs_side_by_side_are_found_again(tmp_path):
     study = open_study("procity", "smoke", folder=tmp_path)
     tasks = sweeps.plan(["pareto"])
     made = sweeps.run_sweeps(study, ["pareto"], workers=2, limit=3)
-    assert made == 3 and all(study.is_made(task.name, task.seed) for task in tasks[:3])
+    assert made == 3 and all(study.is_finished(task.name, task.seed) for task in tasks[:3])
     assert sweeps.pending(study, tasks) == tasks[3:]
-    record = study.found(tasks[0].name)[0].record
+    record = study.finished_runs(tasks[0].name)[0].record
     assert record["cost"]["threads"] == 1 and record["recipe"]["temporal"] == 0.75
     path = tmp_path / "runs" / record["run_id"] / "record.json"
     path.write_text(json.dumps({**record, "recipe": {**record["recipe"], "temporal": 0.25}}))
@@ -183,7 +183,7 @@ def test_differences_are_those_of_paired_committed_runs(tmp_path):
     study = open_study("procity", "laptop", "reference", folder=tmp_path)
     found = sweeps.differences(study, ["schedule"])
     row = found[found["metric"] == "miou"].set_index("comparison").loc["student,steps=2x_vs_student"]
-    short, long = ({r.seed: r.metrics["miou"] for r in study.found(n)} for n in ("student", "student,steps=2x"))
+    short, long = ({r.seed: r.metrics["miou"] for r in study.finished_runs(n)} for n in ("student", "student,steps=2x"))
     gains = [long[seed] - short[seed] for seed in short.keys() & long.keys()]
     assert row["seeds"] == len(gains) > 1 and set(found["sweep"]) == {"schedule"}
     assert row["seed_difference"] == pytest.approx(sum(gains) / len(gains), abs=2e-6)  # records keep six digits

@@ -614,7 +614,7 @@ def test_a_filter_and_a_live_source_have_one_stream(model: SegmentationModel, mo
     monkeypatch.setattr(pipeline, "usable_cores", lambda: 8)
     monkeypatch.setattr(pipeline, "open_streams", lambda _m, _r, _s, streams, *_: [counted({})] * streams)
     first = pictures(1)[0]
-    count = lambda live, steady=None: len(pipeline.open_eyes([model], "pytorch", first, live, None, steady))  # noqa: E731
+    count = lambda live, steady=None: len(pipeline.open_runners([model], "pytorch", first, live, None, steady))  # noqa: E731
     assert (count(False), count(True), count(False, "running mean 0.5")) == (pipeline.STREAMS, 1, 1)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tcseg import atomic_files
-from tcseg.errors import InputError
+from tcseg.errors import InputError, require_one_of
 from tcseg.machine import machine_facts
 from tcseg.procity import VERSION
 from tcseg.study.measurements.parts import forget
@@ -62,8 +62,7 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool =
     Raises:
         ValueError: the name is unknown (the known ones are listed), or `anyway` with what no busy machine is refused for.
     """
-    if name not in MEASUREMENTS:
-        raise InputError(f"measurement is {name!r}; it must be one of {', '.join(MEASUREMENTS)}")
+    require_one_of("measurement", name, MEASUREMENTS)
     make = _module_of(name).measure
     if anyway and "anyway" not in inspect.signature(make).parameters:
         raise InputError(f"measurement {name} refuses no busy machine: leave out --anyway")

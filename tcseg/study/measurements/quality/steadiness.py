@@ -27,7 +27,7 @@ from tcseg.study.recipes import PRIMARY
 from tcseg.study.runs import Run
 from tcseg.study.study import Study, open_study
 from tcseg.video import temporal_filters
-from tcseg.video.pipeline import Eye
+from tcseg.video.pipeline import FrameRunner
 
 SIZE = (1024, 512)  # of the frames on which milliseconds are taken
 FRAMES = 60
@@ -97,7 +97,7 @@ def _cells(quick: bool) -> list[tuple[str, str, NewFilter]]:
 def _trained(study: Study, name: str, quick: bool) -> list[Run]:
     if quick:
         return [study.run(name)]
-    found = [run for run in study.found(name) if run.folder is not None][:SEEDS]
+    found = [run for run in study.finished_runs(name) if run.folder is not None][:SEEDS]
     if not found:
         raise NotFoundError(f"no {name} is trained in {study.folder}; make the study first: make study")
     return found
@@ -137,7 +137,7 @@ def milliseconds(network: Network, stride: int, frames: np.ndarray, name: str) -
     """
     looks = []
     counted = replace(network, run=lambda prepared: looks.append(0) or network.run(prepared))
-    plain, filtered = Eye(network, stride, frames[0], None), Eye(counted, stride, frames[0], None, name or None)
+    plain, filtered = FrameRunner(network, stride, frames[0], None), FrameRunner(counted, stride, frames[0], None, name or None)
     looks.clear()
     without, with_filter = [], []
     for _ in range(ROUNDS):
@@ -148,7 +148,7 @@ def milliseconds(network: Network, stride: int, frames: np.ndarray, name: str) -
     return float(np.median(without)), float(np.median(whole) - np.median(without))
 
 
-def _timed(eye: Eye, frame: np.ndarray) -> float:
+def _timed(runner: FrameRunner, frame: np.ndarray) -> float:
     began = time.perf_counter()
-    eye(frame)
+    runner(frame)
     return 1e3 * (time.perf_counter() - began)

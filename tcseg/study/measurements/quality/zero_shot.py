@@ -24,7 +24,7 @@ from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.trained_on import NATIVE, Size, size_for
 from tcseg.study.measurements import write_table
-from tcseg.video.pipeline import open_eyes
+from tcseg.video.pipeline import open_runners
 
 NAMES = (*registry.SHIPPED, registry.FAST)
 
@@ -140,13 +140,13 @@ def _mean(overlap: Overlap) -> float:
 
 def _confusion(model: SegmentationModel, found: Labelled, size: Size = None) -> np.ndarray:
     """Pixels of label i answered as j, (K,K+1), over all frames; each is seen as `tcseg segment` shows it."""
-    total, eye, shape = 0, None, None
+    total, runner, shape = 0, None, None
     for frame, labels in found.pairs():
         if labels.shape != frame.shape[:2]:
             raise InputError(f"a label map of {found.dataset} is {labels.shape}, its frame {frame.shape[:2]}: they must be alike")
         if frame.shape != shape:
-            (eye,), shape = open_eyes([model], "pytorch", frame, True, size)[0], frame.shape
-        answer = eye(frame)[0]
-        answer = cityscapes_to_camvid(answer) if found.dataset == "camvid" else answer
-        total = total + confusion_matrix(labels, answer, found.classes.num_classes)
+            (runner,), shape = open_runners([model], "pytorch", frame, True, size)[0], frame.shape
+        predicted = runner(frame)[0]
+        predicted = cityscapes_to_camvid(predicted) if found.dataset == "camvid" else predicted
+        total = total + confusion_matrix(labels, predicted, found.classes.num_classes)
     return total
