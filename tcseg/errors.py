@@ -71,7 +71,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" + (f" ({where})" if where else "")
 
 
-def told(error: BaseException) -> str:
+def as_message(error: BaseException) -> str:
     """An exception as the last line of a command: `one_line`, and for what is not meant for people how to see the rest."""
     if isinstance(error, TcsegError):
         return one_line(error)

@@ -37,7 +37,7 @@ from tcseg.deploy.runtimes import FILE_RUNTIMES, Network, open_networks, torch_t
 from tcseg.deploy.torch_runtimes import DTYPES
 from tcseg.errors import CannotRunError, InputError, read_options
 from tcseg.machine import cpu_name, gpu_name, usable_cores
-from tcseg.models.trained_on import by, export_size
+from tcseg.models.trained_on import export_size, size_text
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
@@ -343,7 +343,7 @@ def _one_size(models: dict[str, SegmentationModel]) -> tuple[int, int]:
     """The size of the training of all of them."""
     sizes = {name: export_size(model) for name, model in models.items()}
     if len(set(sizes.values())) > 1:
-        trained = ", ".join(f"{name} {by(size)}" for name, size in sizes.items())
+        trained = ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
         raise InputError(f"models were trained at several sizes ({trained}); give the size at which they are compared")
     return next(iter(sizes.values()))
 

@@ -1,4 +1,4 @@
-"""The command line, a room for each kind of command. Nothing heavy is imported before a command needs it."""
+"""The command line, a module for each kind of command. Nothing heavy is imported before a command needs it."""
 
 from __future__ import annotations
 

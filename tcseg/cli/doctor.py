@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcseg.data.folders import DATASETS, VARIABLE, data_root, given_folder, variable_problem
+from tcseg.data.folders import DATASETS, VARIABLE, data_root, variable_folder, variable_problem
 from tcseg.data.folders import find_dataset as find_data
 from tcseg.machine import (
     EXTRAS,
@@ -167,19 +167,19 @@ def check_results() -> Line:
 
 def check_variable() -> list[Line]:
     """What TCSEG_DATA says, where it is set: a fault in it looks like data that are not there."""
-    given, problem = given_folder(), variable_problem()
-    if given is None:
+    named, problem = variable_folder(), variable_problem()
+    if named is None:
         blank = os.environ.get(VARIABLE)
         return [Line(VARIABLE, WARN, f"{blank!r} is blank, as if it were not set", f"unset {VARIABLE}")] if blank else []
     if problem:
-        return [Line(VARIABLE, WARN, f"{given.value!r}: {problem[0]}", problem[1])]
-    if given.read_as:
-        fix = f"write it out, for other programs: export {VARIABLE}={shlex.quote(str(given.folder))}"
-        return [Line(VARIABLE, WARN, f"{given.value!r}, {given.read_as}", fix)]
-    if not given.folder.is_absolute():
-        fix = f"a notebook may look from another folder: export {VARIABLE}={shlex.quote(str(given.folder.resolve()))}"
-        return [Line(VARIABLE, WARN, f"{given.value!r}, relative to the current folder", fix)]
-    return [Line(VARIABLE, GOOD, given.value)]
+        return [Line(VARIABLE, WARN, f"{named.value!r}: {problem[0]}", problem[1])]
+    if named.read_as:
+        fix = f"write it out, for other programs: export {VARIABLE}={shlex.quote(str(named.folder))}"
+        return [Line(VARIABLE, WARN, f"{named.value!r}, {named.read_as}", fix)]
+    if not named.folder.is_absolute():
+        fix = f"a notebook may look from another folder: export {VARIABLE}={shlex.quote(str(named.folder.resolve()))}"
+        return [Line(VARIABLE, WARN, f"{named.value!r}, relative to the current folder", fix)]
+    return [Line(VARIABLE, GOOD, named.value)]
 
 
 def check_data() -> list[Line]:
@@ -237,8 +237,8 @@ def brief() -> list[Line]:
 def _without_folders(text: str) -> str:
     """A text with the names of this machine's folders cut to what they are called elsewhere too."""
     names = {str(data_root()): "data", str(data_root().parent): "the repository", sys.prefix: Path(sys.prefix).name}
-    if given := given_folder():
-        names |= {text: f"${VARIABLE}" for text in (given.value, str(given.folder)) if len(text) > 1}
+    if named := variable_folder():
+        names |= {text: f"${VARIABLE}" for text in (named.value, str(named.folder)) if len(text) > 1}
     for folder in sorted(names, key=len, reverse=True):
         text = text.replace(folder, names[folder])
     return text

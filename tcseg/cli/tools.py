@@ -9,7 +9,7 @@ import typer
 
 from tcseg.data.frame_size import parse_size
 from tcseg.errors import InputError, require_writable
-from tcseg.models.trained_on import by, export_size, read_size, trained_size, training_of
+from tcseg.models.trained_on import export_size, read_size, size_text, trained_size, training_of
 
 from .app import DEFAULT, Device, app, device_of, load_model, real_frames
 
@@ -67,7 +67,7 @@ def segment(
     from tcseg.models import registry
     from tcseg.video import render
 
-    wanted = read_size(size)
+    frame_size = read_size(size)
     more = {"overlay": overlay, "fps": fps, "runtime": runtime, "strip": strip, "show": show, "steady": steady}
     if compare:
         if not (out or show) or model or weights or labels or probs or precision != "fp32":
@@ -75,11 +75,11 @@ def segment(
                 "--compare needs --out or --show, and takes no --model, --weights, --labels, --probs or --precision"
             )
         both = {name: registry.shipped(name).to(device_of(device)) for name in registry.SHIPPED}
-        result = render.side_by_side(source, out, both, wanted, **more)
+        result = render.side_by_side(source, out, both, frame_size, **more)
     else:
         network = load_model(model, weights).to(device_of(device))
         more |= {"labels": labels, "probs": probs, "precision": precision, "calibrate": _calibrate(source)}
-        result = render.segment(source, out, network, wanted, **more)
+        result = render.segment(source, out, network, frame_size, **more)
     if result["message"]:
         typer.echo(result["message"], err=True)
     typer.echo(render.summary(result))
@@ -124,23 +124,23 @@ def export(
     from tcseg.deploy.export import check as check_export
     from tcseg.deploy.export import export as write
 
-    given, calibration, calibrated = parse_size(size) if size else None, None, ""
+    explicit, calibration, calibrated = parse_size(size) if size else None, None, ""
     if calibrate and precision != "int8":
         raise InputError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
     network = load_model(model, weights)
-    wanted = given or export_size(network)
-    check_export(out, wanted, scope, precision, channels_last)
-    shown, where = real_frames(wanted, 8, frames)
+    frame_size = explicit or export_size(network)
+    check_export(out, frame_size, scope, precision, channels_last)
+    images, where = real_frames(frame_size, 8, frames)
     if precision == "int8":
         from tcseg.study.measurements.quality.precision import calibration_frames
 
-        calibration, source = calibration_frames(wanted, calibrate)
+        calibration, source = calibration_frames(frame_size, calibrate)
         calibrated = f"; calibrated on {source}"
-    result = write(network, out, shown, wanted, scope, dynamic, precision, calibration, channels_last)
-    if precision != "fp32" and not weights and (told := _not_offered(model or DEFAULT, out, precision)):
-        typer.echo(told, err=True)
+    result = write(network, out, images, frame_size, scope, dynamic, precision, calibration, channels_last)
+    if precision != "fp32" and not weights and (warning := _warning_against(model or DEFAULT, out, precision)):
+        typer.echo(warning, err=True)
     typer.echo(
-        f"{result.path}: {_takes(network, wanted, dynamic)}; {training_of(network)}\n"
+        f"{result.path}: {_takes(network, frame_size, dynamic)}; {training_of(network)}\n"
         f"{result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
         f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}"
     )
@@ -150,11 +150,11 @@ def _takes(network: SegmentationModel, size: tuple[int, int], dynamic: bool) -> 
     """What frames an exported file takes, and which are right for it."""
     known = trained_size(network)
     if dynamic:
-        return "takes frames of any size" + (f", and knows things as large as they are at {by(known)}" if known else "")
-    return f"takes frames of {by(size)}" + ("" if known else " (--size WxH: another)")
+        return "takes frames of any size" + (f", and knows things as large as they are at {size_text(known)}" if known else "")
+    return f"takes frames of {size_text(size)}" + ("" if known else " (--size WxH: another)")
 
 
-def _not_offered(name: str, path: Path, precision: str) -> str:
+def _warning_against(name: str, path: Path, precision: str) -> str:
     """What the committed measurement says against a shipped student in a precision; empty if nothing."""
     import pandas as pd
 
@@ -229,11 +229,11 @@ def bench(
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
     networks = {name: network.to(device_of(device)) for name, network in networks.items()}
     tables = []
-    for wanted, some in _by_size(networks, sizes):
-        images, where = real_frames(wanted, 16, None)
-        table = repeated(processes, some, wanted, images=images, **options)
+    for frame_size, some in _by_size(networks, sizes):
+        images, where = real_frames(frame_size, 16, None)
+        table = repeated(processes, some, frame_size, images=images, **options)
         tables.append(table)
-        typer.echo(f"\n{by(wanted)}{'' if sizes else _whose(some)}, frames of {where}")
+        typer.echo(f"\n{size_text(frame_size)}{'' if sizes else _whose(some)}, frames of {where}")
         typer.echo(as_text(table))
         if out:  # after each size: a later one may be refused
             atomic_files.write_table(out, pd.concat(tables))
@@ -267,12 +267,12 @@ def _whose(networks: dict[str, SegmentationModel]) -> str:
     """Why networks are timed at the size that they are."""
     trained = [name for name, network in networks.items() if trained_size(network)]
     untrained = [name for name in networks if name not in trained]
-    told = (
+    warning = (
         f"{', '.join(names)} {what}"
         for names, what in ((trained, "at the size of the training"), (untrained, "untrained"))
         if names
     )
-    return f" ({'; '.join(told)}; --size WxH: another)"
+    return f" ({'; '.join(warning)}; --size WxH: another)"
 
 
 def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:

@@ -70,8 +70,8 @@ def unavailable(runtime: str, precision: str, device: str = "cpu") -> str | None
     Raises:
         ValueError: an unknown runtime or precision.
     """
-    for name, value, known in (("runtime", runtime, ENGINES), ("precision", precision, PRECISIONS)):
-        require_one_of(name, value, known)
+    for name, value, allowed in (("runtime", runtime, ENGINES), ("precision", precision, PRECISIONS)):
+        require_one_of(name, value, allowed)
     if runtime in FILE_RUNTIMES:
         if precision not in ("fp32", "int8"):
             return f"{runtime} on a CPU computes in fp32 and int8; {precision} is a way to store a file"
@@ -258,9 +258,9 @@ def _finish(stride: int, logits: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def _open_torch(network: SegmentationModel, runtime: str) -> Network:
-    prepare, run, there = torch_runtimes.steps(network, runtime)
+    prepare, run, finish_on_device = torch_runtimes.steps(network, runtime)
 
     def finish(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:  # a filter's are the host's, whatever ran
-        return _finish(network.stride, logits, size) if logits.device.type == "cpu" else there(logits, size)
+        return _finish(network.stride, logits, size) if logits.device.type == "cpu" else finish_on_device(logits, size)
 
     return Network(runtime, prepare, run, finish)

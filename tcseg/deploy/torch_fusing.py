@@ -58,18 +58,18 @@ def fold_batch_norms(network: nn.Module, frames: Tensor) -> int:
         network: in eval mode. Changed in place.
         frames: that it takes.
     """
-    made_by: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}  # with the tensor, alive, so that no other one has its id
+    producers: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}  # with the tensor, alive, so that no other one has its id
     pairs, calls = [], Counter()
 
-    def after_convolution(layer: nn.Conv2d, given: tuple[Tensor, ...], made: Tensor) -> None:
-        made_by[id(made)] = layer, made, made._version
+    def after_convolution(layer: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        producers[id(output)] = layer, output, output._version
         calls[layer] += 1
 
-    def before_norm(layer: nn.BatchNorm2d, given: tuple[Tensor, ...]) -> None:
-        conv, made, version = made_by.get(id(given[0]), (None, None, 0))
+    def before_norm(layer: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        conv, output, version = producers.get(id(inputs[0]), (None, None, 0))
         calls[layer] += 1
         if (
-            conv is not None and made._version == version and layer.running_mean is not None
+            conv is not None and output._version == version and layer.running_mean is not None
         ):  # not changed in place since
             pairs.append((conv, layer))
 
@@ -137,15 +137,15 @@ def of_bytes(network: SegmentationModel) -> nn.Module:
         x = ((probe - copied.mean) / copied.std).contiguous(memory_format=torch.channels_last)
         convolutions = [layer for layer in copied.modules() if isinstance(layer, nn.Conv2d)]
         hooks = [
-            layer.register_forward_pre_hook(lambda layer, given: readers.append(layer) if given[0] is x else None)
+            layer.register_forward_pre_hook(lambda layer, inputs: readers.append(layer) if inputs[0] is x else None)
             for layer in convolutions
         ]
         _after_normalisation(copied, x)
         for hook in hooks:
             hook.remove()
         (first,) = readers
-        made = OfBytes(copied, _take_over(first, copied.mean, copied.std))
-        return made if _alike(made(probe), before) else network
+        output = OfBytes(copied, _take_over(first, copied.mean, copied.std))
+        return output if _alike(output(probe), before) else network
     except Exception:  # a network of another kind, whatever it lacks
         return network
 

@@ -12,13 +12,13 @@ from tcseg.atomic_files import write_json, write_table
 from tcseg.data.clips import CAMVID_BLOCK
 from tcseg.evaluation.label_map_counts import WINDOWS, Counted, Task
 from tcseg.evaluation.label_map_layouts import Matched
-from tcseg.evaluation.label_map_values import Look, said_by_name
+from tcseg.evaluation.label_map_values import MapContents, encoding_in_name
 from tcseg.evaluation.split_scores import OVERLAPS, SHARES, Blocks, per_block, score, summarise, summed
 from tcseg.labels import IGNORE
 from tcseg.metrics import intervals
 from tcseg.metrics.segmentation import Overlap, Share
 
-SEEN = 0.6  # of the pixels are visible in the next frame of a video; in stills, fewer
+VISIBLE_IN_VIDEO = 0.6  # of the pixels are visible in the next frame of a video; in stills, fewer
 
 SEGMENTATION = ("miou", "miou_category", "miou_boundary")
 INSTANCES = ("iiou", "iiou_category")
@@ -31,7 +31,7 @@ def tabulate(
     matched: Matched,
     total: Counted,
     task: Task,
-    looks: Mapping[tuple[str, Path], Look],
+    contents: Mapping[tuple[str, Path], MapContents],
     problems: list[str],
     labelled: bool,
     layout: str,
@@ -51,7 +51,7 @@ def tabulate(
         for flow in task.flows
     }
     record["classes"] = list(task.classes.label_set.classes)
-    void = {what: _void(task, looks, what) for what in ("predictions", "labels")}
+    void = {what: _void(task, contents, what) for what in ("predictions", "labels")}
     label_files = sum(len(clip.labels) for clip in clips)
     record["data"] = {
         "layout": layout,
@@ -63,10 +63,10 @@ def tabulate(
         "pairs": total.pairs["all"],
         "labelled_pairs": total.pairs["labelled"],
         "unit": "block" if task.alone else unit,
-        "predictions": _told(task, "predictions") | {"void": void["predictions"]},
-        "labels": _told(task, "labels") | {"void": void["labels"]} if label_files else None,
+        "predictions": _reading_facts(task, "predictions") | {"void": void["predictions"]},
+        "labels": _reading_facts(task, "labels") | {"void": void["labels"]} if label_files else None,
         "notes": list(matched.notes),
-        "seen": {flow: _seen(total.blocks, flow) for flow in task.flows},
+        "seen": {flow: _visible_share(total.blocks, flow) for flow in task.flows},
     }
     record["missing"] = problems
     cities = {clip.name: clip.city or clip.name for clip in clips} if unit == "city" and not task.alone else None
@@ -76,18 +76,18 @@ def tabulate(
     return table, record
 
 
-def _void(task: Task, looks: Mapping[tuple[str, Path], Look], what: str) -> float | None:
+def _void(task: Task, contents: Mapping[tuple[str, Path], MapContents], what: str) -> float | None:
     """Share of the maps' pixels that are void."""
     counts = np.zeros(2)
-    for (kind, path), look in looks.items():
+    for (kind, path), content in contents.items():
         if kind == what:
-            reading = task.readings[what, said_by_name(path)]
-            values = look.counts[reading.channel]
+            reading = task.readings[what, encoding_in_name(path)]
+            values = content.counts[reading.channel]
             counts += values[reading.to_train_ids() == IGNORE].sum(), values.sum()
     return round(float(counts[0] / counts[1]), 6) if counts[1] else None
 
 
-def _told(task: Task, what: str) -> dict:
+def _reading_facts(task: Task, what: str) -> dict:
     """How maps of a kind were read, and why."""
     some = [reading for (kind, _), reading in task.readings.items() if kind == what]
     return {
@@ -102,7 +102,7 @@ def _has(blocks: Blocks, name: str) -> bool:
     return any(name in counts for counts in blocks.values())
 
 
-def _seen(blocks: Blocks, flow: str) -> float | None:
+def _visible_share(blocks: Blocks, flow: str) -> float | None:
     """Share of the pixels inside the next frame that are visible there."""
     if not _has(blocks, f"tc_{flow}"):
         return None
@@ -304,7 +304,7 @@ def _cautions(record: dict) -> str:
             "Compare only networks whose accuracy is known."
         )
     for flow, seen in record["data"]["seen"].items():
-        if seen is not None and seen < SEEN:
+        if seen is not None and seen < VISIBLE_IN_VIDEO:
             lines.append(
                 f"Only {seen:.0%} of the pixels are visible in the next frame ({flow}); are these stills (--stills), or is "
                 "it another scene?"

@@ -170,19 +170,19 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
         key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in model.state_dict().items()
     }
-    aside = path.with_suffix(".part")
-    save_file(state, aside)
+    partial = path.with_suffix(".part")
+    save_file(state, partial)
     own = model.label_set
-    said = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
+    description = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
     halved = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)  # with constants that lost digits
     network = fingerprint_of(model.arch, model.num_classes) if halved else fingerprints.fingerprint(model)
-    known = {"size": trained_on.trained_size(model), "dataset": getattr(model, "trained_on", None)}
-    known = {key: value for key, value in known.items() if value is not None}
-    sidecar = {**said, "class_set": own.name, "architecture": network, **known, **meta}
+    training = {"size": trained_on.trained_size(model), "dataset": getattr(model, "trained_on", None)}
+    training = {key: value for key, value in training.items() if value is not None}
+    sidecar = {**description, "class_set": own.name, "architecture": network, **training, **meta}
     aside_json = path.with_suffix(".json.part")
     aside_json.write_text(json.dumps(sidecar, indent=1))
     aside_json.replace(path.with_suffix(".json"))
-    aside.replace(path)
+    partial.replace(path)
 
 
 def load_weights(path: Path | str) -> SegmentationModel:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg.data.clips import find_dataset
+from tcseg.data.folders import find_dataset
 from tcseg.labels import DATASETS
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import PRIMARY, PROFILES, RECIPES, Profile

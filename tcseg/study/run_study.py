@@ -15,10 +15,18 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg.atomic_files import write_table
-from tcseg.data.clips import find_dataset
-from tcseg.data.folders import explain_missing
+from tcseg.data.folders import explain_missing, find_dataset
 from tcseg.data.splits import fingerprint
-from tcseg.errors import CannotWriteError, InputError, NoRowsError, NotFoundError, debugging, require_writable, told
+from tcseg.errors import (
+    CannotWriteError,
+    InputError,
+    NoRowsError,
+    NotFoundError,
+    as_message,
+    debugging,
+    require_one_of,
+    require_writable,
+)
 from tcseg.models.registry import FAST, WEIGHTS
 from tcseg.models.students import CHOSEN
 from tcseg.study.measurements import MEASUREMENTS
@@ -31,7 +39,7 @@ from tcseg.study.report.documents import documents, reproduced
 from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
 from tcseg.study.report.render import TEMPLATES
 from tcseg.study.report.sphinx_build import ReportError, build_report
-from tcseg.study.study import MODES, PROFILES, open_study, size_of
+from tcseg.study.study import open_study, require_known, size_of
 from tcseg.study.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,8 +166,7 @@ def _study(
 ) -> int:
     names = None if notebooks is None else [known_notebook(name) for name in notebooks]
     course = course_of(dataset, profile, runs, out, seeds, size)
-    if profile not in STUDIES:
-        raise InputError(f"profile '{profile}' is no study; choose from {', '.join(STUDIES)}")
+    require_one_of("profile", profile, STUDIES)
     if runs == "reference":
         require_reference(dataset, profile, upto(names), size, seeds)
         if problems := stale():
@@ -187,7 +194,7 @@ def _finish(who: str, work: Callable[[], int]) -> int:
     except (Exception, SystemExit) as error:
         if debugging():
             traceback.print_exception(error)
-        print(f"{who}: {told(error)}", file=sys.stderr)
+        print(f"{who}: {as_message(error)}", file=sys.stderr)
         return 2 if isinstance(error, InputError | CannotWriteError) else 1
 
 
@@ -222,7 +229,7 @@ def known_notebook(name: str) -> str:
     stem = name.removesuffix(".ipynb")
     found = [known for known in NOTEBOOKS if known == stem or known.split("_")[0] == stem.zfill(2)]
     if not found:
-        raise InputError(f"unknown notebook '{name}'; choose from {', '.join(NOTEBOOKS)}")
+        require_one_of("notebook", name, NOTEBOOKS)
     return found[0]
 
 

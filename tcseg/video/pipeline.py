@@ -145,13 +145,13 @@ def open_runners(
     frame = first.shape[1], first.shape[0]
     sizes = [size_for(model, frame, size) for model in models]
     networks = []
-    for model, seen in zip(models, sizes, strict=True):
-        calibration = calibrate(padded_size(seen or frame)) if precision == "int8" and calibrate else None
-        networks.append(open_streams(model, runtime, seen or frame, streams, precision, calibration))
+    for model, network_size in zip(models, sizes, strict=True):
+        calibration = calibrate(padded_size(network_size or frame)) if precision == "int8" and calibrate else None
+        networks.append(open_streams(model, runtime, network_size or frame, streams, precision, calibration))
     return [
         [
-            FrameRunner(opened[i], model.stride, first, seen, steady, wants_probs)
-            for opened, model, seen in zip(networks, models, sizes, strict=True)
+            FrameRunner(opened[i], model.stride, first, network_size, steady, wants_probs)
+            for opened, model, network_size in zip(networks, models, sizes, strict=True)
         ]
         for i in range(streams)
     ]
@@ -244,7 +244,7 @@ def segment_frames(frames: Iterable[np.ndarray], streams: list[list[FrameRunner]
     for runners in streams:
         free.put(runners)
 
-    def look(frame: np.ndarray) -> Result:
+    def segment(frame: np.ndarray) -> Result:
         runners = free.get()
         try:
             return _run_all(frame, runners)
@@ -253,7 +253,7 @@ def segment_frames(frames: Iterable[np.ndarray], streams: list[list[FrameRunner]
 
     with torch_threads(max(1, usable_cores() // len(streams))), ThreadPoolExecutor(len(streams), "network") as pool:
         for frame in frames:
-            waiting.append(pool.submit(look, frame))
+            waiting.append(pool.submit(segment, frame))
             if len(waiting) > len(streams):  # one more than are worked on, so that no stream has to wait
                 yield waiting.popleft().result()
         yield from map(Future.result, waiting)
@@ -271,13 +271,13 @@ def _loop(
             yield frame
 
     try:
-        for index, (frame, seen, took) in enumerate(segment_frames(frames(), streams)):
+        for index, (frame, results, took) in enumerate(segment_frames(frames(), streams)):
             milliseconds.append(took)
             forget(milliseconds, keep)
-            maps = [labels for labels, _ in seen]
+            maps = [labels for labels, _ in results]
             if on_frame is not None:
                 on_frame(index, frame, maps)
-            writer.queue.put(SegmentedFrame(frame, maps, seen[0][1]))
+            writer.queue.put(SegmentedFrame(frame, maps, results[0][1]))
             bar.update()
     except KeyboardInterrupt:
         return milliseconds, True

@@ -20,7 +20,7 @@ from tcseg.deploy.label_map import padded_size
 from tcseg.deploy.runtimes import unavailable
 from tcseg.errors import CannotRunError, InputError, read_options, require_one_of
 from tcseg.labels import LabelSet, colorize
-from tcseg.models.trained_on import NATIVE, Size, by, seen_as_text, size_for
+from tcseg.models.trained_on import NATIVE, Size, describe_input, size_for, size_text
 from tcseg.video.decoding import Source, open_source
 from tcseg.video.encoding import FrameFiles, Sink
 from tcseg.video.flicker_meter import Meter, draw_strip
@@ -225,7 +225,7 @@ def summary(result: dict) -> str:
     by_network = result["seen"]
     sizes = dict.fromkeys(by_network.values() if isinstance(by_network, dict) else [by_network])
     return (
-        f"{result['frames']} frames {result['width']}x{result['height']}, seen at {' and '.join(map(by, sizes))}, "
+        f"{result['frames']} frames {result['width']}x{result['height']}, seen at {' and '.join(map(size_text, sizes))}, "
         f"{result['fps']:.1f} frames/s in all, "
         f"{result['p50_ms']:.1f} ms frame -> labels (p50"
         + (f", {result['at_once']} at once)" if result["at_once"] > 1 else ")")
@@ -312,7 +312,7 @@ def _network_sizes(
     """Name -> the (W,H) that a network sees; told on stderr, with what it was trained on, if wanted."""
     frame = first.shape[1], first.shape[0]
     if log:
-        tqdm.write(seen_as_text(models, frame, size), file=sys.stderr)
+        tqdm.write(describe_input(models, frame, size), file=sys.stderr)
     return {name: size_for(model, frame, size) or frame for name, model in models.items()}
 
 

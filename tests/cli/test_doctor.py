@@ -11,7 +11,7 @@ import pytest
 
 from tcseg.cli import doctor
 from tcseg.cli.doctor import BAD, GOOD, Line, as_text, check_data, import_fix, next_step
-from tcseg.data import clips
+from tcseg.data import folders
 
 BROKEN_CV2 = "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')\n"
 
@@ -39,11 +39,10 @@ def test_next_step_names_what_is_broken() -> None:
 
 
 def test_finds_the_same_data_as_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.data_root() == clips.data_root()
     (tmp_path / "camvid" / "val").mkdir(parents=True)
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
     for name in doctor.DATASETS:
-        assert doctor.find_data(name) == clips.find_dataset(name)
+        assert doctor.find_data(name) == folders.find_dataset(name)
     assert next(line for line in check_data() if line.what == "data camvid").found == str(tmp_path / "camvid")
 
 

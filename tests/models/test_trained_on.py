@@ -115,7 +115,7 @@ def test_weights_that_say_nothing(tmp_path: Path) -> None:
     registry.save_weights(registry.build("student", 19, False), tmp_path / "w.safetensors")
     model = registry.load_weights(tmp_path / "w.safetensors")
     assert model.trained_size is None and model.trained_on is None
-    told = trained_on.seen_as_text({"it": model}, (128, 64))
+    told = trained_on.describe_input({"it": model}, (128, 64))
     assert told.startswith("it sees 128x64, the video's own size (--size WxH: another)") and "nothing says" in told
 
 

@@ -26,7 +26,7 @@ from tcseg.deploy.runtimes import Network
 from tcseg.errors import CannotWriteError
 from tcseg.evaluation.label_map_files import read_as
 from tcseg.evaluation.label_map_layouts import find_clips
-from tcseg.evaluation.label_map_values import look_at
+from tcseg.evaluation.label_map_values import inspect_map
 from tcseg.labels import own_classes
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.registry import build, save_weights
@@ -386,7 +386,7 @@ def test_label_maps_are_read_by_evaluate(tmp_path: Path, model: SegmentationMode
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     (clip,) = find_clips(tmp_path / "out", frames, None, layout).clips
     assert [path.stem for path in clip.predictions] == list(NAMES)
-    looks = {("predictions", path): look_at(path) for path in clip.predictions}
+    looks = {("predictions", path): inspect_map(path) for path in clip.predictions}
     readings, table = read_as(looks, tmp_path / "out", layout, None, None)
     assert table.label_set == model.label_set and readings["predictions", None].values == "trainIds"
     read = [readings["predictions", None].read(path) for path in clip.predictions]

@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tcseg.labels import IGNORE, LabelSet, colorize
+from tcseg.procity import flow_colors
 
 from .style import YELLOW, canvas, say_empty, styled
 
@@ -41,14 +42,6 @@ def highlight(frame: np.ndarray, mask: np.ndarray, color: tuple[int, int, int] =
     return np.where(mask[..., None], np.array(color, np.float32), gray).clip(0, 255).astype(np.uint8)
 
 
-def flow_colors(flow: np.ndarray, maximum: float | None = None) -> np.ndarray:
-    """Flow (2,H,W) in pixels as colour: hue is its direction, strength its length; `maximum` px is full colour."""
-    length, angle = cv2.cartToPolar(np.float32(flow[0]), np.float32(flow[1]), angleInDegrees=True)
-    top = float(maximum or np.quantile(length, 0.98)) or 1.0
-    hsv = np.stack((angle, np.clip(length / top, 0, 1), np.ones_like(length)), -1)
-    return (cv2.cvtColor(hsv.astype(np.float32), cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
-
-
 @styled
 def image_grid(images: Mapping[str, np.ndarray], columns: int = 2, width: float = 6.8) -> Figure:
     """Pictures side by side, each with its title.
@@ -71,7 +64,7 @@ def image_grid(images: Mapping[str, np.ndarray], columns: int = 2, width: float 
     return figure
 
 
-def answers(
+def predictions(
     frame: np.ndarray, labels: np.ndarray, guesses: Mapping[str, np.ndarray], label_set: LabelSet, width: float = 6.8
 ) -> Figure:
     """A frame and its truth, then for each model its answer and the labelled pixels that it gets wrong.

@@ -44,7 +44,7 @@ ON_A_PHONE = 0.85
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Give a figure the house style without touching the caller's rcParams; ticks are made while the style holds."""
+    """Give a figure the style of this project without touching the caller's rcParams; ticks are made while the style holds."""
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:

@@ -25,7 +25,7 @@ from doit.reporter import ZeroReporter
 from doit.tools import config_changed
 
 from tcseg.atomic_files import alone
-from tcseg.errors import debugging, told
+from tcseg.errors import as_message, debugging
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.execution import NotebookError, Progress, check_parameters, execute
 from tcseg.study.paths import NOTEBOOKS
@@ -164,7 +164,7 @@ class _Run:
             lines = str(error).strip().splitlines()
             whole = "\n".join(lines) if len(lines) > 1 else ""
             whole = "".join(traceback.format_exception(error)).rstrip() if debugging() else whole
-            last = f"{name}: {told(error)}"
+            last = f"{name}: {as_message(error)}"
         if whole and whole != last:
             self.progress.say(whole)
         self.progress.say(f"Go on from there once it is mended: {self.course.again}")

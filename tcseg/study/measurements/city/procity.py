@@ -122,7 +122,7 @@ def draw_sheet(size: tuple[int, int] = (256, 128)) -> Figure:
     rows = {}
     for split, indices in SHEET.items():
         for index in indices:
-            snippet = writer.Snippet("", split, index, size, 0, 0)
+            snippet = writer.SnippetTask("", split, index, size, 0, 0)
             sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
             frame = sequence.render(procity.ANNOTATED, flow=(True, False))
             rows[f"{split}\n{snippet.city}"] = procity.panels(frame)

@@ -39,7 +39,7 @@ def fresh_clips(first: int, count: int, size: tuple[int, int]) -> Clips:
     labels = np.empty((count, procity.FRAMES, size[1], size[0]), np.uint8)
     names = []
     for i in range(count):
-        snippet = writer.Snippet("", "train", start + i, size, 0, 0)
+        snippet = writer.SnippetTask("", "train", start + i, size, 0, 0)
         sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
         for t in range(procity.FRAMES):
             frame = sequence.render(t, flow=(False, False))

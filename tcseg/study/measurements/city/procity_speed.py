@@ -110,7 +110,7 @@ def frame_cost(size: tuple[int, int], snippets: int, frames: int) -> dict[str, f
     sequence.city_atlas.cache_clear()
     with stopwatch() as watch, tempfile.TemporaryDirectory() as root:
         for index in range(snippets):
-            snippet = writer.Snippet(root, "val", index, size, 0, 0)
+            snippet = writer.SnippetTask(root, "val", index, size, 0, 0)
             writer.write_snippet(snippet, frozenset(name for t, _, name in snippet.files() if t < frames))
     shape, count = f"{size[0]}x{size[1]}", snippets * frames
     rows = {f"cpu_ms_{stage}_{shape}": 1e3 * watch.seconds[stage] / count for stage in (*OF_A_FRAME, "writing")}

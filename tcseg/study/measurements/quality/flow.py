@@ -26,7 +26,7 @@ from tcseg.labels import IGNORE, ids_to_train_ids
 from tcseg.metrics.temporal import warp_map
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
-from tcseg.procity.writer import Snippet
+from tcseg.procity.writer import SnippetTask
 from tcseg.study import figures
 from tcseg.study.measurements import write_figure, write_table
 from tcseg.study.runs import Run
@@ -86,7 +86,7 @@ class Pair:
 
 def val_scene(index: int, size: tuple[int, int]) -> procity.Sequence:
     """The scene of val's clip `index`, at a size of one's choice."""
-    snippet = Snippet("", "val", index, size, 0, 0)
+    snippet = SnippetTask("", "val", index, size, 0, 0)
     return procity.Sequence(snippet.city, snippet.scene_seed, size)
 
 

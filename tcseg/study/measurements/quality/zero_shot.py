@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tcseg.data.clip_files import camvid_snippets, read_frame, read_labels
-from tcseg.data.clips import find_dataset
+from tcseg.data.folders import find_dataset
 from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import LabelSet, cityscapes_to_camvid, label_set
 from tcseg.metrics.segmentation import Overlap, confusion_matrix

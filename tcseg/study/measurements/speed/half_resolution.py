@@ -143,7 +143,7 @@ def _stills(size: Size, count: int) -> Clips:
 
 
 def _still(index: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    snippet = writer.Snippet("", "train", index, size, 0, 0)
+    snippet = writer.SnippetTask("", "train", index, size, 0, 0)
     frame = procity.Sequence(snippet.city, snippet.scene_seed, size).render(procity.ANNOTATED, flow=(False, False))
     return np.ascontiguousarray(frame.image.transpose(2, 0, 1)), ids_to_train_ids(frame.label_ids)
 
@@ -166,7 +166,7 @@ def _open(
 
 
 def _street(index: int, size: Size) -> Street:
-    snippet = writer.Snippet("", "val", index, size, 0, 0)
+    snippet = writer.SnippetTask("", "val", index, size, 0, 0)
     sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
     last = procity.ANNOTATED
     drawn = [sequence.render(t, flow=(t < last, False)) for t in range(last - LENGTH + 1, last + 1)]
