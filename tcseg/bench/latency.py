@@ -160,7 +160,7 @@ def take_turns(
                     bar.update(frames - len(own))
             if meanwhile is not None:
                 time.sleep(PAUSE)
-                meanwhile.append(float(busy_machine.metronome(ms=0, repeats=9).min()))  # a job shows in all, a hiccup in one
+                meanwhile.append(float(busy_machine.time_fixed_work(ms=0, repeats=9).min()))  # a job shows in all, a hiccup in one
                 time.sleep(PAUSE)
     return {key: np.array(own) for key, own in times.items()}
 
@@ -289,8 +289,8 @@ def bench(models: dict[str, SegmentationModel], size: tuple[int, int] | None = N
     chosen = chosen.with_images(size)
     measured = _measure(models, size, chosen)
     table = _tabulate(models, size, chosen, measured)
-    busy_machine.refuse(measured.noise_after, chosen.anyway, table=table)
-    busy_machine.refuse(measured.noise_during, chosen.anyway, A_JOB, table)
+    busy_machine.require_quiet(measured.noise_after, chosen.anyway, table=table)
+    busy_machine.require_quiet(measured.noise_during, chosen.anyway, A_JOB, table)
     return table
 
 
@@ -298,8 +298,8 @@ def _measure(models: dict[str, SegmentationModel], size: tuple[int, int], option
     """Open all networks, warm them up, let them take turns; and time the machine before, meanwhile and after."""
     progress = options.progress
     with _threads(options.threads) as threads:
-        before = busy_machine.steadiest()
-        busy_machine.refuse(before, options.anyway)
+        before = busy_machine.lowest_noise()
+        busy_machine.require_quiet(before, options.anyway)
         networks, missing = _open(models, size, threads, options)
         networks, refused = warm_up(networks, options.images, progress)
         missing |= refused
@@ -307,15 +307,15 @@ def _measure(models: dict[str, SegmentationModel], size: tuple[int, int], option
             raise CannotRunError(f"nothing to measure: {'; '.join(f'{what}: {why}' for what, why in missing.items())}")
         for what, reason in missing.items():
             log.warning("not measured: %s: %s", what, reason)
-        roof = roofline.measured()
+        roof = roofline.measure_cpu()
         on_gpu = any(_device(model) == "cuda" for model in models.values())
         roofs = {(cpu_name(), "fp32"): roof} | (_gpu_roofs(networks) if on_gpu else {})
         meanwhile: list[float] = []
         times = take_turns(networks, options.images, options.frames, options.seconds, progress, meanwhile)
         # What slows less than a quarter of the rounds does not move a median.
         during = busy_machine.spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0
-        after = busy_machine.steadiest()
-        cold_starts = {name: _cold(networks, name, threads) for name in models} if options.cold else {}
+        after = busy_machine.lowest_noise()
+        cold_starts = {name: _cold_starts(networks, name, threads) for name in models} if options.cold else {}
     return _Measured(times, missing, threads, roof, roofs, cold_starts, before, during, after)
 
 
@@ -352,7 +352,7 @@ def _gpu_roofs(networks: dict[Key, Network]) -> dict[tuple[str, str], roofline.R
     """(GPU, precision) -> its roof, of the precisions that some network runs in on a GPU."""
     precisions = {precision for _, runtime, precision in networks if runtime not in FILE_RUNTIMES} & DTYPES.keys()
     try:
-        return {(gpu_name(), precision): roofline.measured_on_gpu(DTYPES[precision]) for precision in precisions}
+        return {(gpu_name(), precision): roofline.measure_gpu(DTYPES[precision]) for precision in precisions}
     except torch.cuda.OutOfMemoryError:  # a small GPU, or a full one: times without a roof
         return {}
 
@@ -377,7 +377,7 @@ def _machine(model: SegmentationModel, runtime: str) -> str:
     return gpu_name() or cpu_name() if on_gpu else cpu_name()
 
 
-def _cold(networks: dict[Key, Network], name: str, threads: int) -> dict[tuple[str, str], dict[str, float]]:
+def _cold_starts(networks: dict[Key, Network], name: str, threads: int) -> dict[tuple[str, str], dict[str, float]]:
     """Time to the first answer and peak memory of each of a model's networks that a process can be given as a file."""
     starts = {}
     for (owner, runtime, precision), network in networks.items():

@@ -48,7 +48,7 @@ def _best(step: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def measured(repeats: int = 20) -> Roof:
+def measure_cpu(repeats: int = 20) -> Roof:
     """The roof of the CPU with as many threads as torch has, in about a second."""
     a = torch.ones(SIDE, SIDE)
     out = torch.empty_like(a)
@@ -63,7 +63,7 @@ def measured(repeats: int = 20) -> Roof:
     return Roof(2 * SIDE**3 / product / 1e9, 3 * STREAM / triad / 1e9)
 
 
-def measured_on_gpu(dtype: torch.dtype, repeats: int = 10) -> Roof:
+def measure_gpu(dtype: torch.dtype, repeats: int = 10) -> Roof:
     """The roof of the CUDA GPU for numbers of a type, of random ones: products of zeros take less power, and run faster."""
     a = torch.randn(GPU_SIDE, GPU_SIDE, device="cuda").to(dtype)
     out = torch.empty_like(a)

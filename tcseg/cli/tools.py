@@ -213,7 +213,7 @@ def bench(
 
     from tcseg import atomic_files
     from tcseg.bench.latency import RUNTIMES
-    from tcseg.bench.processes import as_text, repeated
+    from tcseg.bench.processes import as_text, bench_repeatedly
 
     options = {"frames": frames, "seconds": seconds, "threads": threads, "cold": cold, "anyway": anyway}
     if everything:
@@ -231,7 +231,7 @@ def bench(
     tables = []
     for frame_size, some in _by_size(networks, sizes):
         images, where = real_frames(frame_size, 16, None)
-        table = repeated(processes, some, frame_size, images=images, **options)
+        table = bench_repeatedly(processes, some, frame_size, images=images, **options)
         tables.append(table)
         typer.echo(f"\n{size_text(frame_size)}{'' if sizes else _whose(some)}, frames of {where}")
         typer.echo(as_text(table))

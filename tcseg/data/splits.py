@@ -29,6 +29,8 @@ CITIES = {
 """Annotated frames of each city of Cityscapes, by split."""
 CAMVID_FRAMES = {"train": 367, "val": 101, "test": 233}
 """Frames of CamVid's SegNet split."""
+CITYSCAPES_STEM = r"(?P<clip>.+_\d{6})_(?P<frame>\d{6})"
+"""What the names of one frame's files begin with: <city>_<sequence>_<frame>."""
 FRAME_ENDING = "_leftImg8bit"
 LABEL_ENDINGS = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
 """Both can be read; where a frame has both, the first is."""
@@ -95,7 +97,7 @@ def list_pictures(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path
 
 def index_cityscapes(folder: Path, *endings: str) -> Index:
     """Files `<city>_<sequence>_<frame><ending>` with the suffix of a picture, in any case; of two endings the first is taken."""
-    pattern = re.compile(r"(.+_\d{6})_(\d{6})(_\w+)")
+    pattern = re.compile(rf"{CITYSCAPES_STEM}(_\w+)")
     index, ranks = Index(), {}
     for path in list_pictures(folder):
         match = pattern.fullmatch(path.stem)

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcseg import __version__
-from tcseg.deploy.exported_files import FORMATS, open_file, require
+from tcseg.deploy.exported_files import FORMATS, open_file, require_runtime
 from tcseg.deploy.label_map import padded_size, to_planes, upsample_argmax
 from tcseg.deploy.onnx_rewrites import fold_normalisation
 from tcseg.deploy.quantization import PRECISIONS, check_calibration, convert
@@ -190,9 +190,9 @@ def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32"
         raise InputError(f"path is {path.name!r}; int8 is written as .onnx or .xml, which is where it is fast")
     if path.suffix == ".pt2" and channels_last:
         raise InputError(f"path is {path.name!r}; in PyTorch frames.permute(0, 3, 1, 2) costs nothing: pass that")
-    require(FORMATS[path.suffix])
+    require_runtime(FORMATS[path.suffix])
     if precision == "int8":
-        require("onnxruntime")  # its quantiser makes OpenVINO's file, too
+        require_runtime("onnxruntime")  # its quantiser makes OpenVINO's file, too
 
 
 def _graph(

@@ -20,7 +20,7 @@ _NEEDS = {
 }
 
 
-def missing(runtime: str) -> str | None:
+def why_missing(runtime: str) -> str | None:
     """Why a runtime cannot be used here, with the fix, in one line; None if it can.
 
     Raises:
@@ -33,9 +33,9 @@ def missing(runtime: str) -> str | None:
     return f"{runtime} needs {', '.join(absent)}, not installed: pip install {' '.join(absent)} (or -e '.[deploy]')"
 
 
-def require(runtime: str) -> None:
+def require_runtime(runtime: str) -> None:
     """Raise RuntimeError with the fix if a runtime cannot be used here."""
-    reason = missing(runtime)
+    reason = why_missing(runtime)
     if reason:
         raise CannotRunError(reason)
 
@@ -58,7 +58,7 @@ def open_file(
     """
     path = Path(path)
     runtime = runtime or FORMATS[path.suffix]
-    require(runtime)
+    require_runtime(runtime)
     if runtime == "onnxruntime":
         return _open_onnxruntime(path, threads, alone)
     if runtime == "openvino":

@@ -24,7 +24,7 @@ FOLDED_ALIKE = 1e-3  # of the largest logit: rounding is a thousandth of it
 
 
 @torch.no_grad()
-def folded(model: SegmentationModel) -> SegmentationModel:
+def fold_norms(model: SegmentationModel) -> SegmentationModel:
     """A copy in eval mode with its batch norms folded; without, where that would change its answer or it takes no small frame."""
     plain = copy.deepcopy(model).eval()
     probe = _probe().to(next(plain.parameters()).device)
@@ -52,7 +52,7 @@ def fold_batch_norms(network: nn.Module, frames: Tensor) -> int:
     """Move each batch norm that is given a convolution's output into that convolution; returns how many were.
 
     Which is given what is seen on some frames. What is called more than once stays as it is, and a convolution that two norms
-    read. Whether something else reads it, too, cannot be seen: compare the answers (`folded`).
+    read. Whether something else reads it, too, cannot be seen: compare the answers (`fold_norms`).
 
     Args:
         network: in eval mode. Changed in place.
@@ -125,7 +125,7 @@ def _after_normalisation(network: SegmentationModel, x: Tensor) -> Tensor:
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def of_bytes(network: SegmentationModel) -> nn.Module:
+def fold_normalisation(network: SegmentationModel) -> nn.Module:
     """A copy that takes frames as they are (`OfBytes`); the network itself where that would change its answer.
 
     Args:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcseg.deploy.label_map import pad_to_multiple
-from tcseg.deploy.torch_fusing import folded, of_bytes
+from tcseg.deploy.torch_fusing import fold_normalisation, fold_norms
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
@@ -41,8 +41,8 @@ def ready(model: SegmentationModel, precision: str) -> nn.Module:
     if next(model.parameters()).device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; torch's default would round convolutions to 10 bits
         torch.backends.cudnn.benchmark = True  # one size, again and again: the fastest kernel is looked for once
-        return folded(model).to(DTYPES[precision])
-    return of_bytes(folded(model).to(DTYPES[precision]))
+        return fold_norms(model).to(DTYPES[precision])
+    return fold_normalisation(fold_norms(model).to(DTYPES[precision]))
 
 
 def steps(

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tcseg.data.images import IMAGES, files_below, natural
+from tcseg.data.splits import CITYSCAPES_STEM, FRAME_ENDING, LABEL_ENDINGS
 from tcseg.errors import InputError, NotFoundError, require_one_of
 
 LAYOUTS = ("cityscapes", "camvid", "folder")
@@ -140,10 +141,9 @@ def find_clips(
 
 # ------------------------------------------------------------------------------------------------ names of files
 
-_KEY = r"(?P<clip>.+_\d{6})_(?P<frame>\d{6})"
 _CITYSCAPES_LABELS = tuple(
-    re.compile(rf"{_KEY}{kind}$", re.IGNORECASE)
-    for kind in ("_gtFine_labelIds", "_gtFine_labelTrainIds", "_gtFine_panoptic", "")
+    re.compile(rf"{CITYSCAPES_STEM}{ending}$", re.IGNORECASE)
+    for ending in (*LABEL_ENDINGS, "_gtFine_panoptic", "")
 )
 _SIBLINGS = re.compile(r"_(color|instanceIds|instanceTrainIds|labelIds|labelTrainIds|panoptic)$", re.IGNORECASE)
 _REFUSED = {
@@ -173,8 +173,8 @@ def _folder_key(path: Path, folder: Path) -> tuple[Key, int]:
 
 
 _CITYSCAPES_NAMES = {
-    "frames": _cityscapes_key([re.compile(rf"{_KEY}(_leftImg8bit)?$", re.IGNORECASE)]),
-    "predictions": _cityscapes_key([re.compile(_KEY)]),
+    "frames": _cityscapes_key([re.compile(rf"{CITYSCAPES_STEM}({FRAME_ENDING})?$", re.IGNORECASE)]),
+    "predictions": _cityscapes_key([re.compile(CITYSCAPES_STEM)]),
     "labels": _cityscapes_key(_CITYSCAPES_LABELS),
 }
 _NAMES = {"cityscapes": _CITYSCAPES_NAMES} | {
@@ -263,7 +263,7 @@ def _exact_flow(frames: Path) -> dict[Key, Path]:
     folder = Path(*parts[:at], "flow", *parts[at + 1 :])
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is not there: this data set has no exact flow; use --flow dis")
-    return _index(folder, "frames", _cityscapes_key([re.compile(rf"{_KEY}_flow_forward$")]), [])
+    return _index(folder, "frames", _cityscapes_key([re.compile(rf"{CITYSCAPES_STEM}_flow_forward$")]), [])
 
 
 def _missing_labels(clips: Sequence[MapClip], layout: str, orphans: Mapping[Key, Path]) -> list[str]:

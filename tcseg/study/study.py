@@ -152,7 +152,7 @@ def _why_not_trained(request: reference_rows.Request, folder: Path) -> str:
     return ""
 
 
-def rows_of(dataset: str, profile: str, folder: Path | None = None) -> Study:
+def open_rows(dataset: str, profile: str, folder: Path | None = None) -> Study:
     """A study for its recipes and rows alone (`finished_runs`, `why_stale`): nothing of it need be here, `--size` is another's.
 
     Args:

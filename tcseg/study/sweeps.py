@@ -265,7 +265,7 @@ def prepare(study: Study, tasks: Sequence[Task]) -> None:
         study.targets(kind, share)
 
 
-def together(study: Study, *names: str, seed: int = 0) -> list[Run]:
+def runs_of_seed(study: Study, *names: str, seed: int = 0) -> list[Run]:
     """One seed of some recipes, in the order of the names; what is missing is trained side by side, one a core."""
     return _runs_of(study, [Task(name, seed) for name in names])
 

@@ -56,7 +56,7 @@ def _trace(now: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return flow, alike & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
-def forget(series: list, keep: int | None) -> None:
+def drop_oldest(series: list, keep: int | None) -> None:
     """Shorten a list to its last `keep` values once it has twice as many; None leaves it alone."""
     if keep is not None and len(series) >= 2 * keep:
         del series[:-keep]
@@ -101,7 +101,7 @@ class Meter:
                 shares = [float(_changed(before, after, flow)[counted].mean()) for before, after in pairs]
         self._before, self._maps = now, list(maps)
         self.series.append(shares)
-        forget(self.series, self._keep)
+        drop_oldest(self.series, self._keep)
         if not np.isnan(shares).any():
             self._sum, self._count = self._sum + shares, self._count + 1
         return shares

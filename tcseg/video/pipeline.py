@@ -30,7 +30,7 @@ from tcseg.errors import InputError
 from tcseg.machine import usable_cores
 from tcseg.models.trained_on import Size, size_for
 from tcseg.video.decoding import Source
-from tcseg.video.flicker_meter import forget
+from tcseg.video.flicker_meter import drop_oldest
 from tcseg.video.temporal_filters import FILTERS
 from tcseg.video.window import Window
 
@@ -273,7 +273,7 @@ def _loop(
     try:
         for index, (frame, results, took) in enumerate(segment_frames(frames(), streams)):
             milliseconds.append(took)
-            forget(milliseconds, keep)
+            drop_oldest(milliseconds, keep)
             maps = [labels for labels, _ in results]
             if on_frame is not None:
                 on_frame(index, frame, maps)

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tcseg.deploy.export import sample_frames, write_onnx
-from tcseg.deploy.exported_files import missing, open_file
+from tcseg.deploy.exported_files import open_file, why_missing
 from tcseg.deploy.label_map import to_planes
 from tcseg.deploy.quantization import check_calibration, convert, float_nodes
 from tcseg.models import registry
@@ -25,8 +25,8 @@ RUNTIMES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 
 def needs(*runtimes: str) -> None:
     for runtime in runtimes:
-        if missing(runtime):
-            pytest.skip(missing(runtime))
+        if why_missing(runtime):
+            pytest.skip(why_missing(runtime))
 
 
 @pytest.fixture(scope="module")

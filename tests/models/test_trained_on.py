@@ -107,7 +107,7 @@ def test_a_shipped_student_knows_its_training(name: str) -> None:
 
 def test_it_survives_copies_and_folding(network: SegmentationModel) -> None:
     copies = [copy.deepcopy(network), pickle.loads(pickle.dumps(network)), network.to("cpu").float().train().eval()]
-    for one in (*copies, torch_fusing.folded(network)):
+    for one in (*copies, torch_fusing.fold_norms(network)):
         assert (one.trained_size, one.trained_on) == ((64, 32), "procity")
 
 

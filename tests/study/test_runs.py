@@ -15,7 +15,7 @@ from tcseg.errors import PACKAGE, NotFoundError
 from tcseg.models import registry
 from tcseg.study import runs
 from tcseg.study.paths import FIGURES
-from tcseg.study.study import rows_of
+from tcseg.study.study import open_rows
 
 
 def make(store, recipe=None, inputs="data", fail=False, calls=None):
@@ -314,7 +314,7 @@ def changed_code(folder, monkeypatch, module, old, new):
     ],
 )
 def test_a_loss_multiplied_by_nought_makes_every_committed_row_stale(module, old, new, tmp_path, monkeypatch):
-    studies = {key: rows_of(*key, tmp_path / "study") for key in STUDIES}
+    studies = {key: open_rows(*key, tmp_path / "study") for key in STUDIES}
     of = [
         (studies[row["dataset"], row["profile"]], row) for row in ROWS if row["training_code"] == training_code_of(row)
     ]

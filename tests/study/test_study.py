@@ -175,12 +175,12 @@ def test_reference_mode_shows_the_committed_figure_of_this_study_alone(committed
     said = []
     monkeypatch.setattr(study_module, "display", said.append)
     monkeypatch.setattr(study_module, "Image", lambda *args, **kwargs: "shown")
-    study = study_module.rows_of("procity", "laptop", tmp_path / "procity")
+    study = study_module.open_rows("procity", "laptop", tmp_path / "procity")
     study.figure("picture", needs_weights, alt="x")
     assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG") and said.pop() == "shown"
     assert "As the reference run drew it" in said.pop().data
 
-    other = study_module.rows_of("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
+    other = study_module.open_rows("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
     other.figure("picture", needs_weights, alt="x")
     assert said.pop().data == "*Not shown: kd-s0 is a committed row without weights.*" and said == []
     assert not (other.figures / "picture.png").exists()
@@ -191,17 +191,17 @@ def test_what_else_goes_wrong_in_a_figure_is_no_want_of_weights(committed, tmp_p
         raise FileNotFoundError("frame 7 is missing")
 
     with pytest.raises(FileNotFoundError, match="frame 7"):  # a fault, not a row without weights
-        study_module.rows_of("procity", "laptop", tmp_path / "procity").figure("picture", broken, alt="x")
+        study_module.open_rows("procity", "laptop", tmp_path / "procity").figure("picture", broken, alt="x")
     with pytest.raises(NotCommittedError):  # nothing to fall back on in training
         study.figure("picture", needs_weights, alt="x")
 
 
 def test_a_committed_table_is_read_as_far_as_it_is_of_the_study(committed, tmp_path):
     for dataset, miou in (("procity", 1), ("camvid", 2)):
-        study = study_module.rows_of(dataset, "laptop", tmp_path / dataset)
+        study = study_module.open_rows(dataset, "laptop", tmp_path / dataset)
         assert study.read_table("scores")["miou"].tolist() == [miou]
     with pytest.raises(FileNotFoundError, match=r"table scores\.csv is not in"):
-        study_module.rows_of("procity", "bench", tmp_path / "bench").read_table("scores")
+        study_module.open_rows("procity", "bench", tmp_path / "bench").read_table("scores")
 
 
 def test_banner_warns_of_smoke(study):

@@ -21,7 +21,7 @@ from tcseg.study import runs, sweeps
 from tcseg.study.comparisons import effects
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import PRIMARY, RECIPES, VARIATIONS, compared, variations
-from tcseg.study.study import open_study, rows_of
+from tcseg.study.study import open_rows, open_study
 from tcseg.study.sweeps import Task
 
 
@@ -135,7 +135,7 @@ def test_a_limit_counts_what_is_trained_here(tmp_path):
 def test_a_sweep_that_asks_nothing_says_so(tmp_path):
     for named in (None, ["pareto"]):
         with pytest.raises(ValueError, match="no sweep asks anything of camvid at profile bench"):
-            sweeps.run_sweeps(rows_of("camvid", "bench", tmp_path), named)
+            sweeps.run_sweeps(open_rows("camvid", "bench", tmp_path), named)
 
 
 def test_profile_bench_asks_for_networks_and_the_others_for_training():
@@ -195,7 +195,7 @@ def test_what_is_missing_is_forecast_from_what_was_measured():
         return SimpleNamespace(seed=0, record={"cost": {"train_seconds": seconds}})
 
     rows = {"kd": [run(60.0), run(120.0)], "kd,method=cwd,distillation=3": [run(600.0)]}
-    store = SimpleNamespace(found=lambda name, codes=(): rows.get(name, []))
+    store = SimpleNamespace(finished_runs=lambda name, codes=(): rows.get(name, []))
     names = ["kd,method=cwd,distillation=3", "kd,method=dist,distillation=1", "kd,steps=2x", "student,arch=fast-scnn"]
     found = sweeps.forecast(store, [Task(name, seed) for seed in (0, 1) for name in names]).set_index("recipe")
     assert found.loc[names[:3], "minutes_each"].tolist() == [10.0, 1.5, 3.0]
@@ -210,7 +210,7 @@ def test_what_masked_targets_change_is_held_against_the_code_before(monkeypatch)
     rows = runs.find_reference(FIGURES / "runs", "camvid", "laptop")
     today, before = ([run for run in rows if run.name == name] for name in ("consistent", "student"))
     found = {None: today, "code": before}
-    study = SimpleNamespace(found=lambda name, codes: found[codes[0]] if name == "kd" else [], label_set=CAMVID)
+    study = SimpleNamespace(finished_runs=lambda name, codes: found[codes[0]] if name == "kd" else [], label_set=CAMVID)
     monkeypatch.setattr(sweeps, "earlier", lambda: {"code": "differs"})
     table = sweeps.target_mask(study).set_index("metric")
     known = effects([*today, *before], {"both": ("consistent", "student")}, ()).set_index("metric")
@@ -230,4 +230,4 @@ def test_what_masked_targets_change_is_held_against_the_code_before(monkeypatch)
 
     wanted = np.mean([of_thin(one) - of_thin(two) for one, two in zip(today, before, strict=True)])
     assert table["difference"]["thin_miou"] == pytest.approx(wanted)
-    assert len(sweeps.target_mask(SimpleNamespace(found=lambda name, codes: [], label_set=CAMVID))) == 0
+    assert len(sweeps.target_mask(SimpleNamespace(finished_runs=lambda name, codes: [], label_set=CAMVID))) == 0

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
+from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, mark_empty, styled
 
 METRIC_NAMES = {
     "miou": "mIoU",
@@ -101,7 +101,7 @@ def ablation_heatmap(table: pd.DataFrame, baseline: str = "student") -> Figure:
     names = [name for name in METRIC_NAMES if len(summary) and summary[(name, "mean")].notna().any()]
     if not names:
         ax.set(xlabel="metric", ylabel="recipe")
-        say_empty(ax)
+        mark_empty(ax)
         return figure
     mean = 100 * summary.xs("mean", axis=1, level=1)[names]
     spread = 100 * summary.xs("std", axis=1, level=1)[names]
@@ -145,7 +145,7 @@ def accuracy_consistency(points: pd.DataFrame, ceiling: float = float("nan"), fl
     if len(points):
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     else:
-        say_empty(ax)
+        mark_empty(ax)
     return figure
 
 
@@ -174,7 +174,7 @@ def effects_forest(effects: pd.DataFrame) -> Figure:
         ax.set_ylim(len(kinds) - 0.5, -0.5)
     if not metrics:
         axes[0, 0].set(xlabel="difference (points)", ylabel="comparison")
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -201,6 +201,6 @@ def cost(parts: pd.DataFrame) -> Figure:
         figure.legend(loc="outside lower center", ncols=3)
         ax.invert_yaxis()
     else:
-        say_empty(ax)
+        mark_empty(ax)
     ax.set(xlabel="milliseconds a step, idle machine")
     return figure

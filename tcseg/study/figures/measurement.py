@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .ablation import LOWER_IS_BETTER
-from .style import BLUE, CYCLE, GRAY, GREEN, RED, canvas, say_empty, styled
+from .style import BLUE, CYCLE, GRAY, GREEN, RED, canvas, mark_empty, styled
 
 TITLES = {
     "miou": "mIoU",
@@ -55,7 +55,7 @@ def tc_vs_flow_noise(table: pd.DataFrame) -> Figure:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
     else:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -81,7 +81,7 @@ def metrics_controls(table: pd.DataFrame, flow: str | None, networks: Sequence[s
     if metrics:
         figure.supxlabel("percent; star: best but for the truth, red where that is a control", fontsize=9)
     else:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -114,7 +114,7 @@ def dose_response(table: pd.DataFrame) -> Figure:
         ax.plot(100 * table.index, 100 * table[name], label=TITLES.get(name, name), color=CYCLE[index % 7], **look)
     ax.set(xlabel="pixels flipped at random (%)", ylabel="score (%)")
     if table.empty:
-        say_empty(ax, "needs labels on every frame")
+        mark_empty(ax, "needs labels on every frame")
     else:
         figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure

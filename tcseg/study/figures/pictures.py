@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from tcseg.labels import IGNORE, LabelSet, colorize
 from tcseg.procity import flow_colors
 
-from .style import YELLOW, canvas, say_empty, styled
+from .style import YELLOW, canvas, mark_empty, styled
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -60,7 +60,7 @@ def image_grid(images: Mapping[str, np.ndarray], columns: int = 2, width: float 
         ax.imshow(image, cmap="gray", interpolation="nearest", aspect="auto" if image.shape[0] < 8 else "equal")
         ax.set_title(title)
     if not images:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -100,7 +100,7 @@ def scalar_maps(maps: Mapping[str, np.ndarray], unit: str, columns: int = 2, max
     if maps:
         figure.colorbar(shown, ax=list(axes.flat), label=unit, shrink=0.9, pad=0.02)
     else:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -167,7 +167,7 @@ def time_slices(slices: Mapping[str, np.ndarray], label_set: LabelSet) -> Figure
         ax.grid(False)
     axes[0, 0].set(ylabel="row of the picture (px)", xlabel="time (frames)")
     if not slices:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 

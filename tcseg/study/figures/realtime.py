@@ -8,7 +8,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, say_empty, styled
+from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, mark_empty, styled
 
 SCOPES = ("network", "network+argmax", "end_to_end")
 
@@ -39,7 +39,7 @@ def latency(table: pd.DataFrame, budget_ms: float = 1000 / 30) -> Figure:
     ax.set_ylim(max(1, len(names)) - 0.4, -0.6)
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     if not names:
-        say_empty(ax)
+        mark_empty(ax)
     return figure
 
 
@@ -72,7 +72,7 @@ def waterfall(table: pd.DataFrame) -> Figure:
         ax.margins(x=0.12)
         figure.legend(loc="outside lower center", ncols=3)
     else:
-        say_empty(ax)
+        mark_empty(ax)
     ax.set(xlabel="milliseconds a frame, end to end, p50")
     ax.grid(False, axis="y")
     return figure
@@ -138,7 +138,7 @@ def jitter(times: dict[str, np.ndarray], budget_ms: float = 1000 / 30) -> Figure
         _few_ticks(ax.xaxis)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     else:
-        say_empty(ax)
+        mark_empty(ax)
     ax.set(xlabel="milliseconds a frame, end to end (lines: p99)", ylabel="frames")
     return figure
 
@@ -166,7 +166,7 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
         _few_ticks(ax.yaxis)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     else:
-        say_empty(ax)
+        mark_empty(ax)
     ax.set(xlabel=xlabel, ylabel="frames a second, end to end")
     return figure
 
@@ -203,7 +203,7 @@ def speed_and_quality(table: pd.DataFrame, times: int = 2) -> Figure:
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
         if equal.empty:
-            say_empty(ax)
+            mark_empty(ax)
     handles, names = axes[0, 0].get_legend_handles_labels()
     if names:
         figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)

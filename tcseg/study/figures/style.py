@@ -62,7 +62,7 @@ def canvas(width: float = 6.4, height: float = 3.6, rows: int = 1, columns: int 
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def say_empty(ax: Axes, what: str = "nothing was measured here") -> None:
+def mark_empty(ax: Axes, what: str = "nothing was measured here") -> None:
     """Write in the middle of an empty chart why it is empty."""
     ax.text(0.5, 0.5, what, transform=ax.transAxes, ha="center", va="center", color=GRAY)
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from .style import GRAY, PALE, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
+from .style import GRAY, PALE, RECIPE_COLORS, RED, canvas, color_of, mark_empty, styled
 
 NOT_YET = "not run yet: tcseg sweep"
 SCORES = {"miou": "mIoU (%)", "tc": "TC (%)", "flicker": "flicker (%)"}
@@ -50,7 +50,7 @@ def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, st
             ax.set_xticks(values, [(ticks or {}).get(value, _short(value)) for value in values])
             ax.xaxis.set_minor_locator(NullLocator())
         else:
-            say_empty(ax, NOT_YET)
+            mark_empty(ax, NOT_YET)
         ax.set(xlabel=xlabel, title=label)
     if axes[0, 0].lines:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -89,7 +89,7 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only
                 *means.loc[only, ["tc", "miou"]], "o", markersize=16, fillstyle="none", color=RED, markeredgewidth=2
             )
     elif shown.empty:
-        say_empty(ax, NOT_YET)
+        mark_empty(ax, NOT_YET)
     ax.set(xlabel="TC (%)", ylabel="mIoU (%)")
     if ax.lines:
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
@@ -113,5 +113,5 @@ def sweep_dots(table: pd.DataFrame) -> Figure:
         ax.invert_yaxis()
         ax.set(xlabel=label)
         if not names:
-            say_empty(ax, NOT_YET)
+            mark_empty(ax, NOT_YET)
     return figure

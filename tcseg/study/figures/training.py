@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from .style import CYCLE, canvas, color_of, say_empty, styled
+from .style import CYCLE, canvas, color_of, mark_empty, styled
 
 
 @styled
@@ -27,7 +27,7 @@ def training_curves(logs: Mapping[str, pd.DataFrame], columns: Sequence[str] = (
             positive |= bool((rows[column] > 0).all())
         ax.set(xlabel="step", ylabel=column.replace("_", " "))
         if not ax.lines:
-            say_empty(ax, "not logged by these runs")
+            mark_empty(ax, "not logged by these runs")
             continue
         if positive:
             ax.set_yscale("log")

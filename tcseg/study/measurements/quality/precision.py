@@ -18,7 +18,7 @@ import pandas as pd
 from tcseg import procity
 from tcseg.data.clips import Clips
 from tcseg.deploy.export import write_onnx
-from tcseg.deploy.exported_files import open_file, require
+from tcseg.deploy.exported_files import open_file, require_runtime
 from tcseg.deploy.label_map import upsample_argmax
 from tcseg.deploy.quantization import CALIBRATION_FRAMES, PRECISIONS, convert
 from tcseg.errors import InputError
@@ -58,7 +58,7 @@ def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationMod
         RuntimeError: ONNX Runtime or OpenVINO is not installed.
     """
     for runtime in SUFFIXES:
-        require(runtime)
+        require_runtime(runtime)
     study = open_study("procity", "smoke" if quick else "laptop")
     calibration, clips = training_frames(study.size, 4 if quick else CALIBRATION_FRAMES), study.clips("val")
     networks = {name: shipped(name) for name in SHIPPED} | dict(others or {})

@@ -63,7 +63,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         FileNotFoundError: the students of the study are not trained on this machine.
         NoisyMachineError: something else keeps the machine busy.
     """
-    busy_machine.refuse(busy_machine.steadiest(), anyway or quick)
+    busy_machine.require_quiet(busy_machine.lowest_noise(), anyway or quick)
     study = open_study("procity", "smoke" if quick else "laptop")
     runs = {name: _trained(study, name, quick) for name in PRIMARY}
     clips, few = study.clips("val"), 12 if quick else FRAMES

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from tcseg.bench.latency import bench
-from tcseg.bench.processes import apart, merged
+from tcseg.bench.processes import bench_in_process, merge
 from tcseg.deploy.runtimes import open_networks
 from tcseg.deploy.torch_runtimes import DTYPES, TORCH_RUNTIMES
 from tcseg.errors import CannotRunError
@@ -41,7 +41,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
         anyway: report although the machine is busy.
 
     Yields:
-        After each part the table so far: the rows of `latency.bench`; `processes` and `spread` as of `processes.merged` (three
+        After each part the table so far: the rows of `latency.bench`; `processes` and `spread` as of `processes.merge` (three
         processes for CUDA graphs in fp16 at the largest size, else one); trained (whether the weights are of a training); agreement
         (share of labels equal to those of fp32 in eager mode, of trained networks, on val).
 
@@ -63,7 +63,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
     tables, equal = [], []
 
     def so_far() -> pd.DataFrame:
-        table = merged(tables).assign(agreement=np.nan)
+        table = merge(tables).assign(agreement=np.nan)
         if equal:
             table = table.drop(columns="agreement").merge(pd.DataFrame(equal), "left", WHO)
         return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in found.items()}))
@@ -86,7 +86,7 @@ def _steps(
     """The parts of the measurement at a size, what is asked most first: a machine is lent for minutes."""
     if not largest:
         return {"every": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=tuple(DTYPES), **options)}
-    again = partial(apart, networks, size, runtimes=("cudagraph",), precisions=("fp16",), **options)
+    again = partial(bench_in_process, networks, size, runtimes=("cudagraph",), precisions=("fp16",), **options)
     return {
         "fp16": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp16",), **options),
         "others": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp32", "bf16"), **options),

@@ -22,7 +22,7 @@ from tcseg import procity
 from tcseg.bench import busy_machine, latency
 from tcseg.data import tiles
 from tcseg.data.clips import Clips
-from tcseg.deploy.runtimes import FILE_RUNTIMES, Network, open_networks, seeing
+from tcseg.deploy.runtimes import FILE_RUNTIMES, Network, open_networks, with_smaller_frames
 from tcseg.errors import CannotRunError, NotFoundError
 from tcseg.evaluation import split_scores
 from tcseg.labels import CITYSCAPES, ids_to_train_ids
@@ -157,7 +157,7 @@ def _open(
     for model, precision in product(trained_models, PRECISIONS):
         opened = open_networks(model, FILE_RUNTIMES, seen, usable_cores(), precision, calibration)
         for runtime, network in opened.items():
-            shown = network if seen == frame else seeing(network, seen)
+            shown = network if seen == frame else with_smaller_frames(network, seen)
             found.setdefault((str(seen[0]), runtime, precision), []).append(shown)
     return found
 
@@ -184,13 +184,13 @@ def _times(
 ) -> tuple[dict[tuple[str, str, str], dict[str, float]], float]:
     """Times of each network in turns, and p99 / p50 of a fixed computation that takes about as long."""
     images = np.stack([street.frames[-1] for street in streets])
-    before = busy_machine.steadiest()
-    busy_machine.refuse(before, anyway or quick)
+    before = busy_machine.lowest_noise()
+    busy_machine.require_quiet(before, anyway or quick)
     _, refused = latency.warm_up(networks, images, False)
     if refused:
         raise CannotRunError("; ".join(f"{what}: {why}" for what, why in refused.items()))
     taken = latency.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
-    control = busy_machine.metronome(ms=5, repeats=20 if quick else 300)
+    control = busy_machine.time_fixed_work(ms=5, repeats=20 if quick else 300)
     found = {}
     for key, milliseconds in taken.items():
         network_ms = {"network_ms": float(np.median(milliseconds[:, 0]))}
