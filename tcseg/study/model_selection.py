@@ -60,8 +60,8 @@ def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
     Raises:
         RuntimeError: an optional package that it needs is missing.
     """
-    here = with_weights(study, arch)
-    return (here[0].model() if here else registry.build(arch, 19)).eval(), bool(here)
+    own_runs = with_weights(study, arch)
+    return (own_runs[0].model() if own_runs else registry.build(arch, 19)).eval(), bool(own_runs)
 
 
 def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:

@@ -48,9 +48,9 @@ def flow_quality(table: pd.DataFrame) -> Figure:
 
 
 def _line_style(name: str, index: int, rows: pd.DataFrame) -> dict:
-    known = rows["epe_visible"].notna().any()
-    look = {"color": "black", "linestyle": "--"} if name == "exact" else {"color": CYCLE[index % len(CYCLE)]}
-    return {"marker": "o", "markersize": 4, "label": name if known else f"{name} (not measured)", **look}
+    measured = rows["epe_visible"].notna().any()
+    line_style = {"color": "black", "linestyle": "--"} if name == "exact" else {"color": CYCLE[index % len(CYCLE)]}
+    return {"marker": "o", "markersize": 4, "label": name if measured else f"{name} (not measured)", **line_style}
 
 
 @styled

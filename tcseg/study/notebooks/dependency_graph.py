@@ -129,17 +129,17 @@ class _Run:
             return
         except ValueError:
             self.database.unlink()
-            self.progress.say(f"{self.database} was damaged, and is begun anew: every notebook runs once more")
+            self.progress.log(f"{self.database} was damaged, and is begun anew: every notebook runs once more")
 
     def go(self) -> int:
         """Each notebook through doit, one call each, so that what has finished is on disk before the next begins."""
         for position, name in enumerate(self.names, start=1):
             code = self._keep(lambda name=name: run_tasks(ModuleTaskLoader(self._graph()), {name: {}}))
             if self.error is not None or code != 0:
-                self._tell(name, code)
+                self._log(name, code)
                 return 1
             if name not in self.executed:
-                self.progress.say(f"[{position}/{len(self.names)}] {name}  up to date")
+                self.progress.log(f"[{position}/{len(self.names)}] {name}  up to date")
         return 0
 
     def _keep(self, work: Callable[[], Any]) -> Any:
@@ -152,7 +152,7 @@ class _Run:
             self.error = self.error or error
             return None
 
-    def _tell(self, name: str, code: int | None) -> None:
+    def _log(self, name: str, code: int | None) -> None:
         """What failed: the whole of it, how to go on, and in the last line why."""
         error = self.error
         if error is None:
@@ -166,8 +166,8 @@ class _Run:
             whole = "".join(traceback.format_exception(error)).rstrip() if debugging() else whole
             last = f"{name}: {as_message(error)}"
         if whole and whole != last:
-            self.progress.say(whole)
-        self.progress.say(f"Go on from there once it is mended: {self.course.again}")
+            self.progress.log(whole)
+        self.progress.log(f"Go on from there once it is mended: {self.course.again}")
         print(last, file=self.errors, flush=True)
 
     def _graph(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ def run_course(course: Course, names: Sequence[str] | None = None, stream: TextI
         try:
             return run.go()
         except KeyboardInterrupt:
-            run.progress.say(f"Interrupted; what has finished is kept. Go on with: {course.again}")
+            run.progress.log(f"Interrupted; what has finished is kept. Go on with: {course.again}")
             return 130
 
 

@@ -51,11 +51,11 @@ class Exercise:
 
 def exercises(notebook: NotebookNode, name: str) -> list[Exercise]:
     """The exercises of a notebook, in order."""
-    found = []
+    list_of_exercises = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            found += [_exercise(name, match) for match in EXERCISE.finditer(cell.source)]
-    return found
+            list_of_exercises += [_exercise(name, match) for match in EXERCISE.finditer(cell.source)]
+    return list_of_exercises
 
 
 def _exercise(name: str, match: re.Match[str]) -> Exercise:
@@ -117,8 +117,8 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
         raise NotFoundError(f"no notebooks in {source}: run from a clone of the repository")
     if not _first_existing(goal).is_dir():
         raise CannotWriteError(f"{goal} is, or lies in, a file: give a folder")
-    if there := [path.name for path in chapters if (goal / path.name).exists()]:
-        raise CannotWriteError(f"{goal} already holds {there[0]}, perhaps with your answers: give another folder")
+    if existing := [path.name for path in chapters if (goal / path.name).exists()]:
+        raise CannotWriteError(f"{goal} already holds {existing[0]}, perhaps with your answers: give another folder")
     require_writable(goal, "give another folder")
     for path in chapters:
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)

@@ -81,10 +81,10 @@ def _data_set(out: Path, extent: Extent) -> dict[str, float]:
     """Make the laptop data set on two cores, and count its classes."""
     _log("the laptop data set")
     with tempfile.TemporaryDirectory() as root:
-        made = procity_speed.data_set(Path(root) / "data", *extent.data_set)
+        dataset = procity_speed.data_set(Path(root) / "data", *extent.data_set)
         classes = procity_truth.class_table(Path(root) / "data")
     write_table(out, "procity_classes", classes)
-    return made | procity_truth.class_facts(classes, extent.data_set[2])
+    return dataset | procity_truth.class_facts(classes, extent.data_set[2])
 
 
 def _gap(out: Path, profile: str) -> dict[str, float]:

@@ -127,9 +127,9 @@ def _row(
 ) -> dict[str, object]:
     lost = round(truth["miou"] - scores["miou"], 6)
     more = round(scores["flicker"] / truth["flicker"] - 1, 5) if truth["flicker"] else float("nan")
-    offered = lost <= MOST_MIOU_LOST and not more > MOST_FLICKER_MORE
+    recommended = lost <= MOST_MIOU_LOST and not more > MOST_FLICKER_MORE
     facts = {"model": name, "runtime": runtime, "precision": precision, "agreement": round(agreement, 6), "bytes": size}
-    return {**facts, **scores, "miou_lost": lost, "flicker_more": more, "offered": offered}
+    return {**facts, **scores, "miou_lost": lost, "flicker_more": more, "offered": recommended}
 
 
 # ------------------------------------------------------------------------------------------------ what int8 is calibrated on

@@ -71,13 +71,13 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     rows, scored = [], []
     for recipe, name, make in _cells(quick):
         label = recipe if not name else f"{recipe}, {name}"
-        found = [_scored(label, run, clips, make) for run in runs[recipe]]
-        scored += found
-        means = pd.DataFrame([_scores(one.record["metrics"]) for one in found]).mean()
+        results = [_scored(label, run, clips, make) for run in runs[recipe]]
+        scored += results
+        means = pd.DataFrame([_scores(one.record["metrics"]) for one in results]).mean()
         model = runs[recipe][0].model().eval()
         alone, added = milliseconds(open_network(model, size=SIZE), model.stride, frames, name)
         rows.append({
-            "recipe": recipe, "filter": name, "seeds": len(found), **means.round(5), "lag": round(make().lag, 2),
+            "recipe": recipe, "filter": name, "seeds": len(results), **means.round(5), "lag": round(make().lag, 2),
             "frame_ms": round(alone, 2), "added_ms": round(added, 2), "threads": threads, "cpu": cpu_name(),
         })  # fmt: skip
     others = dict.fromkeys(one.name for one in scored if one.name.startswith(f"{PRIMARY[0]}, "))
@@ -97,10 +97,10 @@ def _cells(quick: bool) -> list[tuple[str, str, NewFilter]]:
 def _trained(study: Study, name: str, quick: bool) -> list[Run]:
     if quick:
         return [study.run(name)]
-    found = [run for run in study.finished_runs(name) if run.folder is not None][:SEEDS]
-    if not found:
+    results = [run for run in study.finished_runs(name) if run.folder is not None][:SEEDS]
+    if not results:
         raise NotFoundError(f"no {name} is trained in {study.folder}; make the study first: make study")
-    return found
+    return results
 
 
 def _scored(label: str, run: Run, clips: Clips, make: NewFilter) -> _Scored:
@@ -149,6 +149,6 @@ def milliseconds(network: Network, stride: int, frames: np.ndarray, name: str) -
 
 
 def _timed(runner: FrameRunner, frame: np.ndarray) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     runner(frame)
-    return 1e3 * (time.perf_counter() - began)
+    return 1e3 * (time.perf_counter() - started)

@@ -49,8 +49,8 @@ _STEADY, _STEADY_SPREAD = 3.6 - 2.8 * _RANK, 0.3 + 0.5 * _RANK
 
 def _confused(share: np.ndarray) -> np.ndarray:
     """What a class is taken for: the larger ones more often. (K,K), rows of sum one."""
-    found = np.sqrt(share) * (1 - np.eye(CLASSES))
-    return found / found.sum(1, keepdims=True)
+    rates = np.sqrt(share) * (1 - np.eye(CLASSES))
+    return rates / rates.sum(1, keepdims=True)
 
 
 _TAKEN_FOR, _CHANGES_TO = _confused(_SHARE), _confused(_ANSWERED)

@@ -128,8 +128,8 @@ def _whole(store: Path, run: Run, frame: Size) -> SegmentationModel:
     name = f"{recipe.name} at {frame[0]}x{frame[1]}"
     inputs = [procity.VERSION, frame, bench.train_snippets, bench.tile, registry.spec_key(recipe.arch)]
     context = {"dataset": "procity", "profile": "bench", "size": frame}
-    made = run_or_load(store, name, recipe.seed, asdict(recipe), inputs, fit, lambda _: {"metrics": {}}, context)
-    return made.model().eval()
+    whole = run_or_load(store, name, recipe.seed, asdict(recipe), inputs, fit, lambda _: {"metrics": {}}, context)
+    return whole.model().eval()
 
 
 def _stills(size: Size, count: int) -> Clips:
@@ -189,10 +189,10 @@ def _times(
     _, refused = latency.warm_up(networks, images, False)
     if refused:
         raise CannotRunError("; ".join(f"{what}: {why}" for what, why in refused.items()))
-    taken = latency.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
+    times = latency.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
     control = busy_machine.time_fixed_work(ms=5, repeats=20 if quick else 300)
     found = {}
-    for key, milliseconds in taken.items():
+    for key, milliseconds in times.items():
         network_ms = {"network_ms": float(np.median(milliseconds[:, 0]))}
         found[key] = {k: round(v, 2) for k, v in (network_ms | latency.summarize(milliseconds[:, 2])).items()}
     return found, round(float(np.percentile(control, 99) / np.median(control)), 2)

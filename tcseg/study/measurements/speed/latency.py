@@ -56,11 +56,11 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         NoisyMachineError: something else keeps the machine busy, again and again.
     """
     study = open_study("procity", "smoke" if quick else "bench")
-    found = trained_or_built(study)
+    candidates = trained_or_built(study)
     parts = Parts(
-        None if quick else out, "latency", anyway, {name: of_training for name, (_, of_training) in found.items()}
+        None if quick else out, "latency", anyway, {name: of_training for name, (_, of_training) in candidates.items()}
     )
-    networks = {name: network for name, (network, _) in found.items()}
+    networks = {name: network for name, (network, _) in candidates.items()}
     tables: list[pd.DataFrame] = []
     for size in SIZES[:1] if quick else SIZES:
         options = {
@@ -85,7 +85,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
             print(f"left out at {size[0]}x{size[1]}, above {SLOW_MS} ms at half the width: {', '.join(sorted(slow))}")
             tables.append(_left_out(tables[1], slow, size))
     every = pd.concat(tables, ignore_index=True)
-    return every.assign(trained=every["model"].map({name: of_training for name, (_, of_training) in found.items()}))
+    return every.assign(trained=every["model"].map({name: of_training for name, (_, of_training) in candidates.items()}))
 
 
 def _retry_when_busy(step: Callable[..., pd.DataFrame], *args: object, **options: object) -> pd.DataFrame:
@@ -115,13 +115,13 @@ def trained_or_built(study: Study) -> dict[str, tuple[SegmentationModel, bool]]:
 
     Chosen students and peers as they were trained at this size on this machine, else as they are built.
     """
-    found = {"student": (registry.shipped("student"), True)}
+    candidates = {"student": (registry.shipped("student"), True)}
     for name in (*CHOSEN, *PEERS):
         try:
-            found[name] = network_of(study, CHOSEN.get(name, name))
+            candidates[name] = network_of(study, CHOSEN.get(name, name))
         except RuntimeError as error:  # an optional package is missing: say so and go on
             print(f"not measured: {error}")
-    return found
+    return candidates
 
 
 def frames_at(study: Study, split: str, size: tuple[int, int], count: int) -> np.ndarray:
