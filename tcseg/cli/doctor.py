@@ -51,7 +51,7 @@ class Line:
 
     what: str
     state: str
-    found: str
+    detail: str
     fix: str = ""
 
 
@@ -122,8 +122,8 @@ def check_packages() -> list[Line]:
         absent = [name for name in names if package_version(name) is None]
         have = ", ".join(f"{name} {package_version(name)}" for name in names if name not in absent)
         fix = f"optional: pip install -e '.[{extra}]'" if absent else ""
-        found = "; ".join(filter(None, [have, f"missing: {', '.join(absent)}" if absent else ""]))
-        lines.append(Line(f"extra {extra}", INFO if absent else GOOD, found, fix))
+        detail = "; ".join(filter(None, [have, f"missing: {', '.join(absent)}" if absent else ""]))
+        lines.append(Line(f"extra {extra}", INFO if absent else GOOD, detail, fix))
     return lines
 
 
@@ -148,12 +148,12 @@ def check_caches() -> Line:
     """Where compiled code is kept, so that it is not compiled in every process."""
     what, place = "compiled code", compiled_code()
     if place is None:
-        found = "no place can be written: neither beside the package, nor below HOME, nor a temporary one"
-        return Line(what, BAD, found, "export NUMBA_CACHE_DIR=FOLDER, one that you can write")
+        detail = "no place can be written: neither beside the package, nor below HOME, nor a temporary one"
+        return Line(what, BAD, detail, "export NUMBA_CACHE_DIR=FOLDER, one that you can write")
     called, folder = place
     if is_temporary(folder):
-        found = f"{folder}, for neither the package's folder nor HOME can be written"
-        return Line(what, WARN, found, "export NUMBA_CACHE_DIR=FOLDER, one that stays, or it is compiled again when this is gone")
+        detail = f"{folder}, for neither the package's folder nor HOME can be written"
+        return Line(what, WARN, detail, "export NUMBA_CACHE_DIR=FOLDER, one that stays, or it is compiled again when this is gone")
     return Line(what, GOOD, f"{folder} ({called})")
 
 
@@ -231,7 +231,7 @@ def brief() -> list[Line]:
     packages = [line for line in check_packages() if line.state != GOOD]
     lines = [check_python(), *check_machine(), *packages, *check_data()]
     lines = [line for line in lines if line.what != VARIABLE or line.state != GOOD]
-    return [replace(line, found=_without_folders(line.found)) for line in lines]
+    return [replace(line, detail=_without_folders(line.detail)) for line in lines]
 
 
 def _without_folders(text: str) -> str:
@@ -249,7 +249,7 @@ def as_text(lines: list[Line]) -> str:
     width = max(len(line.what) for line in lines)
     rows = []
     for line in lines:
-        rows.append(f"{line.what:<{width}}  {line.state:<6}  {line.found}")
+        rows.append(f"{line.what:<{width}}  {line.state:<6}  {line.detail}")
         if line.fix:
             rows.append(f"{'':<{width}}  {'':<6}  -> {line.fix}")
     return "\n".join(rows)

@@ -106,8 +106,8 @@ def _visible_share(blocks: Blocks, flow: str) -> float | None:
     """Share of the pixels inside the next frame that are visible there."""
     if not _has(blocks, f"tc_{flow}"):
         return None
-    seen, every = (float(summed(blocks, f"{name}_{flow}").labelled.sum()) for name in ("tc", "tc_unmasked"))
-    return round(seen / every, 4) if every else None
+    visible, every = (float(summed(blocks, f"{name}_{flow}").labelled.sum()) for name in ("tc", "tc_unmasked"))
+    return round(visible / every, 4) if every else None
 
 
 def _class_shares(blocks: Blocks, flow: str) -> dict[int, float]:
@@ -124,8 +124,8 @@ def _class_shares(blocks: Blocks, flow: str) -> dict[int, float]:
 
 def changed_of(counts: Overlap) -> Share:
     """TC's counts -> the share of visible pixels, of some class in both frames' maps, whose class changes along the flow."""
-    seen = float(counts.labelled.sum())
-    return Share(seen - float(counts.intersection.sum()), seen)
+    visible = float(counts.labelled.sum())
+    return Share(visible - float(counts.intersection.sum()), visible)
 
 
 def _row_names(flows: Sequence[str]) -> list[tuple[str, str]]:
@@ -170,10 +170,10 @@ def _number(name: str, key: str, blocks: Blocks, cities: Mapping[str, str] | Non
     counts = per_block(some, key)
     if cities is not None:
         counts = intervals.by_cluster(counts, [cities[block] for block in some])
-    found = {"value": value, "units": intervals.counted_units(counts)}
+    entry = {"value": value, "units": intervals.counted_units(counts)}
     if name != "etc_compat":  # the script's mean is its own
-        _, found["ci_low"], found["ci_high"] = intervals.clip_interval(counts)
-    return found
+        _, entry["ci_low"], entry["ci_high"] = intervals.clip_interval(counts)
+    return entry
 
 
 def _ceiling_row(value: float | None, total: Counted, flow: str) -> dict:
@@ -214,11 +214,11 @@ def _why(name: str, data: Mapping, labelled: bool) -> str:
 
 def _coverage(table: pd.DataFrame) -> dict[str, dict]:
     """Metric (and flow) -> frames, units, void, why: what stands beside the number in the table."""
-    found = {}
+    entry = {}
     for row in table.to_dict("records"):
         key = "_".join(filter(None, (row["metric"], row["flow"])))
-        found[key] = {name: None if pd.isna(row[name]) else row[name] for name in ("frames", "units", "void", "why")}
-    return found
+        entry[key] = {name: None if pd.isna(row[name]) else row[name] for name in ("frames", "units", "void", "why")}
+    return entry
 
 
 # ------------------------------------------------------------------------------------------------ saying it
@@ -249,21 +249,21 @@ def _header(record: dict) -> str:
     data = record["data"]
     lines = [f"classes:     {data['classes']} ({len(record['classes'])})"]
     for what in ("predictions", "labels"):
-        if (said := data[what]) is not None:
+        if (reading := data[what]) is not None:
             count = data["frames"] if what == "predictions" else f"{data['labelled_frames']} of {data['frames']}"
-            channel = {"grey": "", "red": ", red channel", "panoptic": ", instances by 1000"}.get(said["channel"], "")
-            merged = ", merged from Cityscapes' 19 classes" if said["merged"] else ""
-            void = "-" if said["void"] is None else f"{said['void']:.1%}"
+            channel = {"grey": "", "red": ", red channel", "panoptic": ", instances by 1000"}.get(reading["channel"], "")
+            merged = ", merged from Cityscapes' 19 classes" if reading["merged"] else ""
+            void = "-" if reading["void"] is None else f"{reading['void']:.1%}"
             lines.append(
-                f"{what + ':':<12} {said['values']}{channel}{merged} ({said['because']}); {count} frames, {void} void"
+                f"{what + ':':<12} {reading['values']}{channel}{merged} ({reading['because']}); {count} frames, {void} void"
             )
     return "\n".join([*lines, *(f"neighbours:  {note}" for note in data["notes"])])
 
 
 def _numbers(table: pd.DataFrame) -> str:
-    shown = table[table["value"].notna()].drop(columns="why")
-    shown = shown.assign(**{name: 100 * shown[name].astype(float) for name in ("value", "ci_low", "ci_high", "void")})
-    text = shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-")
+    percent = table[table["value"].notna()].drop(columns="why")
+    percent = percent.assign(**{name: 100 * percent[name].astype(float) for name in ("value", "ci_low", "ci_high", "void")})
+    text = percent.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-")
     absent = table[table["value"].isna()]
     reasons = [f"  {why}: {_names(rows)}" for why, rows in absent.groupby("why", sort=False)]
     return text + ("\n\nnot measured:\n" + "\n".join(reasons) if reasons else "")
@@ -275,15 +275,15 @@ def _names(rows: pd.DataFrame) -> str:
 
 def _tc_classes(record: dict) -> list[str]:
     """Who votes in TC."""
-    told = []
+    sentences = []
     for flow, shares in record["tc_classes"].items():
         if shares:
             ordered = sorted(shares.items(), key=lambda item: -item[1])
             names = ", ".join(f"{record['classes'][k]} {_percent(share)}" for k, share in ordered)
-            told.append(
+            sentences.append(
                 f"TC ({flow}) is a mean over {len(shares)} classes, one vote each; their shares of the pixels: {names}"
             )
-    return told
+    return sentences
 
 
 def _percent(share: float) -> str:
@@ -303,10 +303,10 @@ def _cautions(record: dict) -> str:
             "Without labels nothing here says whether the maps are right: a map that never changes has changed 0 and TC 100. "
             "Compare only networks whose accuracy is known."
         )
-    for flow, seen in record["data"]["seen"].items():
-        if seen is not None and seen < VISIBLE_IN_VIDEO:
+    for flow, visible in record["data"]["seen"].items():
+        if visible is not None and visible < VISIBLE_IN_VIDEO:
             lines.append(
-                f"Only {seen:.0%} of the pixels are visible in the next frame ({flow}); are these stills (--stills), or is "
+                f"Only {visible:.0%} of the pixels are visible in the next frame ({flow}); are these stills (--stills), or is "
                 "it another scene?"
             )
     return "\n".join(lines)

@@ -96,8 +96,8 @@ def spec_key(name: str) -> str:
     spec = repr(spec_of(name))
     if name.startswith("timm:"):
         return spec
-    found = fingerprint_of(name, 19)
-    return spec if found == fingerprints.PINNED.get(name) else f"{spec} {found}"
+    measured = fingerprint_of(name, 19)
+    return spec if measured == fingerprints.PINNED.get(name) else f"{spec} {measured}"
 
 
 _fingerprints: dict[tuple[str, int], str] = {}

@@ -43,13 +43,13 @@ def test_finds_the_same_data_as_the_loader(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
     for name in doctor.DATASETS:
         assert doctor.find_data(name) == folders.find_dataset(name)
-    assert next(line for line in check_data() if line.what == "data camvid").found == str(tmp_path / "camvid")
+    assert next(line for line in check_data() if line.what == "data camvid").detail == str(tmp_path / "camvid")
 
 
 def test_the_brief_names_no_folder_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "camvid" / "val").mkdir(parents=True)
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
-    found = {line.what: line.found for line in doctor.brief()}
+    found = {line.what: line.detail for line in doctor.brief()}
     assert found["data camvid"] == os.path.join("$TCSEG_DATA", "camvid")
     assert {"python", "processor", "memory", "disk", "students"} <= set(found) and "pandas" not in found
     folders = {str(tmp_path), sys.prefix, str(doctor.data_root())}
@@ -77,4 +77,4 @@ def test_an_empty_folder_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "cityscapes").mkdir()
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
     line = next(line for line in check_data() if line.what == "data cityscapes")
-    assert line.state == doctor.WARN and line.found.endswith("cityscapes is empty")
+    assert line.state == doctor.WARN and line.detail.endswith("cityscapes is empty")

@@ -80,7 +80,7 @@ def test_what_is_wrong_is_named_by_everyone(disk: Path, monkeypatch: pytest.Monk
     line = next(line for line in check_data() if line.what == "TCSEG_DATA")
     assert line.state == WARN
     wanted = [text.format(h=disk) for text in WRONG[value]]
-    said = {"doctor": f"{line.found}; {line.fix}", "missing": explain_missing("camvid"), "variable": explain_variable()}
+    said = {"doctor": f"{line.detail}; {line.fix}", "missing": explain_missing("camvid"), "variable": explain_variable()}
     for name, call in {
         "study": lambda: open_study("camvid", "smoke", folder=tmp_path / "study"),
         "runner": lambda: course_of("camvid", "smoke"),
@@ -103,7 +103,7 @@ def test_nothing_set_and_blanks(disk: Path, data_root: Path, monkeypatch: pytest
         assert variable_folder() is None and variable_problem() is None and explain_variable() == ""
         told = explain_missing("cityscapes")
         assert f"there is no folder {data_root / 'cityscapes'}" in told and "data/README.md" in told
-    assert any(line.what == "TCSEG_DATA" and "blank" in line.found for line in check_data())
+    assert any(line.what == "TCSEG_DATA" and "blank" in line.detail for line in check_data())
 
 
 def test_one_data_set_lacks_where_others_are(disk: Path, monkeypatch: pytest.MonkeyPatch):

@@ -137,8 +137,8 @@ def accuracy_consistency(points: pd.DataFrame, ceiling: float = float("nan"), fl
             for axis, key in (("xerr", "tc"), ("yerr", "miou"))
             if np.isfinite(row.get(f"{key}_low", np.nan)) and np.isfinite(row.get(f"{key}_high", np.nan))
         }
-        look = {"fmt": next(controls), "color": GRAY} if control else {"fmt": "o", "color": color_of(name, index)}
-        ax.errorbar(row["tc"], row["miou"], **bars_of, **look, elinewidth=1, capsize=2, label=name)
+        marker_style = {"fmt": next(controls), "color": GRAY} if control else {"fmt": "o", "color": color_of(name, index)}
+        ax.errorbar(row["tc"], row["miou"], **bars_of, **marker_style, elinewidth=1, capsize=2, label=name)
     if np.isfinite(ceiling):
         ax.axvline(100 * ceiling, color=RED, linestyle="--", linewidth=1, label="ceiling: true labels")
     ax.set(xlabel=f"temporal consistency, {flow} flow (%)", ylabel="mIoU (%)")
@@ -193,10 +193,10 @@ def _forest_panel(ax: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
 def cost(parts: pd.DataFrame) -> Figure:
     """What a training step of each recipe costs, and nothing at inference: columns recipe and `COST_PARTS` of `cost.csv`."""
     figure, axes = canvas(6.4, 0.36 * max(2, len(parts)) + 1.4)
-    ax, left = axes[0, 0], np.zeros(len(parts))
+    ax, offset = axes[0, 0], np.zeros(len(parts))
     for (column, name), color in zip(COST_PARTS.items(), (BLUE, ORANGE, PINK, GREEN), strict=True):
-        ax.barh(parts["recipe"], parts[column], left=left, color=color, label=name)
-        left += parts[column].to_numpy(float)
+        ax.barh(parts["recipe"], parts[column], left=offset, color=color, label=name)
+        offset += parts[column].to_numpy(float)
     if len(parts):
         figure.legend(loc="outside lower center", ncols=3)
         ax.invert_yaxis()

@@ -76,8 +76,8 @@ def class_shares(shares: pd.DataFrame, xlabel: str = "share of the labelled pixe
     ax = axes[0, 0]
     for index, source in enumerate(shares.columns):
         percent = 100 * shares[source].to_numpy(float)
-        shown = np.where(percent > 0, percent, np.nan)
-        ax.plot(shown, range(len(shares)), "osD^"[index % 4], color=CYCLE[index], label=source)
+        positive = np.where(percent > 0, percent, np.nan)
+        ax.plot(positive, range(len(shares)), "osD^"[index % 4], color=CYCLE[index], label=source)
     _class_axis(ax, shares.index)
     ax.set_xlabel(xlabel)
     if np.nansum(shares.to_numpy(float)) > 0:
@@ -96,9 +96,9 @@ def class_iou(table: pd.DataFrame) -> Figure:
     ax = axes[0, 0]
     percent = 100 * table.to_numpy(float)
     for y, row in enumerate(percent):
-        seen = row[np.isfinite(row)]
-        if seen.size:
-            ax.plot([seen.min(), seen.max()], [y, y], color=PALE, linewidth=2, zorder=1)
+        finite = row[np.isfinite(row)]
+        if finite.size:
+            ax.plot([finite.min(), finite.max()], [y, y], color=PALE, linewidth=2, zorder=1)
         else:
             ax.text(1, y, "in neither map", va="center", color=GRAY)
     for index, model in enumerate(table.columns):

@@ -46,8 +46,8 @@ def tc_vs_flow_noise(table: pd.DataFrame) -> Figure:
         rows = table[(table["scene"] == scene) & (table["mask"] == mask)]
         for index, way in enumerate(ways):
             own = rows[rows["way"] == way].sort_values("sigma")
-            look = {"color": CYCLE[index], "marker": "osD^"[index % 4], "linestyle": ("-", ":", "-", "-")[index % 4]}
-            ax.plot(own["sigma"], 100 * own["tc"], label=way, markersize=4, **look)
+            line_style = {"color": CYCLE[index], "marker": "osD^"[index % 4], "linestyle": ("-", ":", "-", "-")[index % 4]}
+            ax.plot(own["sigma"], 100 * own["tc"], label=way, markersize=4, **line_style)
         ax.set(title=f"{scene} scene,\n{mask}", xlabel="error of the flow (px)", ylim=(None, 101))
         ax.sharey(axes[0, 0])
     axes[0, 0].set_ylabel("TC of a perfect model (%)")
@@ -110,8 +110,8 @@ def dose_response(table: pd.DataFrame) -> Figure:
     figure, axes = canvas(6.8, 4.2)
     ax = axes[0, 0]
     for index, name in enumerate(table.columns):
-        look = {"linestyle": "--" if name in LOWER_IS_BETTER else "-", "marker": "osD^"[index % 4], "markersize": 4}
-        ax.plot(100 * table.index, 100 * table[name], label=TITLES.get(name, name), color=CYCLE[index % 7], **look)
+        line_style = {"linestyle": "--" if name in LOWER_IS_BETTER else "-", "marker": "osD^"[index % 4], "markersize": 4}
+        ax.plot(100 * table.index, 100 * table[name], label=TITLES.get(name, name), color=CYCLE[index % 7], **line_style)
     ax.set(xlabel="pixels flipped at random (%)", ylabel="score (%)")
     if table.empty:
         mark_empty(ax, "needs labels on every frame")

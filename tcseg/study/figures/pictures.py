@@ -95,10 +95,10 @@ def scalar_maps(maps: Mapping[str, np.ndarray], unit: str, columns: int = 2, max
     for ax in axes.flat:
         ax.axis("off")
     for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
-        shown = ax.imshow(values, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+        drawn = ax.imshow(values, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
         ax.set_title(title)
     if maps:
-        figure.colorbar(shown, ax=list(axes.flat), label=unit, shrink=0.9, pad=0.02)
+        figure.colorbar(drawn, ax=list(axes.flat), label=unit, shrink=0.9, pad=0.02)
     else:
         mark_empty(axes[0, 0])
     return figure

@@ -46,7 +46,7 @@ def over_clips(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iter
     (a,), (b,) = pair
     clips = intervals.clips_in(a)
     resamples = _resamples(clips, draws, trial // SHARED)
-    weights = (intervals.all_and_each_left_out(clips), resamples)
+    weights = (intervals.leave_one_out_weights(clips), resamples)
     one, other = ([intervals.metric_of(model, rows) for rows in weights] for model in (a, b))
     errors = [_errors(model, resamples[:STUDENTISED]) for model in (a, b)]
     ours = [intervals.clip_interval(a), intervals.clip_interval(b), seed_clip_effects.effect([a], [b], world.contrast)]
@@ -211,11 +211,11 @@ def _rows(case: Case, truth: Sequence[float], trials: int, draws: int, seed: int
     limits: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for trial in range(trials):
         pair = case.world.split(rng, case.seeds, case.rows)
-        for models, found in case.ask(case.world, pair, trial, draws):
-            for method, ends in found.items():
+        for models, limits_of in case.ask(case.world, pair, trial, draws):
+            for method, ends in limits_of.items():
                 limits.setdefault((method, models), []).append(ends)
-    for (method, models), found in limits.items():
-        (low, high), right = np.transpose(found), truth[MODELS.index(models)]
+    for (method, models), limits_of in limits.items():
+        (low, high), right = np.transpose(limits_of), truth[MODELS.index(models)]
         inside = int(((low <= right) & (right <= high)).sum())
         sure = scipy_stats.binomtest(inside, trials).proportion_ci(method="wilson")
         yield {

@@ -102,19 +102,19 @@ def precision_rows(name: str, model: SegmentationModel, clips: Clips, calibratio
             for runtime, suffix in SUFFIXES.items():
                 path = Path(folder) / f"{precision}{suffix}"
                 convert(source, path, precision, calibration)
-                found = _labels(open_file(path), clips)
-                agreement = float(np.mean([(a == b).mean() for a, b in zip(found, labels, strict=True)]))
+                maps = _labels(open_file(path), clips)
+                agreement = float(np.mean([(a == b).mean() for a, b in zip(maps, labels, strict=True)]))
                 size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.exists())
-                yield _row(name, runtime, precision, _scores(found, clips), truth, agreement, size)
+                yield _row(name, runtime, precision, _scores(maps, clips), truth, agreement, size)
 
 
 def _labels(run: Callable[[np.ndarray], np.ndarray], clips: Clips) -> list[np.ndarray]:
     """Label maps of every clip, frame by frame: uint8 (T,H,W) each."""
-    size, found = (clips.frames.shape[-1], clips.frames.shape[-2]), []
+    size, maps = (clips.frames.shape[-1], clips.frames.shape[-2]), []
     for frames in clips.frames:
         planes = (np.ascontiguousarray(frame[None]) for frame in frames)
-        found.append(np.concatenate([upsample_argmax(run(one), size) for one in planes]))
-    return found
+        maps.append(np.concatenate([upsample_argmax(run(one), size) for one in planes]))
+    return maps
 
 
 def _scores(labels: list[np.ndarray], clips: Clips) -> dict[str, float]:

@@ -84,13 +84,13 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     bench = PROFILES["smoke" if quick else "bench"]
     with worker_pool(usable_cores()) as pool:
         streets = list(pool.map(partial(_street, size=frame), range(2 if quick else bench.val_snippets)))
-    opened = [_open(networks[seen], seen, frame, quick) for seen in (frame, half)]
+    opened = [_open(networks[input_size], input_size, frame, quick) for input_size in (frame, half)]
     times, control = _times({key: nets[0] for one in opened for key, nets in one.items()}, streets, quick, anyway)
     scored = {key: [_score(net, streets) for net in nets] for one in opened for key, nets in one.items()}
     rows = []
     for key, results in scored.items():
-        seen, runtime, precision = key
-        same = {"seen": int(seen), "width": frame[0], "height": frame[1], "runtime": runtime, "precision": precision}
+        input_size, runtime, precision = key
+        same = {"seen": int(input_size), "width": frame[0], "height": frame[1], "runtime": runtime, "precision": precision}
         base = scored[str(frame[0]), runtime, precision]
         rows.append(
             same | times[key] | {"control": control} | _summary(results, base if base is not results else None)
@@ -149,17 +149,17 @@ def _still(index: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open(
-    trained_models: Sequence[SegmentationModel], seen: Size, frame: Size, quick: bool
+    trained_models: Sequence[SegmentationModel], input_size: Size, frame: Size, quick: bool
 ) -> dict[tuple[str, str, str], list[Network]]:
     """(Width seen, runtime, precision) -> a network a seed, all of which take whole frames and answer with whole label maps."""
-    calibration = training_frames(seen, 2) if quick else training_frames(seen)
-    found: dict[tuple[str, str, str], list[Network]] = {}
+    calibration = training_frames(input_size, 2) if quick else training_frames(input_size)
+    by_key: dict[tuple[str, str, str], list[Network]] = {}
     for model, precision in product(trained_models, PRECISIONS):
-        opened = open_networks(model, FILE_RUNTIMES, seen, usable_cores(), precision, calibration)
+        opened = open_networks(model, FILE_RUNTIMES, input_size, usable_cores(), precision, calibration)
         for runtime, network in opened.items():
-            shown = network if seen == frame else with_smaller_frames(network, seen)
-            found.setdefault((str(seen[0]), runtime, precision), []).append(shown)
-    return found
+            whole = network if input_size == frame else with_smaller_frames(network, input_size)
+            by_key.setdefault((str(input_size[0]), runtime, precision), []).append(whole)
+    return by_key
 
 
 # ------------------------------------------------------------------------------------------------ clock and score
@@ -191,11 +191,11 @@ def _times(
         raise CannotRunError("; ".join(f"{what}: {why}" for what, why in refused.items()))
     times = latency.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
     control = busy_machine.time_fixed_work(ms=5, repeats=20 if quick else 300)
-    found = {}
+    rows = {}
     for key, milliseconds in times.items():
         network_ms = {"network_ms": float(np.median(milliseconds[:, 0]))}
-        found[key] = {k: round(v, 2) for k, v in (network_ms | latency.summarize(milliseconds[:, 2])).items()}
-    return found, round(float(np.percentile(control, 99) / np.median(control)), 2)
+        rows[key] = {k: round(v, 2) for k, v in (network_ms | latency.summarize(milliseconds[:, 2])).items()}
+    return rows, round(float(np.percentile(control, 99) / np.median(control)), 2)
 
 
 def _score(network: Callable[[np.ndarray], np.ndarray], streets: Sequence[Street]) -> dict:
@@ -230,8 +230,8 @@ def _summary(results: Sequence[dict], base: Sequence[dict] | None) -> dict[str, 
     }
     for name, part in (("miou", dict), ("thin", _thin)):
         sides = [[part(result["per_clip"]["miou"]) for result in side] for side in (base or results, results)]
-        found = seed_clip_effects.effect(*sides)[:3] if base else (float("nan"),) * 3
-        row |= dict(zip((f"{name}_changed", f"{name}_low", f"{name}_high"), found, strict=True))
+        estimate = seed_clip_effects.effect(*sides)[:3] if base else (float("nan"),) * 3
+        row |= dict(zip((f"{name}_changed", f"{name}_low", f"{name}_high"), estimate, strict=True))
     return {key: round(float(value), 5) for key, value in row.items()} | {
         "seeds": len(results), **{f"iou_{name.replace(' ', '_')}": round(float(value), 4) for name, value in each.items()}
     }  # fmt: skip
