@@ -222,7 +222,8 @@ def benchmark(*names: Model, **options: object) -> pd.DataFrame:
 
     Args:
         names: names, files or networks.
-        options: as in `tcseg.bench.latency.bench`, such as `size=(1024, 512)`, `runtimes=["openvino"]`, `anyway=True`.
+        options: `size` and the fields of `tcseg.bench.latency.BenchOptions`, such as
+            `runtimes=["openvino"]`, `anyway=True`.
 
     Example:
         >>> table = tcseg.benchmark("student-cpu", size=(128, 64), frames=3, runtimes=["pytorch"], anyway=True, progress=False)

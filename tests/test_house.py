@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, what notebooks look like in git, what may be committed."""
+"""The rules of this repository: who imports whom, what notebooks look like in git, what may be committed."""
 
 import ast
 import json
