@@ -19,7 +19,7 @@ except ImportError:  # Windows: nothing is held there
 
 
 @contextmanager
-def alone(path: Path, wait: bool = True) -> Iterator[None]:
+def exclusive_lock(path: Path, wait: bool = True) -> Iterator[None]:
     """Hold a file against other processes; the system frees it when the process ends, however it ends. The file stays, empty.
 
     Args:

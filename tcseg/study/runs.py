@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg.atomic_files import alone, write_json
+from tcseg.atomic_files import exclusive_lock, write_json
 from tcseg.errors import PACKAGE, InputError, NotCommittedError, NotFoundError, TcsegError
 from tcseg.machine import package_version
 from tcseg.models import registry
@@ -312,9 +312,9 @@ def run_or_load(
     folder = store / run_id
     if record := _finished(folder):
         return Run(record, folder)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(alone(folder / ".lock", wait))
+            stack.enter_context(exclusive_lock(folder / ".lock", wait))
         except BlockingIOError:
             return None
         if record := _finished(folder):

@@ -246,7 +246,7 @@ class Study:
             if self.dataset != "procity" and self.profile == "full":
                 limit = None  # numbers to compare with papers are of the whole split
             arguments = self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
-            with atomic_files.alone(self.folder / "cache" / f"{split}.lock"):
+            with atomic_files.exclusive_lock(self.folder / "cache" / f"{split}.lock"):
                 clips = load_clips(*arguments, limit, _log)
             cut = self.scale.tile is not None and split == "train"
             self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
@@ -378,7 +378,7 @@ class Study:
         """The teacher's answers on the training split ("plain", "trajectory" or "features"); see `teacher_targets.make`."""
         teacher, train = self.teacher(labelled_share), self.clips("train")
         path = self.folder / "cache" / f"targets-{kind}-{teacher.id}-{train.key}.npy"
-        with atomic_files.alone(path.with_suffix(".lock")):
+        with atomic_files.exclusive_lock(path.with_suffix(".lock")):
             return teacher_targets.make(teacher.model(), train, kind, path)
 
     def _reference(self, name: str, seed: int) -> Run:

@@ -10,7 +10,7 @@ from threading import Event
 import pytest
 import torch
 
-from tcseg.atomic_files import alone, write_json
+from tcseg.atomic_files import exclusive_lock, write_json
 from tcseg.errors import PACKAGE, NotFoundError
 from tcseg.models import registry
 from tcseg.study import runs
@@ -82,12 +82,12 @@ def test_a_run_that_another_process_makes_is_waited_for(tmp_path):
 
 def test_a_file_is_held_by_one(tmp_path):
     with (
-        alone(tmp_path / "deep" / ".lock"),
+        exclusive_lock(tmp_path / "deep" / ".lock"),
         pytest.raises(BlockingIOError),
-        alone(tmp_path / "deep" / ".lock", wait=False),
+        exclusive_lock(tmp_path / "deep" / ".lock", wait=False),
     ):
         pytest.fail("two hold it")
-    with alone(tmp_path / "deep" / ".lock", wait=False):
+    with exclusive_lock(tmp_path / "deep" / ".lock", wait=False):
         pass
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tcseg.atomic_files import alone
+from tcseg.atomic_files import exclusive_lock
 from tcseg.labels import CAMVID
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
@@ -113,7 +113,7 @@ def test_a_run_that_another_is_at_comes_last_and_is_made_if_that_one_dies(tmp_pa
     store, tasks = Store(tmp_path), [Task(name, 0) for name in "abc"]
     lock = tmp_path / runs.run_id_of("a", 0, {}, "data") / ".lock"
     with ExitStack() as other:
-        other.enter_context(alone(lock))
+        other.enter_context(exclusive_lock(lock))
         assert store.run("a", 0, wait=False) is None
         names = []
         for run in sweeps.side_by_side(store, tasks, 1):
@@ -127,7 +127,7 @@ def test_a_run_that_another_is_at_comes_last_and_is_made_if_that_one_dies(tmp_pa
 def test_a_limit_counts_what_is_trained_here(tmp_path):
     store, tasks = Store(tmp_path), [Task(name, 0) for name in "abcd"]
     store.run("a", 0)
-    with alone(tmp_path / runs.run_id_of("b", 0, {}, "data") / ".lock"):
+    with exclusive_lock(tmp_path / runs.run_id_of("b", 0, {}, "data") / ".lock"):
         found = list(sweeps.side_by_side(store, tasks, 1, limit=2))
     assert [(run.name, run.trained_now) for run in found] == [("a", False), ("c", True), ("d", True)]
 

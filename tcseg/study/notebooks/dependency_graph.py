@@ -24,7 +24,7 @@ from doit.exceptions import BaseFail
 from doit.reporter import ZeroReporter
 from doit.tools import config_changed
 
-from tcseg.atomic_files import alone
+from tcseg.atomic_files import exclusive_lock
 from tcseg.errors import as_message, debugging
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.execution import NotebookError, Progress, check_parameters, execute
@@ -89,19 +89,19 @@ def digest(files: Iterable[Path]) -> str:
 class _Reporter(ZeroReporter):
     """Keeps what doit has to say of failures that are its own: a dependency that is not there, a task that cannot be."""
 
-    said: list[str]
+    messages: list[str]
 
     def add_failure(self, task: Any, fail: BaseFail) -> None:
         """A task failed."""
-        self.said.append(fail.get_msg().strip())
+        self.messages.append(fail.get_msg().strip())
 
     def cleanup_error(self, exception: BaseFail) -> None:
         """Cleaning up failed."""
-        self.said.append(exception.get_msg().strip())
+        self.messages.append(exception.get_msg().strip())
 
     def runtime_error(self, msg: str) -> None:
         """The run itself failed."""
-        self.said.append(msg.strip())
+        self.messages.append(msg.strip())
 
 
 class _Run:
@@ -176,7 +176,7 @@ class _Run:
                 action = partial(self._keep, partial(self._execute, name))
                 yield self.course.task(name, self.states[name], lambda action=action: action() is not None)
 
-        reporter = type("Reporter", (_Reporter,), {"said": self.of_doit})
+        reporter = type("Reporter", (_Reporter,), {"messages": self.of_doit})
         config = {"dep_file": str(self.database), "backend": "json", "reporter": reporter}
         return {"DOIT_CONFIG": config, "task_notebooks": tasks}
 
@@ -250,9 +250,9 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         NotebookError: Another process holds it.
     """
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(alone(folder / ".lock", wait=False))
+            stack.enter_context(exclusive_lock(folder / ".lock", wait=False))
         except BlockingIOError:
             message = f"another study is at work in {folder}: wait for it, or give this one another folder (--out)"
             raise NotebookError(message) from None
