@@ -1,132 +1,159 @@
-"""Break the science on purpose and see which tests notice: cosmic-ray over one module after another, in a copy of the checkout.
+"""Break the science on purpose and see which tests notice: cosmic-ray makes the mutants, a process forked for each tries them.
 
     pip install cosmic-ray  # 8.7; not one of the project's dependencies
-    python tests/mutation.py training.temporal_losses metrics.segmentation --sample 40
+    python tests/mutation.py training.temporal_losses metrics.temporal --sample 60
 
-A mutant is the module with one operator, comparison, number, condition or decorator changed. It is killed if one of the module's
-tests fails, and survives if all pass. A sample is drawn by a seed, so that it can be drawn again. The survivors are printed as
-diffs; each is a test that is missing, or the same program (then say so). The counts go to a table.
+A mutant is a module with one operator, comparison, number, condition or decorator changed. It is killed if a test of the module
+fails, or if it crashes or takes ten times as long as the unbroken module; it survives if all tests pass. Each survivor is a test
+that is missing, or the same program: `mutation_survivors.csv` has a column for the word, which a later run keeps. What was killed
+stays killed until its module changes (`--state`), so that an interrupted run goes on, and a run with better tests tries the
+survivors only. A sample is drawn by a seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import csv
+import hashlib
 import os
 import random
-import shutil
-import subprocess
+import re
 import sys
 import tempfile
+from collections.abc import Iterator
+from difflib import SequenceMatcher
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
+
+from forked import Subject, attempt, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
-CHOICE = "not takes_a_step"  # a minute of whole trainings, which say little about one line
 TESTS = {
-    "training.losses": "test_losses test_recipe",
-    "training.temporal_losses": "test_temporal_losses test_recipe",
-    "training.recipe": "test_recipe test_training",
-    "training.teacher_targets": "test_training",
-    "data.augmentation": "test_augmentation test_training",
-    "data.flow_sources": "test_flow_sources test_training",
-    "metrics.temporal": "test_temporal",
-    "metrics.trajectories": "test_temporal",
-    "metrics.segmentation": "test_segmentation",
-    "metrics.intervals": "test_intervals",
-    "metrics.seed_clip_effects": "test_intervals",
+    "training.losses": "training/test_losses training/test_recipe",
+    "training.temporal_losses": "training/test_temporal_losses training/test_recipe",
+    "training.recipe": "training/test_recipe",
+    "training.teacher_targets": "training/test_teacher_targets",
+    "data.augmentation": "data/test_augmentation",
+    "data.flow_sources": "data/test_flow_sources",
+    "metrics.temporal": "metrics/test_temporal",
+    "metrics.trajectories": "metrics/test_temporal",
+    "metrics.segmentation": "metrics/test_segmentation",
+    "metrics.intervals": "metrics/test_intervals",
+    "metrics.seed_clip_effects": "metrics/test_intervals",
 }
 """Module -> the files whose tests are to notice."""
-POINTLESS = [
-    r"core/ReplaceBinaryOperator_BitOr_.*",  # `X | None` in annotations, which are never read
-    r"core/ReplaceBinaryOperator_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(RShift|LShift|BitOr|BitAnd|BitXor)",  # TypeErrors, mostly
-    r"core/ReplaceComparisonOperator_.*_(Is|IsNot)",
-    r"core/ExceptionReplacer",
-]
+POINTLESS = (
+    r"core/ReplaceBinaryOperator_BitOr_.*"  # `X | None` in annotations, which are never read
+    r"|core/ReplaceBinaryOperator_(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(RShift|LShift|BitOr|BitAnd|BitXor)"  # mostly TypeErrors
+    r"|core/ReplaceComparisonOperator_.*_(Is|IsNot)|core/ExceptionReplacer"
+)
 """Mutations that nobody makes by mistake: they would die of a TypeError, and flatter the tests."""
 
 
-def configure(folder: Path, module: str, timeout: float) -> Path:
-    """Write cosmic-ray's configuration for a module; returns its path."""
-    files = [str(path) for name in TESTS[module].split() for path in (folder / "tests").rglob(f"{name}.py")]
-    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider -m 'not slow' -k '{CHOICE}' {' '.join(files)}"
-    path, place = folder / f"{module}.toml", module.replace(".", "/")
-    path.write_text(
-        f'[cosmic-ray]\nmodule-path = "tcseg/{place}.py"\ntimeout = {timeout}\nexcluded-modules = []\n'
-        f'test-command = "{command}"\n[cosmic-ray.distributor]\nname = "local"\n'
-        f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {POINTLESS!r}\n"
-    )
-    return path
+class Mutant(NamedTuple):
+    """A changed module: by which operator, where (line, text before and after), and its whole source."""
+
+    operator: str
+    occurrence: int
+    line: int
+    before: str
+    after: str
+    source: str
 
 
-def run(folder: Path, module: str, sample: int, seed: int, timeout: float) -> tuple[int, list[str]]:
-    """How many mutants of a module were tried, and the survivors' diffs.
+def mutants(path: Path) -> Iterator[Mutant]:
+    """All changes of a module that give another program, by cosmic-ray's operators and by place."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
 
-    Raises:
-        CalledProcessError: cosmic-ray failed, or the tests fail with nothing broken.
-    """
-    from cosmic_ray.work_db import WorkDB, use_db
-    from cosmic_ray.work_item import TestOutcome, WorkerOutcome
-
-    tools = Path(sys.executable).parent
-    config, session = configure(folder, module, timeout), folder / f"{module}.sqlite"
-    environment = os.environ | {
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",  # two mutants of one second and one size would share their bytecode
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-    }
-
-    def call(*command: object) -> None:
-        subprocess.run([str(part) for part in command], cwd=folder, env=environment, check=True)
-
-    call(tools / "cosmic-ray", "init", config, session)
-    call(tools / "cr-filter-operators", session, config)
-    with use_db(session, WorkDB.Mode.open) as db:
-        left_out = {job for job, result in db.results if result.worker_outcome is WorkerOutcome.SKIPPED}
-        items = [item for item in db.work_items if item.job_id not in left_out]
-        items.sort(key=lambda item: [(m.start_pos, m.operator_name, m.occurrence) for m in item.mutations])
-        chosen = random.Random(seed).sample(items, min(sample or len(items), len(items)))
-        db.clear()
-        db.add_work_items(chosen)
-    call(tools / "cosmic-ray", "baseline", config)
-    call(tools / "cosmic-ray", "exec", config, session)
-    with use_db(session, WorkDB.Mode.open) as db:
-        done = list(db.completed_work_items)
-    return len(done), [result.diff for _, result in done if result.test_outcome is TestOutcome.SURVIVED]
+    parts = [(part.get_code(), list(ast_nodes(part))) for part in get_ast(path.read_text()).children]  # quicker than the whole
+    for name in operator_names():
+        kind = get_operator(name)
+        if re.match(POINTLESS, name) or kind.arguments():
+            continue
+        occurrence = -1
+        for index, (old, nodes) in enumerate(parts):
+            before, after = ("".join(code for code, _ in some) for some in (parts[:index], parts[index + 1 :]))
+            for place in range(sum(len(list(kind().mutation_positions(node))) for node in nodes)):
+                occurrence += 1
+                new = mutate_code(old, kind(), place)
+                with contextlib.suppress(SyntaxError):
+                    if ast.dump(ast.parse(new)) != ast.dump(ast.parse(old)):
+                        line, *texts = _change(old.splitlines(), new.splitlines())
+                        line += before.count("\n")
+                        yield Mutant(name.split("/")[1], occurrence, line, *texts, before + new + after)
 
 
-def copy_checkout(folder: Path) -> None:
-    """What git has or would take, in a folder of its own: mutants are written to disk."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+def _change(old: list[str], new: list[str]) -> tuple[int, str, str]:
+    """Where the first difference is, and the text there, before and after."""
+    _, i, j, k, n = next(part for part in SequenceMatcher(None, old, new, False).get_opcodes() if part[0] != "equal")
+    return i + 1, " ".join(map(str.strip, old[i:j])), " ".join(map(str.strip, new[k:n]))
+
+
+def run(subject: Subject, sample: int, seed: int, state: Path) -> tuple[int, int, list[Mutant]]:
+    """How many mutants a module has, how many of them were tried, and the survivors."""
+    found, digest = list(mutants(subject.path)), hashlib.sha256(subject.path.read_bytes()).hexdigest()[:12]
+    chosen = random.Random(seed).sample(found, len(found))[: sample or None]  # a larger sample has the smaller one in it
+    chosen.sort(key=lambda mutant: mutant.line)
+    known = {tuple(row[:-1]) for row in _rows(state) if row[-1] != "survived"}
+    keys = {mutant: (subject.name, digest, mutant.operator, str(mutant.occurrence)) for mutant in chosen}
+    to_try = [mutant for mutant in chosen if keys[mutant] not in known]
+    seconds, order = prepare(subject)
+    print(f"{subject.name}: {len(to_try)} of {len(found)} mutants to try; the tests take {seconds:.1f} s", flush=True)
+    survivors = []
+    for mutant in to_try:
+        outcome, _ = attempt(subject, mutant.source, max(20.0, 10 * seconds), order)
+        with state.open("a", newline="") as file:
+            csv.writer(file).writerow([*keys[mutant], outcome])
+        if outcome == "survived":
+            survivors.append(mutant)
+            print(f"{subject.path.name}:{mutant.line}: {mutant.before}\n    -> {mutant.after}", flush=True)
+    return len(found), len(chosen), survivors
+
+
+def _rows(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.read_text().splitlines())) if path.exists() else []
+
+
+def write(path: Path, header: str, rows: list[list], module: str) -> None:
+    """Put a module's rows into a table, in the place of those it had; the modules keep their order."""
+    rows = sorted([row for row in _rows(path)[1:] if row[0] != module] + rows, key=lambda row: [*TESTS].index(row[0]))
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header.split(), *rows])
 
 
 def main() -> None:
     """Try mutants of the modules that are named, or of all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", metavar="module", help=f"default: all of {', '.join(TESTS)}")
-    parser.add_argument("--sample", type=int, default=40, help="mutants of each module; 0 = all")
+    parser.add_argument("--sample", type=int, default=0, help="mutants of each module; 0 = all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--timeout", type=float, default=120, help="seconds a mutant; one that hangs is killed")
-    parser.add_argument("--table", type=Path, default=Path("mutation.csv"), help="where the counts go")
+    parser.add_argument("--state", type=Path, default=ROOT / "build" / "mutants.csv", help="what was found so far")
+    parser.add_argument("--table", type=Path, default=ROOT / "figures/tables/mutation.csv", help="where the counts go")
     options = parser.parse_args()
     if unknown := sorted(set(options.modules) - set(TESTS)):
         parser.error(f"no module of the science: {', '.join(unknown)}; choose from {', '.join(TESTS)}")
     if find_spec("cosmic_ray") is None:
         parser.error(f"cosmic-ray is missing: {sys.executable} -m pip install cosmic-ray")
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, options.table.open("w", newline="") as file:
-        copy_checkout(Path(folder))
-        table = csv.writer(file)
-        table.writerow(["module", "mutants", "killed", "survived"])
-        for module in options.modules or TESTS:
-            tried, survivors = run(Path(folder), module, options.sample, options.seed, options.timeout)
-            table.writerow([module, tried, tried - len(survivors), len(survivors)])
-            file.flush()
-            print(*survivors, sep="\n")
-            print(f"{module}: {tried - len(survivors)} of {tried} mutants killed", flush=True)
+    options.state.parent.mkdir(parents=True, exist_ok=True)
+    named = options.table.with_name(f"{options.table.stem}_survivors.csv")
+    with tempfile.TemporaryDirectory(prefix="mutants-") as tempfile.tempdir:
+        os.environ |= {"NUMBA_CACHE_DIR": tempfile.tempdir, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        sys.path.insert(0, str(ROOT))
+        for name in options.modules or TESTS:
+            tests = tuple(ROOT / "tests" / f"{file}.py" for file in TESTS[name].split())
+            subject = Subject(f"tcseg.{name}", ROOT / "tcseg" / f"{name.replace('.', '/')}.py", tests)
+            found, tried, survivors = run(subject, options.sample, options.seed, options.state)
+            counts = [name, found, tried, tried - len(survivors), len(survivors)]
+            write(options.table, "module mutants tried killed survived", [counts], name)
+            why = {tuple(row[:4]): row[4] for row in _rows(named)}
+            keys = [(name, mutant.operator, mutant.before, mutant.after) for mutant in survivors]
+            write(named, "module operator before after why", [[*key, why.get(key, "")] for key in keys], name)
+            print(f"{name}: {counts[3]} of {tried} mutants killed", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Joint augmentation, tested by warping: what the flow says after the view must be true of the frames after the view."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,10 @@ def test_a_zoom_shows_the_middle_of_what_it_is_moved_to():
     steps = shown[1:] - shown[:-1]
     assert abs(steps.mean().item() - 0.5) < 0.02, "twice as close: half a pixel a pixel"
     assert shown.min() >= 0 and shown.max() <= 95
+    upright = Clip(torch.arange(64, dtype=torch.uint8)[:, None].expand(1, 1, 3, 64, 96).clone(), clip.labels)
+    view = View(zoom=(2.0, 2.0), flip=0)
+    shown = augmentation._zoom(upright, view, torch.Generator().manual_seed(1)).frames[0, 0, 0, :, 0].float()
+    assert abs((shown[1:] - shown[:-1]).mean().item() - 0.5) < 0.02, "up and down as well"
 
 
 def test_colors_change_alike_in_all_frames_of_a_clip_and_jitter_does_not():
@@ -146,12 +152,23 @@ def test_noise_is_drawn_for_each_frame_and_has_its_greatest_strength():
     assert 0 <= strength.min() < 1 and 11 < strength.max() < 14 and strength.mean().item() == pytest.approx(6, abs=0.7)
     assert (strength[:, 0] - strength[:, 1]).abs().max() > 8, "a frame's own"
     assert (shown[:, 0] - shown[:, 1]).abs().mean() > 1 and shown.mean().abs() < 0.2
+    faint = augmentation.change_colors(frames, View(noise=0.5), torch.Generator().manual_seed(0)) - 128
+    torch.testing.assert_close(faint, shown * (0.5 / 12), atol=1e-4, rtol=0)
 
 
 def test_light_stays_within_eight_bits():
     frames = torch.tensor([0.0, 255.0]).view(1, 1, 1, 1, 2).repeat(50, 1, 3, 4, 4)
     shown = augmentation.change_colors(frames, View(color=0.5, noise=30.0), torch.Generator().manual_seed(0))
     assert shown.min() == 0 and shown.max() == 255
+
+
+def test_the_views_of_training_are_within_their_ranges_and_show_both_frames_of_a_pair_alike():
+    for view in (augmentation.LABELLED_VIEW, augmentation.PAIR_VIEW, augmentation.SYNTHETIC_VIEW):
+        assert all(0 <= strength <= 1 for strength in (view.flip, view.color, view.jitter)) and view.color > 0
+    frames = torch.rand(8, 1, 3, 16, 24, generator=torch.Generator().manual_seed(0)).mul(255).repeat(1, 2, 1, 1, 1)
+    shown = augmentation.augment(Clip(frames), augmentation.PAIR_VIEW, torch.Generator().manual_seed(0)).frames
+    assert torch.equal(shown[:, 0], shown[:, 1]) and (shown - frames).abs().mean() > 1
+    assert augmentation.PAIR_VIEW.zoom == augmentation.SYNTHETIC_VIEW.zoom == (1, 1), "flow and targets are not resampled"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
@@ -185,6 +202,8 @@ def test_zooms_are_even_on_a_logarithmic_scale():
     zoom, *_ = looked_at((1.0, 4.0))
     assert 1 <= zoom.min() + 0.02 < 1.1 and 3.7 < zoom.max() < 4.3
     assert zoom.log2().mean().item() == pytest.approx(1, abs=0.12), "drawn evenly themselves, 1.22"
+    zoom, *_ = looked_at((0.8, 3.0))
+    assert 0.78 < zoom.min() < 0.85 and 2.8 < zoom.max() < 3.3
 
 
 @pytest.mark.parametrize("zoom", [1.25, 2.0])
@@ -202,9 +221,15 @@ def test_a_view_from_further_away_has_the_whole_picture():
     assert known.min().item() == pytest.approx(0.25, abs=0.03) and known.max().item() == pytest.approx(0.25, abs=0.03)
 
 
-def test_bad_zoom():
+@pytest.mark.parametrize("zoom", [(2.0, 1.0), (0.0, 1.0), (-0.5, 1.0)])
+def test_bad_zoom(zoom):
     with pytest.raises(ValueError, match="zoom is"):
-        View(zoom=(2.0, 1.0))
+        View(zoom=zoom)
+
+
+def test_a_view_is_a_value():
+    with pytest.raises(FrozenInstanceError):
+        augmentation.PAIR_VIEW.flip = 0.0
 
 
 def stills(count=5):
@@ -289,7 +314,7 @@ def numbered(count=3, length=4, gap=1, size=(16, 8)):
 
 @pytest.mark.parametrize("gap", [1, 2])
 def test_all_that_belongs_to_a_pair_is_of_one_pair(gap):
-    clips, targets, features = numbered(gap=gap)
+    clips, targets, features = numbered(length=6, gap=gap)
     clip = augmentation.sample_pairs(clips, 30, torch.Generator().manual_seed(0), targets, features)
     first, second = clip.frames[:, :, 0, 0, 0].long().unbind(1)
     assert torch.equal(second, first + gap), "of the same clip, as far apart as the flow says"
@@ -318,6 +343,29 @@ def test_stills_are_moved_from_every_frame_of_a_clip():
     firsts = [round(name) for clip in drawn for name in clip.frames[:, 0, 0, 0, 0].tolist()]
     taught = [round(100 * share) for clip in drawn for share in clip.targets[:, 0, 0, 0, 0].tolist()]
     assert set(firsts) == {10 * i + t for i in range(3) for t in range(4)} and taught == firsts
+    assert all(0.6 < 4 * np.mean([name % 10 == t for name in firsts]) < 1.4 for t in range(4)), "each as often as the others"
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("by", [3.0, 2.5, -3.0, -2.5])
+def test_of_a_moved_still_is_visible_what_both_pictures_show_whole(by, axis, monkeypatch):
+    """Where it goes is in the second picture, and all of the four pixels there are of the first one."""
+    moved = torch.eye(3).repeat(3, 1, 1)
+    moved[:, axis, 2] = by
+    monkeypatch.setattr(augmentation, "synthetic_motion", lambda count, size, generator: moved[:count])
+    clip = augmentation.sample_pairs(stills(), 3, torch.Generator().manual_seed(0))
+    place = torch.arange(96.0 if axis == 0 else 64.0)
+    there = place + by
+    last = place[-1]
+    whole = (there >= 0) & (there <= last) & (there.floor() - by >= 0) & (there.ceil() - by <= last)
+    expected = whole.expand(64, 96) if axis == 0 else whole[:, None].expand(64, 96)
+    assert (clip.visible == expected).all()
+
+
+def test_a_target_of_nothing_is_nothing_and_not_nan():
+    clips, targets, _ = numbered()
+    clip = augmentation.sample_pairs(clips, 3, torch.Generator().manual_seed(0), torch.zeros_like(targets))
+    assert (clip.targets == 0).all()
 
 
 def test_a_batch_repeats_no_clip_while_there_are_others():

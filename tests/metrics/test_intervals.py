@@ -75,6 +75,15 @@ def test_degrees_of_freedom_by_another_way(clips):
     assert found.df == pytest.approx(np.clip(2 / of_the_variance, 2, clips - 1)) and found.df < max(3, clips - 1)
 
 
+def test_one_clip_that_carries_all_leaves_two_degrees_of_freedom():
+    """Its kurtosis says fewer, which would be no interval any more."""
+    for clips in (30, 200):
+        values = np.r_[1.0, np.zeros(clips - 1)]
+        found = intervals.jackknife(np.r_[values.mean(), (values.sum() - values) / (clips - 1)])
+        assert 2 / (scipy_stats.kurtosis(values, bias=False) / clips + 2 / (clips - 1)) < 2 == found.df
+    assert intervals.jackknife(np.array([0.5, 0.4, 0.6])).df == 1, "two clips have one"
+
+
 def test_few_clips_that_carry_all_are_few_also_among_many_nearly_empty_ones():
     three = share_counts([0.2, 0.3, 0.45])
     crumbs = {"count": [*three["count"], *([1] * 40)], "total": [*three["total"], *([2] * 40)]}
@@ -100,6 +109,8 @@ def test_the_interval_reaches_as_far_as_the_corrected_value_does():
 def test_the_interval_of_a_share_ends_where_shares_do():
     interval = intervals.clip_interval(share_counts([0.2, 0.99, 1.0]))
     assert 0 <= interval.low < interval.value < interval.high == 1.0
+    interval = intervals.clip_interval(share_counts([0.0, 0.01, 0.8]))
+    assert interval.low == 0.0 < interval.value < interval.high <= 1
 
 
 def test_one_cluster_has_no_interval():
@@ -123,6 +134,7 @@ def test_one_cluster_has_no_interval():
 def test_t_interval_by_hand():
     interval = intervals.t_interval([1.0, 2.0, 3.0])
     assert interval.value == 2 and interval.high - 2 == pytest.approx(4.302653 / np.sqrt(3), abs=1e-5)
+    assert intervals.t_interval([1.0, 3.0]) == pytest.approx((2, 2 - 12.706205, 2 + 12.706205), abs=1e-5), "of two seeds"
 
 
 def test_nothing_counted_is_nan_and_not_zero():
@@ -197,8 +209,9 @@ def test_clusters_are_summed_by_name():
     assert np.isnan(intervals.clip_interval(intervals.by_cluster(counts, ["a"] * 5)).low), (
         "one city says nothing of another"
     )
-    with pytest.raises(ValueError, match="4 names for 5 clips"):
-        intervals.by_cluster(counts, list("abcd"))
+    for names in ("abcd", "abcdef"):
+        with pytest.raises(ValueError, match=f"{len(names)} names for 5 clips"):
+            intervals.by_cluster(counts, list(names))
 
 
 def test_what_intervals_over_clips_of_few_cities_are_about():
@@ -219,6 +232,12 @@ def test_moving_blocks_are_runs_of_frames_and_miss_none():
     assert (jumps <= 12).all()  # six blocks begin and end
     assert draws.mean(0)[40:60] == pytest.approx(6 * 17 / 85, rel=0.1)  # 85 places for a block, 17 hold a middle frame
     assert intervals.block_draws(5, 17, 3, 0).tolist() == [[1] * 5] * 3  # shorter than a block: the clip itself
+    assert (draws[:, [0, -1]].mean(0) == pytest.approx(6 / 85, rel=0.2)), "one of 85 places has the first or the last frame"
+    for block in (2, 17):
+        assert (intervals.draws_of(101, block, 5, 3) == intervals.block_draws(101, block, 5, 3)).all()
+    assert (intervals.draws_of(101, 1, 5, 3) == intervals.clip_draws(101, 5, 3)).all()
+    drawn = intervals.clip_draws(7, 4000, 0)
+    assert (drawn.sum(1) == 7).all() and drawn.mean(0) == pytest.approx(1, rel=0.1)
 
 
 def test_blocks_side_by_side_keep_all_counts():
@@ -226,10 +245,9 @@ def test_blocks_side_by_side_keep_all_counts():
     blocks = intervals.in_blocks(counts, 17)
     assert intervals.clips_in(blocks) == 6
     assert blocks["labelled"].sum(0).tolist() == np.sum(counts["labelled"], 0).tolist()
-    assert (
-        intervals.clips_in(intervals.in_blocks(counts, 1)) == 101
-        and intervals.clips_in(intervals.in_blocks(counts, 500)) == 1
-    )
+    assert [intervals.clips_in(intervals.units([counts], length)[0]) for length in (1, 2, 3, 50)] == [101, 50, 34, 2]
+    assert blocks["labelled"][0].tolist() == np.sum(counts["labelled"][:17], 0).tolist(), "from the first frame on"
+    assert intervals.clips_in(intervals.in_blocks(counts, 1)) == 101 and intervals.clips_in(intervals.in_blocks(counts, 500)) == 1
 
 
 # ------------------------------------------------------------------------------------------------ many comparisons
@@ -239,7 +257,7 @@ def test_holm_by_hand():
     assert intervals.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert intervals.holm([0.5, np.nan, 0.9])[1] != intervals.holm([0.5, np.nan, 0.9])[1]
     assert intervals.holm([0.5, np.nan, 0.9])[[0, 2]] == pytest.approx([1, 1])
-    assert intervals.holm([]).size == 0
+    assert intervals.holm([]).size == 0 and intervals.holm([0.9, 0.8]).tolist() == [1, 1]
 
 
 def test_holm_rarely_finds_what_is_not_there():
@@ -276,6 +294,8 @@ def test_the_legs_by_hand():
     assert found.value == pytest.approx(table.mean()) and found.seeds == pytest.approx(intervals.t_interval(rows))
     assert found.high - found.value == pytest.approx(np.sqrt(legs.sum()))
     assert found.low < found.seeds.low  # other clips add to what seeds show
+    t = scipy_stats.t.ppf(0.975, [3, 11]) + scipy_stats.t.ppf(0.8, [3, 11])
+    assert found.mdd == pytest.approx(np.sqrt((t**2 * [rows.var(ddof=1) / 4, columns.var(ddof=1) / 12 - rest]).sum()))
 
 
 def test_p_is_the_level_whose_interval_touches_zero():
@@ -297,6 +317,38 @@ def test_p_and_interval_agree_where_the_bias_is_on_one_side(seeds, turned):
     assert (touching.high if found.value < 0 else touching.low) == pytest.approx(0, abs=1e-7)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_p_and_interval_agree_where_the_bias_is_away_from_zero(sign):
+    """A difference of squares is too large by its variance: the interval reaches further toward zero, and so does p."""
+    table = 0.06 + np.random.default_rng(1).normal(0, 0.06, (2, 6))
+
+    def contrast(a, b):
+        return sign * (b - a) ** 2
+
+    found = seed_clip_effects.effect(*table_counts(table), contrast)
+    toward, away = sorted((found.value - found.low, found.high - found.value), reverse=True)
+    assert toward > 1.05 * away and (toward == found.value - found.low) == (sign > 0)
+    assert 1e-4 < found.p < 0.9
+    touching = seed_clip_effects.effect(*table_counts(table), contrast, level=1 - found.p)
+    assert (touching.low if sign > 0 else touching.high) == pytest.approx(0, abs=1e-9)
+    turned = seed_clip_effects.effect(*table_counts(table), lambda a, b: -contrast(a, b))
+    assert found.mdd == pytest.approx(turned.mdd), "what is detectable does not know the side of the bias"
+
+
+@pytest.mark.parametrize("clips", [4, 12, 200])
+def test_p_of_one_seed_is_that_of_a_t_test_oracle(clips):
+    row = np.random.default_rng(clips).uniform(-0.05, 0.06, clips)  # no tails: all degrees of freedom
+    for table in (row, -row):
+        found = seed_clip_effects.effect(*table_counts([table]))
+        assert found.p == pytest.approx(scipy_stats.ttest_1samp(table, 0).pvalue)
+
+
+def test_an_effect_that_is_nothing_but_bias_is_p_one():
+    table = np.random.default_rng(1).normal(0, 0.06, (1, 6))
+    found = seed_clip_effects.effect(*table_counts(table - table.mean() + 0.001), lambda a, b: (b - a) ** 2)
+    assert found.p == 1 and found.low < 0 < found.value
+
+
 def test_no_interval_no_p():
     spread = seed_clip_effects._spread(
         *table_counts(np.random.default_rng(0).normal(0.2, 0.1, (2, 5))), seed_clip_effects.difference
@@ -316,8 +368,22 @@ def test_never_surer_than_over_clips_alone():
 def test_nothing_changes_is_p_one_and_a_sure_change_is_small():
     same = seed_clip_effects.effect(*table_counts(np.zeros((2, 4))))
     assert same[:4] == (0, 0, 0, 1) and same.mdd == 0
-    assert seed_clip_effects.effect(*table_counts(np.full((2, 4), 0.25))).p == 0  # the same in every seed and clip
+    for seeds in (1, 2):
+        assert seed_clip_effects.effect(*table_counts(np.full((seeds, 4), 0.25))).p == 0  # the same in every seed and clip
     assert seed_clip_effects.effect(*table_counts([[0.25, 0.2500001]] * 2)).p < 1e-3
+    for share in (0.2, 0.3):  # the same in every clip: what is not known is the seeds' spread
+        other = seed_clip_effects.effect(*table_counts([[share] * 4, [0.25] * 4]))
+        assert other.p == pytest.approx(2 * scipy_stats.t.sf((share + 0.25) / abs(share - 0.25), 1))
+    surest = seed_clip_effects.effect(*table_counts(0.25 + np.random.default_rng(0).normal(0, 1e-9, (1, 100))))
+    assert surest.p == 1e-15, "what floats can tell"
+
+
+def test_contrasts_by_hand():
+    a, b = np.array([0.0, 0.2, 0.5, 0.8]), np.array([0.1, 0.3, 0.4, 0.8])
+    assert seed_clip_effects.difference(a, b) == pytest.approx([0.1, 0.1, -0.1, 0.0])
+    assert seed_clip_effects.relative(a, b) == pytest.approx([np.nan, 0.5, -0.2, 0.0], nan_ok=True), "nothing has no share"
+    closed = seed_clip_effects.gap_closed(0.5)(a, b)
+    assert closed == pytest.approx([0.2, 1 / 3, np.nan, np.nan], nan_ok=True), "at the ceiling and above it is no gap"
 
 
 def test_ratios_are_taken_as_ratios():
@@ -341,6 +407,8 @@ def test_seeds_and_clips_must_be_paired():
     a = share_counts([0.1, 0.2])
     with pytest.raises(ValueError, match="a has 2 seeds and b 1"):
         seed_clip_effects.effect([a, a], [a])
+    with pytest.raises(ValueError, match="a has 1 seeds and b 2"):
+        seed_clip_effects.effect([a], [a, a])
     with pytest.raises(ValueError, match="a has 0 seeds"):
         seed_clip_effects.effect([], [])
     with pytest.raises(ValueError, match="needs the same clips"):
@@ -354,6 +422,37 @@ def test_bootstrap_and_jackknife_agree_over_many_clips():
     t, drawn = seed_clip_effects.effect(*pair), seed_clip_effects.hierarchical_bootstrap(*pair)
     assert drawn.value == t.value
     assert (drawn.high - drawn.low) / (t.high - t.low) == pytest.approx(1, abs=0.1)
+
+
+def test_the_bootstrap_by_hand():
+    """Both models and all seeds meet the same draws; the leg of seeds is added to each side's own leg of clips."""
+    rng = np.random.default_rng(4)
+    table = rng.normal(0, 0.02, (3, 1)) + rng.gamma(1, 0.03, (1, 10)) + rng.normal(0, 0.01, (3, 10))
+    a, b = table_counts(table)
+    weights = intervals.clip_draws(10, 400, 3)
+    one = seed_clip_effects.hierarchical_bootstrap(a[:1], b[:1], draws=400, seed=3)
+    assert one == pytest.approx(intervals.percentile_limits(table[0].mean(), weights @ table[0] / 10, 10))
+    rows, columns = table.mean(1), table.mean(0)
+    rest = ((table - rows[:, None] - columns + table.mean()) ** 2).sum() / 18 / 30
+    own = 1 - rest / (columns.var(ddof=1) / 10)
+    for level in (0.95, 0.8):
+        middle = intervals.percentile_limits(table.mean(), weights @ columns / 10, 10, level)
+        seeds = scipy_stats.t.ppf((1 + level) / 2, 2) * rows.std(ddof=1) / np.sqrt(3)
+        down, up = (np.hypot(np.sqrt(own) * leg, seeds) for leg in (middle.value - middle.low, middle.high - middle.value))
+        found = seed_clip_effects.hierarchical_bootstrap(a, b, draws=400, seed=3, level=level)
+        assert found == pytest.approx((table.mean(), table.mean() - down, table.mean() + up))
+    assert np.isfinite(seed_clip_effects.hierarchical_bootstrap(*table_counts(table[:, :2]), draws=50)).all(), "of two clips"
+
+
+@pytest.mark.parametrize("clusters", [2, 3, 12])
+def test_percentiles_are_widened_to_the_t_of_few_clusters(clusters):
+    """Of draws that are normal: the interval is sqrt(n/(n-1)) times that of Student's t."""
+    drawn = 0.4 + 0.01 * scipy_stats.norm.ppf((np.arange(400_000) + 0.5) / 400_000)
+    for level in (0.5, 0.8):
+        found = intervals.percentile_limits(0.4, drawn, clusters, level)
+        half = 0.01 * np.sqrt(clusters / (clusters - 1)) * scipy_stats.t.ppf((1 + level) / 2, clusters - 1)
+        assert found == pytest.approx((0.4, 0.4 - half, 0.4 + half), abs=half / 100)
+    assert np.isnan(intervals.percentile_limits(0.4, drawn, 1)[1:]).all()
 
 
 def test_frames_of_one_clip_are_not_clips():

@@ -1,5 +1,6 @@
 """Segmentation metrics against independent implementations, and on cases whose answer is known."""
 
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import cv2
@@ -140,6 +141,15 @@ def test_counts_add_up_and_take_away():
     assert (sum(each, start=segmentation.Overlap.zero(19)).iou() == whole.iou()).all()
     assert ((whole - each[0]).iou() == (each[1] + each[2]).iou()).all()
     assert (segmentation.Share(1, 4) + segmentation.Share(2, 4)).value() == 3 / 8
+    assert segmentation.Share() + segmentation.Share(1, 4) == segmentation.Share(1, 4)
+
+
+@pytest.mark.parametrize("counts", [segmentation.Share(1, 4), segmentation.Overlap.zero(3)], ids=["share", "overlap"])
+def test_counts_are_values(counts):
+    """Sums are kept beside their parts: whoever holds counts has them for good."""
+    for name, value in vars(counts).items():
+        with pytest.raises(FrozenInstanceError):
+            setattr(counts, name, value)
 
 
 def test_counts_of_many_clips_are_scored_one_by_one():
@@ -173,6 +183,13 @@ def test_a_label_beyond_the_classes_is_named(label):
     assert beyond.tolist() == [[1, 1, 1, 1], [0] * 4, [0] * 4], "an answer beyond them is a miss"
 
 
+def test_with_no_classes_every_label_is_beyond_them():
+    zero = np.zeros((1, 2), np.uint8)
+    with pytest.raises(ValueError, match="labels contain 0; with 0 classes"):
+        segmentation.confusion_matrix(zero, zero, 0)
+    assert segmentation.confusion_matrix(zero + IGNORE, zero, 0).shape == (0, 1)
+
+
 def test_permuted_classes_have_the_same_mean():
     labels, predictions = maps(ignored=0)
     order = RNG.permutation(19).astype(np.uint8)
@@ -196,14 +213,24 @@ def test_bad_maps_are_refused():
     labels, predictions = maps()
     with pytest.raises(ValueError, match="resize the logits"):
         segmentation.overlap(labels, predictions[:8], 19)
+    with pytest.raises(ValueError, match="resize the logits"):
+        segmentation.overlap(labels[:8], predictions, 19)
     with pytest.raises(ValueError, match="labels contain 18; with 11 classes"):
         segmentation.overlap(np.full((2, 2), 18, np.uint8), np.zeros((2, 2), np.uint8), 11)
     with pytest.raises(ValueError, match="predictions int64; both must be uint8"):
         segmentation.overlap(labels, predictions.astype(np.int64), 19)
 
 
-def test_camvid_has_no_categories():
-    assert segmentation.categories(CAMVID) == {}
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.float32])
+def test_maps_of_another_type_are_refused_on_either_side(dtype):
+    one, other = np.ones((2, 2), np.uint8), np.ones((2, 2), dtype)
+    for labels, predictions in ((one, other), (other, one)):
+        with pytest.raises(ValueError, match="both must be uint8 trainIds"):
+            segmentation.confusion_matrix(labels, predictions, 19)
+
+
+def test_label_sets_of_other_names_have_no_categories():
+    assert segmentation.categories(CAMVID) == {} == segmentation.categories(replace(CITYSCAPES, name="mine"))
     assert list(segmentation.categories(CITYSCAPES)) == "flat construction object nature sky human vehicle".split()
 
 
@@ -226,6 +253,36 @@ def test_small_instances_weigh_as_much_as_large_ones():
     assert segmentation.overlap(labels, predictions, 19).iou()[13] == pytest.approx(90 / 91)
 
 
+def test_mean_sizes_of_instances_are_the_official_ones():
+    official = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+    sizes = official.args.avgClassSize
+    assert {name: size for name, size in sizes.items() if name not in ("caravan", "trailer")} == segmentation.AVERAGE_INSTANCE
+
+
+@pytest.mark.parametrize("number", [0, 1, 500, 999])
+def test_an_instance_is_of_its_class_whatever_its_number(number):
+    labels = np.full((4, 6), 13, np.uint8)
+    confusion = segmentation.confusion_matrix(labels, labels, 19)
+    instances = np.full((4, 6), 26_000 + number)
+    found = segmentation.instance_overlap(confusion, labels, instances, segmentation.classes(CITYSCAPES))
+    weight = segmentation.AVERAGE_INSTANCE["car"] / (2048 * 1024)  # 24 pixels of a picture of 24
+    assert found.labelled == pytest.approx(np.eye(19)[13] * 24 * weight) and found.iou()[13] == 1
+
+
+def test_groups_of_things_have_the_same_hits_alone_as_among_all_groups():
+    """An answer that is in none of the groups is wrong for each of them, void included."""
+    ids, instances = random_instances((64, 96))
+    labels = ids_to_train_ids(ids)
+    guess = np.where(RNG.random(ids.shape) < 0.4, RNG.integers(0, 19, ids.shape), labels).astype(np.uint8)
+    guess[:, ::5] = IGNORE
+    groups = segmentation.categories(CITYSCAPES)
+    things = {name: groups[name] for name in ("human", "vehicle")}
+    confusion = segmentation.confusion_matrix(labels, guess, 19)
+    alone, among = (segmentation.instance_overlap(confusion, guess, instances, some) for some in (things, groups))
+    assert (alone.intersection == among.intersection[-2:]).all() and (alone.labelled == among.labelled[-2:]).all()
+    assert (alone.intersection > 0).all() and (alone.intersection < alone.labelled).all()
+
+
 @pytest.mark.parametrize("width", [1, 3])
 def test_the_band_is_what_is_near_another_true_class(width):
     labels = np.zeros((20, 30), np.uint8)
@@ -238,7 +295,7 @@ def test_the_band_is_what_is_near_another_true_class(width):
 
 
 def test_the_band_grows_with_the_picture():
-    assert [segmentation.band_width(shape) for shape in ((64, 128), (512, 1024), (1024, 2048))] == [1, 6, 11]
+    assert [segmentation.band_width(shape) for shape in ((8, 8), (64, 128), (512, 1024), (1024, 2048))] == [1, 1, 6, 11]
     plain = np.full((8, 8), 5, np.uint8)
     assert not segmentation.boundary_band(plain).any()
     assert not segmentation.boundary_band(np.full((8, 8), IGNORE, np.uint8)).any()

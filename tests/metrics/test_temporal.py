@@ -79,7 +79,8 @@ def test_band_and_interior_make_the_whole():
 
 def test_the_kernel_equals_the_definition_oracle():
     """One pass for all masks against the definition in numpy, with void in labels and a void answer."""
-    labels_a, labels_b = blobs(), np.roll(blobs(), 1, 0)
+    labels_a = blobs()
+    labels_b = np.where(RNG.random(SHAPE) < 0.7, np.roll(labels_a, 1, 0), blobs())
     labels_a[:5], labels_b[:, :7] = IGNORE, IGNORE
     a, b = noisy(labels_a), noisy(labels_b)
     flow, visible = RNG.normal(0, 3, (2, *SHAPE)).astype(np.float32), RNG.random(SHAPE) < 0.8
@@ -97,6 +98,7 @@ def test_the_kernel_equals_the_definition_oracle():
         assert (found.intersection == np.diag(oracle)[:19]).all()
         assert (found.predicted == oracle.sum(0)[:19]).all() and (found.labelled == oracle.sum(1)[:19]).all()
     steady = known & visible & (labels_a == truth_b)
+    assert 0.15 < steady.mean() < 0.9 * (known & visible).mean()
     before, after = (a == labels_a)[steady], (b_on_a == labels_a)[steady]
     changed = (a != b_on_a)[steady]
     assert pair.flicker.shares() == {
@@ -139,8 +141,9 @@ def test_flow_that_is_not_a_number_is_out_of_the_frame():
 
 @pytest.mark.parametrize("warp", temporal.WARPS.values(), ids=temporal.WARPS)
 def test_a_flow_of_another_size_is_refused(warp):
-    with pytest.raises(ValueError, match=r"flow is \(2, 4, 4\) but the label map \(48, 64\)"):
-        warp(blobs(), np.zeros((2, 4, 4), np.float32))
+    for shape in ((2, 4, 4), (2, 99, 99), (3, 48, 64), (1, 48, 64)):
+        with pytest.raises(ValueError, match=rf"flow is \({shape[0]}, {shape[1]}, {shape[2]}\) but the label map \(48, 64\)"):
+            warp(blobs(), np.zeros(shape, np.float32))
 
 
 def test_constant_map_wins_tc():
@@ -154,18 +157,18 @@ def test_constant_map_wins_tc():
 
 
 def test_flicker_by_hand():
-    truth = np.array([[0, 0, 0, 1, 0, 0, IGNORE, 1]], np.uint8)
-    later = np.array(
-        [[0, 0, 0, 1, 0, 0, 1, 0]], np.uint8
-    )  # the last pixel's truth changes: not a trajectory of one label
-    a = np.array([[0, 0, 1, 1, 1, 1, 1, 1]], np.uint8)
-    b = np.array([[0, 1, 0, 1, 2, 1, 0, 0]], np.uint8)
-    still, seen = np.zeros((2, 1, 8), np.float32), np.ones((1, 8), bool)
+    """Of so many pixels each: steady 5, spoiled 4, healed 3, wandering 2 (to a higher class, to a lower one), stuck 1."""
+    truth = np.array([[0] * 5 + [3] * 4 + [1] * 3 + [2] * 2 + [4] + [IGNORE, 1]], np.uint8)
+    later = np.array([[0] * 5 + [3] * 4 + [1] * 3 + [2] * 2 + [4] + [1, 0]], np.uint8)  # the last one's truth changes
+    a = np.array([[0] * 5 + [3] * 4 + [0, 2, 3] + [1, 3] + [1] + [1, 1]], np.uint8)
+    b = np.array([[0] * 5 + [0, 1, 2, 4] + [1] * 3 + [3, 1] + [1] + [0, 0]], np.uint8)
+    still, seen = np.zeros((2, *truth.shape), np.float32), np.ones(truth.shape, bool)
     found = temporal.count_pair(a, b, still, seen, 19, (truth, later, ~seen)).flicker
-    assert found == temporal.Flicker(steady=2, spoiled=1, healed=1, wandering=1, stuck=1)
+    assert found == temporal.Flicker(steady=5, spoiled=4, healed=3, wandering=2, stuck=1)
     assert {name: share.value() for name, share in found.shares().items()} == {
-        "flicker": 3 / 6, "harmful_flicker": 1 / 3, "healed": 1 / 3, "wandering": 1 / 3,
+        "flicker": 9 / 15, "harmful_flicker": 4 / 9, "healed": 3 / 6, "wandering": 2 / 6,
     }  # fmt: skip
+    assert all(share == segmentation.Share(0, 0) for share in temporal.Flicker().shares().values())
 
 
 # ------------------------------------------------------------------------------------------------ ways to warp
@@ -201,6 +204,31 @@ def test_votes_equal_one_hot_warping_oracle():
     clear = inside[0].numpy() & (top[0] - top[1] > 1e-3).numpy()
     assert clear.mean() > 0.8
     assert (temporal.warp_votes(labels, flow)[clear] == warped[0].argmax(0).numpy()[clear]).all()
+
+
+def votes_by_hand(labels, by_x, by_y):
+    """Each pixel's place in the other frame, its four neighbours there, and the class with the greatest weight of these."""
+    height, width = labels.shape
+    out = np.full(labels.shape, IGNORE)
+    for y, x in np.ndindex(labels.shape):
+        to_y, to_x = y + by_y, x + by_x
+        if -0.5 <= to_y < height - 0.5 and -0.5 <= to_x < width - 0.5:
+            votes = dict.fromkeys(range(256), 0.0)
+            for row, column in np.ndindex(2, 2):
+                row, column = row + int(np.floor(to_y)), column + int(np.floor(to_x))
+                label = labels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+                votes[int(label)] += (1 - abs(to_y - row)) * (1 - abs(to_x - column))
+            out[y, x] = max(votes, key=lambda label: (votes[label], -label))
+    return out
+
+
+@pytest.mark.parametrize("by_y", [-1.25, -0.5, 0.0, 0.25, 0.5, 1.0])
+def test_four_neighbours_vote_also_at_borders_and_the_smallest_wins_a_tie(by_y):
+    labels = RNG.choice([0, 1, 2, 7, IGNORE], (12, 8)).astype(np.uint8)
+    for by_x in (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.25):
+        flow = np.empty((2, 12, 8), np.float32)
+        flow[0], flow[1] = by_x, by_y
+        assert (temporal.warp_votes(labels, flow) == votes_by_hand(labels, by_x, by_y)).all(), by_x
 
 
 def test_ids_between_two_classes_are_a_third_one():
@@ -251,6 +279,9 @@ def test_etc_compat_is_the_released_script_to_the_digit_official(classes):
         later = np.roll(labels, 1, 1)
         later[0, :3], labels[5, 5] = IGNORE, IGNORE  # what void does there is part of its behaviour
         pairs.append((labels, later, RNG.normal(0, sigma, (2, 24, 40)).astype(np.float32)))
+    beyond = RNG.integers(0, classes + 3, (2, 24, 40)).astype(np.uint8)  # ids K and more, and a border unlike what is beside it
+    pairs.append((*beyond, RNG.normal(0, 3, (2, 24, 40)).astype(np.float32)))
+    pairs.append((beyond[0], beyond[0], np.zeros((2, 24, 40), np.float32)))
     counts = [temporal.etc_compat(*pair, classes) for pair in pairs]
     ours = temporal.etc_score(sum(counts[1:], start=counts[0]))
     assert ours == pytest.approx(released_script(pairs, classes), abs=1e-12) and 0.1 < ours < 0.9
@@ -285,6 +316,14 @@ def test_chained_flow_is_visible_only_if_every_step_is():
     assert (flow_of(1, 1)[1] == hidden).all()
 
 
+def test_what_is_hidden_on_the_way_stops_nobody_else():
+    hidden = EVERYTHING.copy()
+    hidden[10, 12] = False
+    flow, alive = trajectories.chained(lambda t: (constant(2), hidden if t == 0 else EVERYTHING))(0, 3)
+    assert (~alive[:, :58]).sum() == 1 and not alive[10, 12] and not alive[:, 58:].any()
+    assert (flow[0][alive] == 6).all() and (flow[1][alive] == 0).all()
+
+
 def window(answers, labels, flow=STILL, visible=EVERYTHING):
     """The share that a window of 8 frames gives."""
     followed = trajectories.Trajectories()
@@ -298,7 +337,8 @@ def test_a_trajectory_is_right_only_if_it_always_is():
     answers = labels.copy()
     answers[3, 5, 5] = answers[7, 6, 6] = 1
     assert window(answers, labels) == segmentation.Share(labels[0].size - 2, labels[0].size)
-    assert window(answers + 1, labels).count == 0  # steady and wrong is worth nothing
+    for wrong in (0, 2):  # steady and wrong is worth nothing, whichever class it is
+        assert window(np.full_like(labels, wrong), labels + 1) == segmentation.Share(0, labels[0].size)
 
 
 def test_trajectories_move_with_the_flow_and_end_where_the_truth_changes():
@@ -352,6 +392,7 @@ def test_a_window_is_of_eight_frames_and_begins_anew_at_a_cut():
         shares = [followed.step(y, y, None if t in cuts else (STILL, EVERYTHING)) for t, y in enumerate(labels)]
         return [t for t, share in enumerate(shares) if share.counted()]
 
+    assert ends(()) == [7, 15], "from where the first frame was reached is no matter"
     assert ends({0}) == [7, 15] and ends({0, 4}) == [11, 19] and ends({0, 8}) == [7, 15] and ends({0, 7}) == [14]
 
 
@@ -375,13 +416,16 @@ def test_vc_of_a_long_clip_counts_on():
     assert all(share.count == share.total for step in sums for share in step.values())
 
 
-def published_vc(labels, answers, n):
-    """VC_perclip.py retold: clips -> mean over all windows but the last."""
+def published_vc(labels, answers, n, right=False):
+    """VC_perclip.py retold: clips -> mean over all windows but the last; ours demands the right class, of what is not void."""
     found = []
     for truth, guess in zip(labels, answers, strict=True):
         for start in range(len(truth) - n):
             still = (truth[start : start + n] == truth[start]).all(0)
             steady = (guess[start : start + n] == guess[start]).all(0)
+            if right:
+                still &= truth[start] != IGNORE
+                steady &= guess[start] == truth[start]
             found.append((still & steady).sum() / still.sum() if still.any() else np.nan)
     return float(np.nanmean(found))
 
@@ -404,10 +448,11 @@ def test_vc_is_the_published_script_official():
         truth[:, :4] = IGNORE
         changes = RNG.random(truth.shape) < 0.02
         labels.append(truth)
-        answers.append(np.where(changes, 5, truth).astype(np.uint8))
+        answers.append(np.where(changes, RNG.choice([0, 1, 2, 3, 5, IGNORE], truth.shape), truth).astype(np.uint8))
     found = windows_of(answers, labels)
     for n in (8, 16):
         assert found[f"vc{n}"] == pytest.approx(published_vc(labels, answers, n), abs=1e-12)
+        assert found[f"vc{n}_right"] == pytest.approx(published_vc(labels, answers, n, right=True), abs=1e-12)
     assert found["vc16"] < found["vc8"] < 1
 
 

@@ -31,8 +31,15 @@ def test_cross_entropy_equals_torch_on_labelled_pixels():
 def test_cross_entropy_of_nothing_labelled_is_zero_not_nan():
     loss = losses.cross_entropy(logits(1, 3, 4, 4), torch.full((1, 8, 8), IGNORE))
     assert loss.item() == 0
-    with pytest.raises(ValueError, match="logits are"):
-        losses.cross_entropy(logits(2, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    "answer, truth", [((2, 3, 4, 4), (1, 4, 4)), ((1, 3, 4, 4), (2, 4, 4)), ((1, 3, 4, 4), (4, 4)), ((1, 3, 4, 4), (1, 3, 4, 4)),
+                      ((3, 4, 4), (3, 4, 4)), ((1, 3, 4, 4, 4), (1, 4, 4))]
+)  # fmt: skip
+def test_cross_entropy_names_shapes_that_do_not_belong_together(answer, truth):
+    with pytest.raises(ValueError, match=r"need \(B,K,h,w\) and \(B,H,W\)"):
+        losses.cross_entropy(logits(*answer), torch.zeros(truth, dtype=torch.long))
 
 
 def test_kl_is_zero_at_the_teacher_and_positive_elsewhere():
@@ -42,10 +49,13 @@ def test_kl_is_zero_at_the_teacher_and_positive_elsewhere():
         assert losses.kl_distillation(z + torch.randn_like(z), z.softmax(1), temperature) > 0.01
 
 
-def test_kl_temperature_equals_softened_logits():
+@pytest.mark.parametrize("temperature", [0.8, 1.0, 3.0])
+def test_kl_temperature_equals_softened_logits(temperature):
     student, teacher = logits(1, 5, 2, 2), logits(1, 5, 2, 2)
-    expected = F.kl_div((student / 3).log_softmax(1), (teacher / 3).softmax(1), reduction="none").sum(1).mean() * 9
-    torch.testing.assert_close(losses.kl_distillation(student, teacher.softmax(1), 3.0), expected, rtol=1e-4, atol=1e-6)
+    soft = (student / temperature).log_softmax(1), (teacher / temperature).softmax(1)
+    expected = F.kl_div(*soft, reduction="none").sum(1).mean() * temperature**2
+    found = losses.kl_distillation(student, teacher.softmax(1), temperature)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_kl_mask_and_balance():
@@ -107,8 +117,9 @@ def test_distillation_looks_at_masked_pixels_only(distil):
     none = distil(student, teacher, mask=~mask & mask)
     (slope,) = torch.autograd.grad(none, student)
     assert none.item() == 0 and slope.abs().max() == 0
-    with pytest.raises(ValueError, match="resize one"):
-        distil(student, teacher[..., :1])
+    for pair in ((student, teacher[..., :1]), (student[..., :1], teacher)):
+        with pytest.raises(ValueError, match="resize one"):
+            distil(*pair)
 
 
 def test_a_frame_without_mask_is_no_half_loss_of_the_channel_wise_kind():
@@ -165,6 +176,8 @@ def test_dist_equals_corrcoef_oracle():
     for beta, gamma in ((1.0, 1.0), (2.0, 0.5)):
         expected = beta * (1 - inter) + gamma * (1 - intra)
         assert losses.dist_distillation(student, teacher, beta, gamma).item() == pytest.approx(expected, abs=1e-5)
+    as_in_the_paper = losses.dist_distillation(student, teacher, 1.0, 1.0)
+    torch.testing.assert_close(losses.dist_distillation(student, teacher), as_in_the_paper)
 
 
 def test_dist_leaves_out_classes_that_the_teacher_never_sees():
@@ -193,8 +206,78 @@ def test_features_of_any_channels_and_strides():
         losses.feature_distillation(features, loud, adapter), losses.feature_distillation(features, teacher, adapter),
         atol=1e-3, rtol=0,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="6 output channels"):
-        losses.feature_distillation(features, teacher, torch.nn.Conv2d(4, 5, 1).double())
+    for channels in (5, 7):
+        with pytest.raises(ValueError, match="6 output channels"):
+            losses.feature_distillation(features, teacher, torch.nn.Conv2d(4, channels, 1).double())
+    for batch in (1, 3):
+        with pytest.raises(ValueError, match="batch and channels must agree"):
+            losses.feature_distillation(logits(batch, 4, 4, 6), teacher, adapter)
+
+
+@pytest.mark.parametrize("size", [(2, 3), (8, 12), (5, 20)])
+def test_features_are_compared_on_the_teachers_grid_oracle(size):
+    features, teacher, adapter = logits(2, 4, *size), 5 + 3 * logits(2, 6, 8, 12), torch.nn.Conv2d(4, 6, 1).double()
+    adapted = F.interpolate(adapter(features), (8, 12), mode="bilinear", align_corners=False)
+    wanted = (teacher - teacher.mean((0, 2, 3), keepdim=True)) / teacher.std((0, 2, 3), keepdim=True, unbiased=False)
+    found = losses.feature_distillation(features, teacher, adapter)
+    torch.testing.assert_close(found, (adapted - wanted).square().mean(), rtol=1e-5, atol=0)
+
+
+def test_features_that_do_not_count_are_as_if_they_were_not_there():
+    features, teacher = logits(2, 6, 8, 12), 5 + 3 * logits(2, 6, 8, 12)
+    mask = torch.zeros(2, 8, 12, dtype=torch.bool)
+    mask[..., 3:10] = True
+    found = losses.feature_distillation(features, teacher, torch.nn.Identity(), mask)
+    there = losses.feature_distillation(features[..., 3:10], teacher[..., 3:10], torch.nn.Identity())
+    torch.testing.assert_close(found, there)
+    nothing = losses.feature_distillation(features, teacher, torch.nn.Identity(), ~mask & mask)
+    assert nothing.item() == 0
+
+
+def test_one_place_that_counts_is_a_whole_loss():
+    """Its features are their own mean, so that the student is asked for zeros there."""
+    features, teacher, mask = logits(1, 6, 3, 4), logits(1, 6, 3, 4), torch.zeros(1, 3, 4, dtype=torch.bool)
+    mask[0, 1, 2] = True
+    found = losses.feature_distillation(features, teacher, torch.nn.Identity(), mask)
+    torch.testing.assert_close(found, features[0, :, 1, 2].square().mean())
+
+
+def test_a_teacher_that_is_certain_is_a_label():
+    student, labels = logits(2, 4, 3, 5), torch.randint(0, 4, (2, 3, 5), generator=GENERATOR)
+    certain = F.one_hot(labels, 4).movedim(-1, 1).double()
+    found = losses.kl_distillation(student, certain)
+    torch.testing.assert_close(found, F.cross_entropy(student, labels), rtol=1e-4, atol=1e-4)
+    assert all(torch.isfinite(distil(student, certain)) for distil in DISTILLATIONS)
+
+
+def test_dist_at_a_temperature_is_that_of_softened_answers():
+    student, teacher = logits(2, 4, 3, 5), logits(2, 4, 3, 5).detach()
+    softened = losses.dist_distillation(student / 3, (teacher / 3).softmax(1))
+    found = losses.dist_distillation(student, teacher.softmax(1), temperature=3.0)
+    torch.testing.assert_close(found, 9 * softened, rtol=1e-3, atol=1e-4)
+
+
+def test_pairs_are_compared_on_a_grid_of_eight_by_sixteen_unless_it_is_said():
+    a, b, g, h = (logits(1, 3, 16, 32).detach() for _ in range(4))
+    found = losses.pairwise_frame_dependency(a, b, g, h)
+    torch.testing.assert_close(found, losses.pairwise_frame_dependency(a, b, g, h, (8, 16)))
+
+
+def test_places_of_the_second_frame_that_do_not_count_are_as_if_they_were_not_there():
+    a, b, g, h = (logits(2, 4, 2, 3).detach() for _ in range(4))
+    mask = torch.tensor([[[1, 1, 0], [0, 1, 1]], [[1, 1, 1], [1, 1, 1]]], dtype=torch.bool)
+    unit = [F.normalize(x.flatten(2), dim=1) for x in (a, b, g, h)]
+    error = (unit[0].mT @ unit[1] - unit[2].mT @ unit[3]).square().mean(1)  # (2,6), over the places of a
+    found = losses.pairwise_frame_dependency(a, b, g, h, (2, 3), mask)
+    torch.testing.assert_close(found, error[mask.flatten(1)].mean())
+    finer = mask.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    finer[0, 0, 0] = False  # a node of which one place does not count
+    less = mask.clone()
+    less[0, 0, 0] = False
+    larger = [x.repeat_interleave(2, 2).repeat_interleave(2, 3) for x in (a, b, g, h)]
+    found = losses.pairwise_frame_dependency(*larger, (2, 3), finer)
+    torch.testing.assert_close(found, error[less.flatten(1)].mean())
+    assert losses.pairwise_frame_dependency(a, b, g, h, (2, 3), mask & ~mask).item() == 0
 
 
 def test_features_teach_the_adapter_and_the_student_but_not_the_teacher():

@@ -1,6 +1,8 @@
 """What a step minimises: who is taught by what, and what hidden pixels may say (nothing)."""
 
-from dataclasses import replace
+import json
+from dataclasses import FrozenInstanceError, asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,6 +130,20 @@ def test_the_photometric_mask_hides_what_looks_otherwise():
     assert share < 0.7
 
 
+def test_etcs_own_mask_is_of_looks_alone():
+    """It was released so: what is hidden counts as long as it looks the same."""
+    clip, recipe = pair_clip(), replace(TOY, temporal=1.0, form="etc")
+    logits = logits_of(clip).detach()
+    seen = objective.consistent(logits, clip, recipe, torch.ones(5))
+    clip.visible[:] = False
+    assert objective.consistent(logits, clip, recipe, torch.ones(5)) == seen > 0
+    first = clip.frames[:, 0]
+    clip.frames[:, 1] = first + 60 * torch.tensor([0.229, -0.224, 0.0]).view(3, 1, 1)  # as it was released, this is no change
+    torch.testing.assert_close(objective.consistent(logits, clip, recipe, torch.ones(5)), seen, rtol=1e-3, atol=0)
+    clip.frames[:, 1] = 255 - first
+    assert objective.consistent(logits, clip, recipe, torch.ones(5)) < 0.5 * seen
+
+
 def test_forms_are_what_their_names_say_oracle():
     """On the logits' grid, of softmax answers; nothing moves, all is seen."""
     clip = pair_clip()
@@ -219,13 +235,14 @@ def test_nothing_taught_is_no_loss(method):
     assert torch.isfinite(logits.grad).all() and torch.isfinite(features.grad).all()
 
 
-def test_the_student_is_taught_on_the_teachers_grid():
+@pytest.mark.parametrize("grid", [(4, 6), (16, 24), (8, 6), (4, 12)])
+def test_the_student_is_taught_on_the_teachers_grid(grid):
     clip = pair_clip()
-    logits = random(4, 5, 4, 6)
-    finer = F.interpolate(logits, (8, 12), mode="bilinear", align_corners=False)
+    logits = random(4, 5, *grid)
+    resized = F.interpolate(logits, (8, 12), mode="bilinear", align_corners=False)
     recipe, ones = replace(TOY, teacher="plain"), torch.ones(5)
     torch.testing.assert_close(
-        objective.distilled(logits, None, clip, recipe, ones), objective.distilled(finer, None, clip, recipe, ones)
+        objective.distilled(logits, None, clip, recipe, ones), objective.distilled(resized, None, clip, recipe, ones)
     )
 
 
@@ -256,12 +273,12 @@ class Answers(torch.nn.Module):
 
 
 def step_of(recipe, done=1.0):
-    """A step of 3 labelled frames and 2 pairs: its parts, the model, and the clips; frame i of all seven has answer i."""
-    pair, labelled = pair_clip(), Clip(torch.zeros(3, 1, 3, *SIZE))
+    """A step of 3 labelled frames and 3 pairs: its parts, the model, and the clips; frame i of all nine has answer i."""
+    pair, labelled = pair_clip(3), Clip(torch.zeros(3, 1, 3, *SIZE))
     labelled.labels = torch.randint(0, 5, (3, *SIZE), generator=torch.Generator().manual_seed(5))
     labelled.frames[:, 0, 0, 0, 0] = torch.arange(3.0)
-    pair.frames[:, :, 0, 0, 0] = torch.arange(3.0, 7).view(2, 2)
-    model = Answers(random(7, 5, 8, 12, seed=6), random(7, 6, 4, 6, seed=8))
+    pair.frames[:, :, 0, 0, 0] = torch.arange(3.0, 9).view(3, 2)
+    model = Answers(random(9, 5, 8, 12, seed=6), random(9, 6, 4, 6, seed=8))
     weights = torch.tensor([1.0, 2, 3, 4, 5])
     batch = [labelled, pair] if recipe.needs_pairs else [labelled]
     return objective.compute_losses(model, batch, recipe, weights, DEVICE, (1, 0), done), model, labelled, pair, weights
@@ -287,7 +304,10 @@ def test_every_loss_gets_the_frames_that_are_its_own():
      ({"teacher": "trajectory", "temporal": 1.0}, {"ce", "kd", "temporal"}), ({"method": "pf"}, {"ce"})],
 )  # fmt: skip
 def test_a_recipe_has_the_losses_that_it_asks_for(change, parts):
-    assert set(step_of(replace(TOY, **change))[0]) == parts | {"loss"}
+    found, *_ = step_of(recipe := replace(TOY, **change))
+    assert set(found) == parts | {"loss"}
+    weight = {"ce": 1.0, "kd": recipe.distillation, "temporal": recipe.temporal}
+    torch.testing.assert_close(found["loss"], sum(weight[name] * found[name] for name in parts))
 
 
 @pytest.mark.parametrize("done, share", [(0.0, 0.0), (0.1, 0.4), (0.25, 1.0), (1.0, 1.0)])
@@ -295,6 +315,9 @@ def test_the_ramp_is_of_the_temporal_loss_alone(done, share):
     recipe = replace(TOY, teacher="plain", temporal=2.0, ramp=0.25)
     parts, *_ = step_of(recipe, done)
     torch.testing.assert_close(parts["loss"], parts["ce"] + 2 * parts["kd"] + 2 * share * parts["temporal"])
+    _, model, *batch, weights = step_of(recipe)
+    at_its_end = objective.compute_losses(model, batch, recipe, weights, DEVICE, (1, 0))
+    torch.testing.assert_close(at_its_end["loss"], parts["ce"] + 2 * parts["kd"] + 2 * parts["temporal"])
     at_once, *_ = step_of(replace(recipe, ramp=0.0), done)
     torch.testing.assert_close(at_once["loss"], parts["ce"] + 2 * parts["kd"] + 2 * parts["temporal"])
 
@@ -322,6 +345,7 @@ def test_cross_entropy_is_that_of_the_lattice_oracle(offset, stride):
         ({"ramp": 1.5}, "ramp is 1.5; it is a share, at most 1"),
         ({"synthetic": -1}, "synthetic is -1; it must be at least 0"),
         ({"labelled_share": 1.1}, "labelled_share is 1.1; it is a share, at most 1"),
+        ({"steps": 0}, "steps is 0; it must be at least 1"),
         ({"gap": 0}, "gap is 0; it must be at least 1"),
         ({"label_stride": 0}, "label_stride is 0; it must be at least 1"),
         ({"method": "mse"}, "method is 'mse'; it must be one of kl, "),
@@ -343,6 +367,20 @@ def test_a_recipe_says_what_is_wrong_with_it(change, message):
 def test_a_recipe_knows_what_it_needs(change, pairs, features):
     recipe = replace(TOY, **change)
     assert (recipe.needs_pairs, recipe.needs_features) == (pairs, features)
+
+
+def test_what_a_recipe_does_not_say_is_as_in_the_committed_runs():
+    """Else the same words would train another network. How long, of how many frames and on which pixels, the study says itself."""
+    rows = list((Path(__file__).parents[2] / "figures" / "runs").glob("student-s0-*.json"))
+    plain, own = asdict(Recipe("student", "student", 1000)), {"steps", "batch", "labelled_share", "synthetic", "label_stride"}
+    assert rows and plain["labelled_share"] == 1 and plain["synthetic"] == 0, "all labels, and true motion"
+    for committed in (json.loads(path.read_text())["recipe"] for path in rows):
+        assert {name for name in plain if plain[name] != committed[name]} <= own
+
+
+def test_a_recipe_is_a_value():
+    with pytest.raises(FrozenInstanceError):
+        TOY.steps = 7
 
 
 def test_limits_of_a_recipe_are_allowed():

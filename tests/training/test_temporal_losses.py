@@ -221,10 +221,11 @@ def test_etc_compat_squares_the_mask_and_can_be_won_by_small_logits():
 
 @pytest.mark.parametrize("axis", [0, 1], ids=["to the side", "up and down"])
 @pytest.mark.parametrize(
-    "by, columns", [(2, [2, 3, 3, 3]), (-2, [0, 0, 0, 1]), (-9, [0, 0, 0, 0]), (0.5, [0.5, 1.5, 2.5, 3])]
+    "by, columns", [(2, [3, 4, 4, 4]), (-2, [1, 1, 1, 2]), (-9, [1, 1, 1, 1]), (0.5, [1.5, 2.5, 3.5, 4])]
 )
 def test_etc_compat_reads_the_border_where_the_flow_leaves(axis, by, columns):
-    b, read = (torch.tensor(x, dtype=torch.float).repeat(1, 1, 4, 1) for x in ([0, 1, 2, 3], columns))
+    """No column is zero, as what is outside would be without it."""
+    b, read = (torch.tensor(x, dtype=torch.float).repeat(1, 1, 4, 1) for x in ([1, 2, 3, 4], columns))
     shift = torch.zeros(1, 2, 4, 4)
     shift[:, axis] = by
     if axis:

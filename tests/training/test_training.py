@@ -15,7 +15,7 @@ from toys import toy_clips
 
 from tcseg.labels import own_classes
 from tcseg.models import registry
-from tcseg.training import loop, teacher_targets
+from tcseg.training import loop
 from tcseg.training import recipe as objective
 from tcseg.training.recipe import Recipe
 
@@ -392,106 +392,3 @@ def test_bad_recipes_are_refused(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(FloatingPointError, match="toy: loss is .* at step"):
         loop.train(replace(TOY, learning_rate=float("inf")), toy_clips(), tmp_path)
-
-
-# ------------------------------------------------------------------------------------------------ targets
-
-
-def test_fusing_a_true_trajectory_changes_nothing_and_noise_is_averaged():
-    size, shift = (32, 16), 2
-    pattern = torch.rand(1, 4, 16, 64, generator=torch.Generator().manual_seed(0)).softmax(1)
-    frames = torch.cat([pattern[..., 10 - shift * t : 42 - shift * t] for t in range(5)])  # content moves right by 2 px
-    flow = torch.zeros(4, 2, size[1], size[0])
-    flow[:, 0] = shift
-    seen = torch.ones(4, size[1], size[0], dtype=torch.bool)
-    fused = teacher_targets.fuse(frames, {+1: (flow, seen), -1: (-flow, seen)})
-    torch.testing.assert_close(fused, frames, atol=1e-5, rtol=0)
-    noisy = frames + 0.1 * torch.randn(frames.shape, generator=torch.Generator().manual_seed(1))
-    error = (teacher_targets.fuse(noisy, {+1: (flow, seen), -1: (-flow, seen)}) - frames)[..., 6:-6].std()
-    assert error < 0.65 * 0.1
-    unseen = teacher_targets.fuse(noisy, {+1: (flow, ~seen), -1: (-flow, ~seen)})
-    torch.testing.assert_close(unseen, noisy)
-
-
-@pytest.mark.parametrize("options", [{}, {"decay": 0.5}, {"reach": 1}, {"reach": 4, "decay": 0.9}], ids=str)
-def test_a_neighbour_counts_by_its_distance_oracle(options):
-    """Nothing moves and all is seen: a frame's answer is the mean of all within reach, each to the power of its distance."""
-    values = torch.tensor([0.9, 0.1, 0.4, 0.3, 0.8])
-    frames = torch.stack((values, 1 - values), 1)[..., None, None].expand(-1, -1, 3, 4)
-    still, seen = torch.zeros(4, 2, 3, 4), torch.ones(4, 3, 4, dtype=torch.bool)
-    fused = teacher_targets.fuse(frames, {+1: (still, seen), -1: (still, seen)}, **options)
-    reach, decay = options.get("reach", 2), options.get("decay", 0.7)
-    apart = (torch.arange(5.0)[:, None] - torch.arange(5.0)).abs()
-    weight = torch.where(apart <= reach, decay**apart, 0.0)
-    expected = (weight * values).sum(1) / weight.sum(1)
-    torch.testing.assert_close(fused[:, 0], expected[:, None, None].expand(-1, 3, 4))
-    torch.testing.assert_close(fused.sum(1), torch.ones(5, 3, 4))
-
-
-def test_what_a_neighbour_does_not_see_is_not_taken_from_it():
-    """A pixel that is hidden on the way counts no frame behind it either; the pixels beside it lose nothing."""
-    values = torch.tensor([0.9, 0.1, 0.4])
-    frames = torch.stack((values, 1 - values), 1)[..., None, None].expand(-1, -1, 3, 4)
-    still, seen = torch.zeros(2, 2, 3, 4), torch.ones(2, 3, 4, dtype=torch.bool)
-    hidden = seen.clone()
-    hidden[0, 1, 2] = False  # from frame 0 on
-    fused = teacher_targets.fuse(frames, {+1: (still, hidden), -1: (still, seen)}, decay=0.5)[:, 0]
-    assert fused[0, 1, 2].item() == pytest.approx(0.9)
-    assert fused[0, 0, 2].item() == pytest.approx((0.9 + 0.1 / 2 + 0.4 / 4) / 1.75)
-    assert fused[1, 1, 2].item() == pytest.approx((0.1 + 0.9 / 2 + 0.4 / 2) / 2), "the way back is another one"
-
-
-class Lopsided(torch.nn.Module):
-    """A small network that answers otherwise where a picture is mirrored; remembers the sizes that it was shown."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Conv2d(3, 4, 4, 4)
-        torch.nn.init.normal_(self.layer.weight, std=0.02, generator=torch.Generator().manual_seed(0))
-        self.shown = []
-
-    def forward(self, frames):
-        self.shown.append((frames.shape[-1], frames.shape[-2]))
-        frames = frames.float()
-        return self.layer(frames) + torch.linspace(0, 2, frames.shape[-1] // 4)[None, None, None]
-
-
-def test_a_mirrored_frame_gets_the_mirrored_answer():
-    frames = torch.randint(0, 256, (2, 3, 32, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    model = Lopsided()
-    plain = teacher_targets.plain_probs(model, frames)
-    mirrored = teacher_targets.plain_probs(model, frames.flip(-1)).flip(-1)
-    assert (plain - mirrored).abs().mean() > 0.05, "else the test could not fail"
-    answer = teacher_targets.augmented_probs(model, frames)
-    assert answer.shape == plain.shape
-    torch.testing.assert_close(teacher_targets.augmented_probs(model, frames.flip(-1)).flip(-1), answer)
-    torch.testing.assert_close(answer.sum(1), torch.ones(2, 8, 16))
-    only = teacher_targets.augmented_probs(model, frames, scale=1.0)
-    torch.testing.assert_close(only, (plain + mirrored) / 2)
-
-
-@pytest.mark.parametrize("scale, larger", [(1.5, (96, 64)), (2.0, (128, 64)), (0.1, (32, 32))])
-def test_the_teacher_sees_both_sizes_and_both_ways_round(scale, larger):
-    """Sides are multiples of 32, which the encoders need."""
-    model = Lopsided()
-    frames = torch.randint(0, 256, (1, 3, 32, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    teacher_targets.augmented_probs(model, frames, scale)
-    wide, high = larger
-    assert model.shown == [(64, 32)] * 2 + [(wide, high)] * 2
-
-
-def test_targets_are_probabilities_and_are_made_once(tmp_path):
-    from tcseg.models import registry
-
-    clips, model = toy_clips(2), registry.build("student", 19).eval()
-    for kind in ("plain", "trajectory"):
-        path = tmp_path / f"{kind}.npy"
-        made = teacher_targets.make(model, clips, kind, path)
-        assert made.shape == (2, 3, 19, 8, 16) and made.dtype == torch.uint8
-        assert (made.float().sum(2) - 255).abs().max() <= 19
-        stamp = path.stat().st_mtime_ns
-        assert torch.equal(teacher_targets.make(model, clips, kind, path), made) and path.stat().st_mtime_ns == stamp
-    features = teacher_targets.make(model, clips, "features", tmp_path / "features.npy")
-    assert features.shape == (2, 3, 48, 4, 8) and features.dtype == torch.float16 and features.float().std() > 0
-    with pytest.raises(ValueError, match="'big'; it must be one of plain, trajectory, features"):
-        teacher_targets.make(model, clips, "big", tmp_path / "x.npy")
