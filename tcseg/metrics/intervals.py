@@ -121,10 +121,10 @@ def scope(clusters: Sequence[str], cluster: str = "city", plural: str = "cities"
         clusters: the cluster of each clip that is a unit, by name.
         cluster, plural: what it is called.
     """
-    clips, distinct = len(clusters), len(set(clusters))
-    if distinct in (0, clips):
+    clips, found = len(clusters), len(set(clusters))
+    if found in (0, clips):
         return ""
-    these = f"this one {cluster}" if distinct == 1 else f"these {distinct} {plural}"
+    these = f"this one {cluster}" if found == 1 else f"these {found} {plural}"
     return f"The intervals speak of other clips of {these}, not of other {plural}."
 
 
@@ -258,10 +258,10 @@ def require_same_clips(counts: Sequence[Counts]) -> None:
     Raises:
         ValueError: different numbers of clips.
     """
-    numbers = sorted({clips_in(one) for one in counts})
-    if len(numbers) > 1:
+    found = sorted({clips_in(one) for one in counts})
+    if len(found) > 1:
         raise InputError(
-            f"counts are of {' and of '.join(map(str, numbers))} clips; a paired comparison needs the same clips"
+            f"counts are of {' and of '.join(map(str, found))} clips; a paired comparison needs the same clips"
         )
 
 

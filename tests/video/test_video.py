@@ -437,7 +437,7 @@ def test_folders_are_new_and_whole(tmp_path: Path, model: SegmentationModel) -> 
     ):
         with pytest.raises(ValueError, match=text):
             segment(source, tmp_path / "x.avi", model, on_frame=never, progress=False, **folders)
-    with pytest.raises(ValueError, match="steady is 'slow'; it must be one of: running mean 0.3"):
+    with pytest.raises(ValueError, match="steady is 'slow'; it must be one of running mean 0.3"):
         segment(source, None, model, on_frame=never, progress=False, steady="slow")
     with pytest.raises(ValueError, match="two images of the source are called 1"):
         FrameFiles(tmp_path / "a", "labels", ["0", "1", "1"])
