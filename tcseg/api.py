@@ -24,7 +24,7 @@ from tcseg.models.networks import SegmentationModel
 from tcseg.models.students import CANDIDATES
 from tcseg.models.trained_on import Size, trained_size
 from tcseg.video import render
-from tcseg.video.pipeline import Eye, open_eyes
+from tcseg.video.pipeline import FrameRunner, open_runners
 
 
 class Segmenter:
@@ -50,7 +50,7 @@ class Segmenter:
 
     def __init__(self, network: SegmentationModel, runtime: str = "pytorch") -> None:
         self.network, self.runtime = network.eval(), runtime
-        self._opened: dict[tuple, Eye] = {}
+        self._opened: dict[tuple, FrameRunner] = {}
 
     def __repr__(self) -> str:
         return f"Segmenter({self.network.arch!r}, {len(self.classes)} classes, trained at {self.trained_size})"
@@ -93,11 +93,11 @@ class Segmenter:
         if isinstance(size, tuple) and (full := padded_size(size)) != size:
             raise InputError(f"size is {size[0]}x{size[1]}; sides must be multiples of 32: pass {full}")
         if frames.ndim == 3:
-            return self._eye(frames, size)(frames)[0]
+            return self._runner(frames, size)(frames)[0]
         if not len(frames):
             raise InputError(f"frames have shape {frames.shape}: there are no frames")
-        eye = self._eye(frames[0], size)
-        return np.stack([eye(frame)[0] for frame in frames])
+        runner = self._runner(frames[0], size)
+        return np.stack([runner(frame)[0] for frame in frames])
 
     def paint(self, frames: np.ndarray, labels: np.ndarray, overlay: float = 0.6) -> np.ndarray:
         """Overlay the class colours on frames: uint8 RGB in the frames' shape; `overlay` (0..1) is the opacity."""
@@ -106,11 +106,11 @@ class Segmenter:
             return render.blend(frames, labels, self.label_set, overlay)
         return np.stack([render.blend(*pair, self.label_set, overlay) for pair in zip(frames, labels, strict=True)])
 
-    def _eye(self, frame: np.ndarray, size: Size) -> Eye:
+    def _runner(self, frame: np.ndarray, size: Size) -> FrameRunner:
         key = (frame.shape, size, next(self.network.parameters()).device)
         if key not in self._opened:
-            ((eye,),) = open_eyes([self.network], self.runtime, frame, live=True, size=size)
-            self._opened = {key: eye}  # one: a runtime of each size ever seen would fill the memory
+            ((runner,),) = open_runners([self.network], self.runtime, frame, live=True, size=size)
+            self._opened = {key: runner}  # one: a runtime of each size ever seen would fill the memory
         return self._opened[key]
 
 
@@ -167,7 +167,8 @@ def segment_video(
     """Segment a video, a folder of images or a camera, and write the painted video or the label maps.
 
     Args:
-        source, out, options: as in `tcseg.video.render.segment`, such as `labels=FOLDER`, `strip=True`.
+        source, out: as in `tcseg.video.render.segment`.
+        options: fields of `tcseg.video.render.SegmentOptions` and `size`, such as `labels=FOLDER`, `strip=True`.
         model: a name, a file, or a network.
 
     Returns:
@@ -221,7 +222,8 @@ def benchmark(*names: Model, **options: object) -> pd.DataFrame:
 
     Args:
         names: names, files or networks.
-        options: as in `tcseg.bench.latency.bench`, such as `size=(1024, 512)`, `runtimes=["openvino"]`, `anyway=True`.
+        options: `size` and the fields of `tcseg.bench.latency.BenchOptions`, such as
+            `runtimes=["openvino"]`, `anyway=True`.
 
     Example:
         >>> table = tcseg.benchmark("student-cpu", size=(128, 64), frames=3, runtimes=["pytorch"], anyway=True, progress=False)

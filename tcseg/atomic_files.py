@@ -19,7 +19,7 @@ except ImportError:  # Windows: nothing is held there
 
 
 @contextmanager
-def alone(path: Path, wait: bool = True) -> Iterator[None]:
+def exclusive_lock(path: Path, wait: bool = True) -> Iterator[None]:
     """Hold a file against other processes; the system frees it when the process ends, however it ends. The file stays, empty.
 
     Args:
@@ -37,27 +37,27 @@ def alone(path: Path, wait: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[Path]:
+def _replacing(path: Path) -> Iterator[Path]:
     """A name beside a file, this writer's own, which becomes the file when all is written; nothing stays of what failed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
-        yield aside
-        aside.replace(path)
+        yield partial
+        partial.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file."""
-    with _aside(path) as aside:
-        aside.write_text(json.dumps(value, indent=1, default=str) + "\n")
+    with _replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=1, default=str) + "\n")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
     """Write a CSV file, without the index; returns its path."""
-    with _aside(path) as aside:
-        table.to_csv(aside, index=False)
+    with _replacing(path) as partial:
+        table.to_csv(partial, index=False)
     return path
 
 
@@ -68,8 +68,8 @@ def write_figure(path: Path, figure: Figure, alt: str, lines: bool = False) -> P
     """
     kinds = {".png": {"dpi": 150}} | ({".svg": {"metadata": {"Date": None}}} if lines else {})
     for suffix, options in kinds.items():
-        with _aside(path.with_suffix(suffix)) as aside, plt.rc_context({"svg.hashsalt": path.stem}):
-            figure.savefig(aside, format=suffix[1:], bbox_inches="tight", **options)
+        with _replacing(path.with_suffix(suffix)) as partial, plt.rc_context({"svg.hashsalt": path.stem}):
+            figure.savefig(partial, format=suffix[1:], bbox_inches="tight", **options)
     plt.close(figure)
     write_json(path.with_suffix(".json"), {"alt": alt})
     return path

@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 PACKAGE = Path(__file__).resolve().parent
+Options = TypeVar("Options")
 
 
 class TcsegError(Exception):
@@ -67,7 +71,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" + (f" ({where})" if where else "")
 
 
-def told(error: BaseException) -> str:
+def as_message(error: BaseException) -> str:
     """An exception as the last line of a command: `one_line`, and for what is not meant for people how to see the rest."""
     if isinstance(error, TcsegError):
         return one_line(error)
@@ -81,6 +85,29 @@ def told(error: BaseException) -> str:
 def debugging() -> bool:
     """Whether tracebacks are wanted: `tcseg --debug`, or TCSEG_DEBUG=1."""
     return os.environ.get("TCSEG_DEBUG") == "1"
+
+
+def require_one_of(name: str, value: object, known: Iterable[object]) -> None:
+    """Refuse a value that is none of the known ones.
+
+    Raises:
+        InputError: with the argument's name, the value and what it may be.
+    """
+    known = tuple(known)  # in which a value that cannot be hashed can be looked for
+    if value not in known:
+        raise InputError(f"{name} is {value!r}; it must be one of {', '.join(map(str, known))}")
+
+
+def read_options(kind: type[Options], given: dict[str, object]) -> Options:
+    """Keyword arguments as the dataclass that holds them and their defaults.
+
+    Raises:
+        InputError: it has no option of that name.
+    """
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(given.keys() - set(known)):
+        raise InputError(f"there is no option {unknown[0]!r}; options are {', '.join(known)}")
+    return kind(**given)
 
 
 def require_writable(folder: Path, fix: str) -> Path:

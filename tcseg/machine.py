@@ -241,11 +241,11 @@ def temporary() -> Path | None:
             folder.mkdir(mode=0o700, exist_ok=True)
             if _is_private(folder):
                 return folder
-            taken = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=root))
+            folder_made = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=root))
         except OSError:
             continue
-        atexit.register(_remove, taken, os.getpid())
-        return taken
+        atexit.register(_remove, folder_made, os.getpid())
+        return folder_made
     return None
 
 
@@ -257,14 +257,14 @@ def _temporary_roots() -> list[Path]:
 
 def _is_private(folder: Path) -> bool:
     """Whether a folder is this user's own, no link, and closed to others; one that stands open is closed."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
         return False
-    if os.name == "posix" and stat.S_IMODE(found.st_mode) != 0o700:
+    if os.name == "posix" and stat.S_IMODE(status.st_mode) != 0o700:
         folder.chmod(0o700)
     return True
 
 
-def _remove(folder: Path, made_by: int) -> None:
-    if os.getpid() == made_by:  # not by a fork
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not by a fork
         shutil.rmtree(folder, ignore_errors=True)

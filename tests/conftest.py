@@ -22,12 +22,12 @@ interactive: bool = True  # widgets as well as static pictures"""
 @pytest.fixture
 def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in the place of the project's data/: what a test makes there is gone after it."""
-    from tcseg.data import clips, folders
+    from tcseg.data import folders
     from tcseg.study import study
 
     folder = tmp_path / "data"
     folder.mkdir()
-    for module in (folders, clips, study):
+    for module in (folders, study):
         monkeypatch.setattr(module, "data_root", lambda: folder)
     monkeypatch.delenv("TCSEG_DATA", raising=False)
     return folder

@@ -12,7 +12,7 @@ import torch
 
 import tcseg
 from tcseg import procity
-from tcseg.errors import InputError, NotFoundError, TcsegError
+from tcseg.errors import InputError, NotFoundError, TcsegError, require_one_of
 from tcseg.models.registry import build, save_weights, shipped
 
 NAMES = [name for name in tcseg.__all__ if name != "__version__"]
@@ -135,3 +135,26 @@ def test_bad_frames_and_other_classes_are_refused(given):
         tcseg.evaluate(build("student-cpu", 11), given["clips"])
     with pytest.raises(InputError, match="each may occur only once"):
         tcseg.benchmark("student", "student")
+
+
+@pytest.mark.parametrize(
+    ("call", "known"),
+    [
+        (lambda given: tcseg.segment_video(given["video"], None, "student", overlays=1), "overlay, fps, runtime"),
+        (lambda given: tcseg.benchmark("student", frame=3), "frames, seconds, runtimes"),
+        (lambda given: tcseg.evaluate_files(given["video"], given["video"], flow="dis"), "flows, train_ids, classes"),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused_with_those_that_there_are(call, known, given):
+    with pytest.raises(InputError, match=rf"there is no option '\w+'; options are {known}"):
+        call(given)
+
+
+@pytest.mark.parametrize("value", ["kitti", None, 3, ["dis"], {"dis": 1}])
+def test_a_value_of_any_type_that_is_not_known_is_refused(value):
+    require_one_of("flow", "dis", ("exact", "dis"))
+    require_one_of("flow", "dis", (name for name in ("exact", "dis")))
+    with pytest.raises(InputError, match=r"^flow is .+; it must be one of exact, dis$"):
+        require_one_of("flow", value, (name for name in ("exact", "dis")))
+    with pytest.raises(InputError, match="it must be one of 1, 2"):
+        require_one_of("threads", 3, (1, 2))

@@ -137,10 +137,10 @@ def test_no_home_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_doctor_says_where_compiled_code_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     line = doctor.check_caches()
-    assert (line.state, line.found) == (doctor.GOOD, f"{tmp_path} ($NUMBA_CACHE_DIR)")
+    assert (line.state, line.detail) == (doctor.GOOD, f"{tmp_path} ($NUMBA_CACHE_DIR)")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "tcseg-7" / "numba"))
     line = doctor.check_caches()
-    assert line.state == doctor.WARN and str(tmp_path / "tcseg-7" / "numba") in line.found and "NUMBA_CACHE_DIR" in line.fix
+    assert line.state == doctor.WARN and str(tmp_path / "tcseg-7" / "numba") in line.detail and "NUMBA_CACHE_DIR" in line.fix
     monkeypatch.setattr(machine, "writable", lambda folder: False)
     line = doctor.check_caches()
     assert line.state == doctor.BAD and "NUMBA_CACHE_DIR=FOLDER" in line.fix

@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, what notebooks look like in git, what may be committed."""
+"""The rules of this repository: who imports whom, what notebooks look like in git, what may be committed."""
 
 import ast
 import json
@@ -68,6 +68,58 @@ def test_packages_are_small_and_say_what_they_are_for():
         assert len(files) <= (FLAT + 2 if folder.name == "tcseg" else FILES), f"{folder}: {len(files)} files"
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
     assert {path.parent for path in (ROOT / "tcseg").rglob("*.py")} == {p.parent for p in (ROOT / "tcseg").rglob("__init__.py")}
+
+
+LINES, PARAMETERS = 60, 10  # of a function at most; its docstring is not counted
+OPTIONS_OF_A_COMMAND = ("command",)
+"""typer reads a command's options from its parameters."""
+COMPILED_BY = ("njit", "jit")
+"""numba and triton take arrays one by one: they know no dataclass."""
+
+
+def decorators(function: ast.FunctionDef) -> set[str]:
+    """Last words of a function's decorators: "command" of `@app.command()`."""
+    calls = (node.func if isinstance(node, ast.Call) else node for node in function.decorator_list)
+    return {node.attr if isinstance(node, ast.Attribute) else node.id for node in calls}
+
+
+def too_large(source: str) -> list[str]:
+    """Functions of a module that have too many lines, or too many parameters for their kind."""
+    large = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        lines = node.end_lineno - body[0].lineno + 1 if body else 0
+        parameters = len(node.args.posonlyargs) + len(node.args.args) + len(node.args.kwonlyargs)
+        free = decorators(node) & {*OPTIONS_OF_A_COMMAND, *COMPILED_BY}
+        if lines > LINES or (parameters > PARAMETERS and not free):
+            large.append(f"{node.name}: {lines} lines, {parameters} parameters")
+    return large
+
+
+def test_functions_fit_a_screen_and_take_few_parameters():
+    large = {path.relative_to(ROOT).as_posix(): too_large(path.read_text()) for path in (ROOT / "tcseg").rglob("*.py")}
+    assert {path: functions for path, functions in large.items() if functions} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("def f():\n" + "    x = 1\n" * 60, []),
+        ("def f():\n" + "    x = 1\n" * 61, ["f: 61 lines, 0 parameters"]),
+        ('def f():\n    """' + "A\n" * 70 + '"""\n    return 1\n', []),
+        ("class A:\n    async def f(self):\n" + "        x = 1\n" * 61, ["f: 61 lines, 1 parameters"]),
+        ("def f(a, b, c, d, e, f, g, h, i, j):\n    pass", []),
+        ("def f(a, b, c, d, e, /, f, g, h, *, i, j, k):\n    pass", ["f: 1 lines, 11 parameters"]),
+        ("@app.command()\ndef f(a, b, c, d, e, f, g, h, i, j, k):\n    pass", []),
+        ("@njit(cache=True)\ndef f(a, b, c, d, e, f, g, h, i, j, k):\n    pass", []),
+        ("@njit\ndef f():\n" + "    x = 1\n" * 61, ["f: 61 lines, 0 parameters"]),
+        ("@cache\ndef f(a, b, c, d, e, f, g, h, i, j, k):\n    pass", ["f: 1 lines, 11 parameters"]),
+    ],
+)
+def test_what_is_too_large_is_seen(source, found):
+    assert too_large(source) == found
 
 
 def test_folders_that_numba_compiles_for_are_known():

@@ -27,7 +27,7 @@ class NoisyMachineError(CannotRunError):
         self.table = table
 
 
-def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
+def time_fixed_work(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
     """Milliseconds that one fixed computation takes, again and again: the control of every percentile.
 
     What it shows of slow moments is the machine's own, whatever network runs.
@@ -39,10 +39,10 @@ def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
     a = np.ones((384, 384), np.float32)
 
     def timed(products: int) -> float:
-        began = time.perf_counter()
+        started = time.perf_counter()
         for _ in range(products):
             a @ a
-        return 1e3 * (time.perf_counter() - began)
+        return 1e3 * (time.perf_counter() - started)
 
     products = max(1, round(ms / np.median([timed(1) for _ in range(25)]))) if ms else 1
     return np.array([timed(products) for _ in range(repeats)])
@@ -50,7 +50,7 @@ def metronome(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
 
 def noise(repeats: int = 40) -> float:
     """How unsteady the machine is now: (p90 - p10) / p50 of the time of one fixed matrix product. Quiet: below 0.1."""
-    return spread(metronome(ms=0, repeats=repeats))
+    return spread(time_fixed_work(ms=0, repeats=repeats))
 
 
 def spread(milliseconds: Sequence[float], tail: float = 10) -> float:
@@ -59,7 +59,7 @@ def spread(milliseconds: Sequence[float], tail: float = 10) -> float:
     return float((high - low) / middle)
 
 
-def steadiest(probes: int = 3, pause: float = 0.5) -> float:
+def lowest_noise(probes: int = 3, pause: float = 0.5) -> float:
     """`noise`, asked again after a pause where it is above the limit: a hiccup of a moment is not a busy machine."""
     lowest = noise()
     for _ in range(probes - 1):
@@ -70,11 +70,11 @@ def steadiest(probes: int = 3, pause: float = 0.5) -> float:
     return lowest
 
 
-def refuse(found: float, anyway: bool, most: float = NOISY, table: pd.DataFrame | None = None) -> None:
+def require_quiet(measured: float, anyway: bool, most: float = NOISY, table: pd.DataFrame | None = None) -> None:
     """Raise `NoisyMachineError`, with what was measured, where `noise` found the machine too busy; only warn with `anyway`."""
-    if found <= most:
+    if measured <= most:
         return
-    busy = f"this machine is busy: a fixed computation varies by {100 * found:.0f} % (idle: below 10 %)"
+    busy = f"this machine is busy: a fixed computation varies by {100 * measured:.0f} % (idle: below 10 %)"
     if not anyway:
         raise NoisyMachineError(
             f"{busy}; stop other programs, or report anyway with --anyway (in Python: anyway=True)", table

@@ -79,13 +79,13 @@ def cold_start(content: bytes, runtime: str, threads: int) -> dict[str, float]:
             "-P",
             __file__,
         ]  # -P: the package's own modules must not hide others' of the same name
-        given = [str(path), runtime, str(threads)]
-        done = subprocess.run([*script, *given], capture_output=True, text=True)
+        arguments = [str(path), runtime, str(threads)]
+        done = subprocess.run([*script, *arguments], capture_output=True, text=True)
         if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise CannotRunError(f"a process of its own for {runtime} failed: {said[-1]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return {"first_ms": told["load_ms"] + told["first_ms"], "peak_mb": told["peak_mb"]}
+            message = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+            raise CannotRunError(f"a process of its own for {runtime} failed: {message[-1]}")
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return {"first_ms": measured["load_ms"] + measured["first_ms"], "peak_mb": measured["peak_mb"]}
 
 
 def main() -> None:
@@ -99,9 +99,9 @@ def main() -> None:
     clock.append(time.perf_counter())
     run(frame)
     clock.append(time.perf_counter())
-    spent = [1e3 * (b - a) for a, b in zip(clock, clock[1:], strict=False)]
+    elapsed = [1e3 * (b - a) for a, b in zip(clock, clock[1:], strict=False)]
     names = ("import_ms", "load_ms", "first_ms")
-    print(json.dumps({**dict(zip(names, spent, strict=True)), "peak_mb": _peak_mb()}))
+    print(json.dumps({**dict(zip(names, elapsed, strict=True)), "peak_mb": _peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import cycle, product
 from typing import TYPE_CHECKING
 
@@ -34,9 +35,9 @@ from tcseg.deploy.exported_files import RUNTIMES
 from tcseg.deploy.label_map import padded_size
 from tcseg.deploy.runtimes import FILE_RUNTIMES, Network, open_networks, torch_threads, unavailable
 from tcseg.deploy.torch_runtimes import DTYPES
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, InputError, read_options
 from tcseg.machine import cpu_name, gpu_name, usable_cores
-from tcseg.models.trained_on import by, export_size
+from tcseg.models.trained_on import export_size, size_text
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
@@ -148,43 +149,36 @@ def take_turns(
     with tqdm(total=frames * len(networks), desc="bench", unit="frame", disable=not progress, leave=False) as bar:
         while waiting:
             for key in [key for key in networks if key in waiting]:
-                network, mine = networks[key], times[key]
+                network, own = networks[key], times[key]
                 time_frame(network, next(stream))  # the caches hold another network's data: not counted
-                for _ in range(min(ROUND, frames - len(mine))):
-                    mine.append(time_frame(network, next(stream)))
+                for _ in range(min(ROUND, frames - len(own))):
+                    own.append(time_frame(network, next(stream)))
                     bar.update()
-                spent = sum(end_to_end for _, _, end_to_end in mine) / 1e3
-                if len(mine) >= frames or (spent >= seconds and len(mine) >= least):
+                elapsed = sum(end_to_end for _, _, end_to_end in own) / 1e3
+                if len(own) >= frames or (elapsed >= seconds and len(own) >= least):
                     waiting.discard(key)
-                    bar.update(frames - len(mine))
+                    bar.update(frames - len(own))
             if meanwhile is not None:
                 time.sleep(PAUSE)
-                meanwhile.append(float(busy_machine.metronome(ms=0, repeats=9).min()))  # a job shows in all, a hiccup in one
+                meanwhile.append(float(busy_machine.time_fixed_work(ms=0, repeats=9).min()))  # a job shows in all, a hiccup in one
                 time.sleep(PAUSE)
-    return {key: np.array(mine) for key, mine in times.items()}
+    return {key: np.array(own) for key, own in times.items()}
 
 
 def _open(
-    models: dict[str, SegmentationModel],
-    runtimes: Sequence[str],
-    precisions: Sequence[str],
-    size: tuple[int, int],
-    threads: int,
-    calibration: np.ndarray | None,
-    progress: bool,
+    models: dict[str, SegmentationModel], size: tuple[int, int], threads: int, options: BenchOptions
 ) -> tuple[dict[Key, Network], dict[str, str]]:
     """Open every model in every runtime and precision that there is; the others with the reason."""
     opened: dict[Key, Network] = {}
     absent: dict[str, str] = {}
-    for name in tqdm(models, "open", disable=not progress, leave=False):
-        for precision in precisions:
-            reasons = {runtime: unavailable(runtime, precision, _device(models[name])) for runtime in runtimes}
+    for name in tqdm(models, "open", disable=not options.progress, leave=False):
+        for precision in options.precisions:
+            reasons = {runtime: unavailable(runtime, precision, _device(models[name])) for runtime in options.runtimes}
             absent |= {f"{runtime} {precision}": reason for runtime, reason in reasons.items() if reason}
-            present = [runtime for runtime in runtimes if not reasons[runtime]]
+            present = [runtime for runtime in options.runtimes if not reasons[runtime]]
             try:
-                networks = (
-                    open_networks(models[name], present, size, threads, precision, calibration) if present else {}
-                )
+                calibration = options.calibration
+                networks = open_networks(models[name], present, size, threads, precision, calibration) if present else {}
             except Exception as error:  # a converter's, of one network: the others are measured all the same
                 absent |= {f"{name} in {runtime} {precision}": _in_a_line(error) for runtime in present}
                 continue
@@ -196,25 +190,11 @@ def _device(model: SegmentationModel) -> str:
     return next(model.parameters()).device.type
 
 
-def bench(
-    models: dict[str, SegmentationModel],
-    size: tuple[int, int] | None = None,
-    frames: int = 500,
-    seconds: float = 10,
-    runtimes: Sequence[str] = RUNTIMES,
-    precisions: Sequence[str] = ("fp32",),
-    threads: int | None = None,
-    images: np.ndarray | None = None,
-    calibration: np.ndarray | None = None,
-    cold: bool = False,
-    anyway: bool = False,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Measure the latency of models in several runtimes and precisions, batch 1, in one process.
+@dataclass(frozen=True)
+class BenchOptions:
+    """Options of `bench`.
 
-    Args:
-        models: name in the table -> network. PyTorch runs it on the device it is on, the file runtimes on the CPU.
-        size: (W,H) of the frames; None = that of the networks' training (`trained_on.export_size`), 1024x512 of untrained ones.
+    Attributes:
         frames: per model and runtime, at most; not under 30 unless `frames` itself is.
         seconds: per model and runtime, at most.
         runtimes: of `tcseg.deploy.runtimes.ENGINES`; one that is not there gives rows with n = 0 and no times.
@@ -226,6 +206,64 @@ def bench(
         cold: also start each network in a process of its own: time to the first answer, and memory.
         anyway: report even where the machine is busy.
         progress: show bars.
+    """
+
+    frames: int = 500
+    seconds: float = 10
+    runtimes: Sequence[str] = RUNTIMES
+    precisions: Sequence[str] = ("fp32",)
+    threads: int | None = None
+    images: np.ndarray | None = None
+    calibration: np.ndarray | None = None
+    cold: bool = False
+    anyway: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise InputError(f"frames is {self.frames}; it must be at least 1")
+
+    def with_images(self, size: tuple[int, int]) -> BenchOptions:
+        """With frames of a size to run on and to calibrate with, where there are none.
+
+        Raises:
+            InputError: the frames are of another size.
+        """
+        images = sample_frames(size, 8) if self.images is None else self.images
+        if images.dtype != np.uint8 or images.shape[1:] != (size[1], size[0], 3):
+            raise InputError(
+                f"images are {images.dtype} {images.shape}; for size={size} they must be uint8 (N,{size[1]},{size[0]},3)"
+            )
+        return replace(self, images=images, calibration=images if self.calibration is None else self.calibration)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured: milliseconds (n,3) by network, what of the machine, and what could not be measured."""
+
+    times: dict[Key, np.ndarray]
+    missing: dict[str, str]
+    threads: int
+    roof: roofline.Roof
+    roofs: dict[tuple[str, str], roofline.Roof]
+    cold_starts: dict[str, dict[tuple[str, str], dict[str, float]]]
+    noise_before: float
+    noise_during: float
+    noise_after: float
+
+    @property
+    def noise(self) -> float:
+        """The largest spread of the fixed computation."""
+        return max(self.noise_before, self.noise_during, self.noise_after)
+
+
+def bench(models: dict[str, SegmentationModel], size: tuple[int, int] | None = None, **options: object) -> pd.DataFrame:
+    """Measure the latency of models in several runtimes and precisions, batch 1, in one process.
+
+    Args:
+        models: name in the table -> network. PyTorch runs it on the device it is on, the file runtimes on the CPU.
+        size: (W,H) of the frames; None = that of the networks' training (`trained_on.export_size`), 1024x512 of untrained ones.
+        options: fields of `BenchOptions`, such as `runtimes=("openvino",)`, `anyway=True`.
 
     Returns:
         One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
@@ -242,54 +280,62 @@ def bench(
     """
     if not models:
         raise InputError("models is empty; pass at least one, as {'student': shipped('student')}")
-    if frames < 1:
-        raise InputError(f"frames is {frames}; it must be at least 1")
-    devices = {_device(model) for model in models.values()}
-    asked = product(runtimes, precisions, devices)
-    reasons = [unavailable(*one) for one in asked]  # an unknown name is refused before anything is measured
+    chosen = read_options(BenchOptions, options)
+    combinations = product(chosen.runtimes, chosen.precisions, {_device(model) for model in models.values()})
+    reasons = [unavailable(*one) for one in combinations]  # an unknown name is refused before anything is measured
     if all(reasons):
         raise CannotRunError(f"nothing to measure: {'; '.join(dict.fromkeys(reasons))}")
     size = size or _one_size(models)
-    images = sample_frames(size, 8) if images is None else images
-    if images.dtype != np.uint8 or images.shape[1:] != (size[1], size[0], 3):
-        raise InputError(
-            f"images are {images.dtype} {images.shape}; for size={size} they must be uint8 (N,{size[1]},{size[0]},3)"
-        )
-    with _threads(threads) as count:
-        before = busy_machine.steadiest()
-        busy_machine.refuse(before, anyway)
-        calibration = images if calibration is None else calibration
-        networks, absent = _open(models, runtimes, precisions, size, count, calibration, progress)
-        networks, refused = warm_up(networks, images, progress)
-        absent |= refused
+    chosen = chosen.with_images(size)
+    measured = _measure(models, size, chosen)
+    table = _tabulate(models, size, chosen, measured)
+    busy_machine.require_quiet(measured.noise_after, chosen.anyway, table=table)
+    busy_machine.require_quiet(measured.noise_during, chosen.anyway, A_JOB, table)
+    return table
+
+
+def _measure(models: dict[str, SegmentationModel], size: tuple[int, int], options: BenchOptions) -> _Measured:
+    """Open all networks, warm them up, let them take turns; and time the machine before, meanwhile and after."""
+    progress = options.progress
+    with _threads(options.threads) as threads:
+        before = busy_machine.lowest_noise()
+        busy_machine.require_quiet(before, options.anyway)
+        networks, missing = _open(models, size, threads, options)
+        networks, refused = warm_up(networks, options.images, progress)
+        missing |= refused
         if not networks:
-            raise CannotRunError(f"nothing to measure: {'; '.join(f'{what}: {why}' for what, why in absent.items())}")
-        for what, reason in absent.items():
+            raise CannotRunError(f"nothing to measure: {'; '.join(f'{what}: {why}' for what, why in missing.items())}")
+        for what, reason in missing.items():
             log.warning("not measured: %s: %s", what, reason)
-        roof = roofline.measured()
+        roof = roofline.measure_cpu()
         on_gpu = any(_device(model) == "cuda" for model in models.values())
         roofs = {(cpu_name(), "fp32"): roof} | (_gpu_roofs(networks) if on_gpu else {})
         meanwhile: list[float] = []
-        times = take_turns(networks, images, frames, seconds, progress, meanwhile)
+        times = take_turns(networks, options.images, options.frames, options.seconds, progress, meanwhile)
         # What slows less than a quarter of the rounds does not move a median.
-        during, after = busy_machine.spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0, busy_machine.steadiest()
-        spread = max(before, during, after)
-        started = {name: _cold(networks, name, count) for name in models} if cold else {}
-    same = {"height": size[1], "width": size[0], "threads": count, "cores": usable_cores(), "noise": spread}
+        during = busy_machine.spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0
+        after = busy_machine.lowest_noise()
+        cold_starts = {name: _cold_starts(networks, name, threads) for name in models} if options.cold else {}
+    return _Measured(times, missing, threads, roof, roofs, cold_starts, before, during, after)
+
+
+def _tabulate(
+    models: dict[str, SegmentationModel], size: tuple[int, int], options: BenchOptions, measured: _Measured
+) -> pd.DataFrame:
+    """A row a model, runtime, precision and scope, those without times among them."""
+    same = {"height": size[1], "width": size[0], "threads": measured.threads}
+    same |= {"cores": usable_cores(), "noise": measured.noise}
     rows = []
     for name, model in models.items():
         task = roofline.work(model, padded_size(size))
-        for runtime, precision in product(runtimes, precisions):
-            who = {"machine": _machine(model, runtime), "model": name, "runtime": runtime, "precision": precision}
-            who |= started.get(name, {}).get((runtime, precision), {})
-            rows += _rows(
-                same | who | task._asdict(), times.get((name, runtime, precision)), _least_ms(roofs, who, task)
-            )
+        for runtime, precision in product(options.runtimes, options.precisions):
+            which = {"machine": _machine(model, runtime), "model": name, "runtime": runtime, "precision": precision}
+            which |= measured.cold_starts.get(name, {}).get((runtime, precision), {})
+            times = measured.times.get((name, runtime, precision))
+            rows += _rows(same | which | task._asdict(), times, _least_ms(measured.roofs, which, task))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    lists = {key: mine.tolist() for key, mine in times.items()}  # pandas compares attrs, and arrays have no one truth
-    table.attrs |= {"noise": spread, "missing": absent, "times": lists, "roof": roof}
-    busy_machine.refuse(after, anyway, table=table)
-    busy_machine.refuse(during, anyway, A_JOB, table)
+    lists = {key: times.tolist() for key, times in measured.times.items()}  # pandas compares attrs: an array has no one truth
+    table.attrs |= {"noise": measured.noise, "missing": measured.missing, "times": lists, "roof": measured.roof}
     return table
 
 
@@ -297,24 +343,24 @@ def _one_size(models: dict[str, SegmentationModel]) -> tuple[int, int]:
     """The size of the training of all of them."""
     sizes = {name: export_size(model) for name, model in models.items()}
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {by(size)}" for name, size in sizes.items())
-        raise InputError(f"models were trained at several sizes ({told}); give the size at which they are compared")
+        trained = ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
+        raise InputError(f"models were trained at several sizes ({trained}); give the size at which they are compared")
     return next(iter(sizes.values()))
 
 
 def _gpu_roofs(networks: dict[Key, Network]) -> dict[tuple[str, str], roofline.Roof]:
     """(GPU, precision) -> its roof, of the precisions that some network runs in on a GPU."""
-    found = {precision for _, runtime, precision in networks if runtime not in FILE_RUNTIMES} & DTYPES.keys()
+    precisions = {precision for _, runtime, precision in networks if runtime not in FILE_RUNTIMES} & DTYPES.keys()
     try:
-        return {(gpu_name(), precision): roofline.measured_on_gpu(DTYPES[precision]) for precision in found}
+        return {(gpu_name(), precision): roofline.measure_gpu(DTYPES[precision]) for precision in precisions}
     except torch.cuda.OutOfMemoryError:  # a small GPU, or a full one: times without a roof
         return {}
 
 
-def _least_ms(roofs: dict[tuple[str, str], roofline.Roof], who: dict, task: roofline.Work) -> float | None:
+def _least_ms(roofs: dict[tuple[str, str], roofline.Roof], which: dict, task: roofline.Work) -> float | None:
     """The least milliseconds of a row's network on its machine; None where that has no roof."""
-    roof = roofs.get((who["machine"], who["precision"]))
-    return roofline.roof_ms(roof, task, DTYPES[who["precision"]].itemsize) if roof else None
+    roof = roofs.get((which["machine"], which["precision"]))
+    return roofline.roof_ms(roof, task, DTYPES[which["precision"]].itemsize) if roof else None
 
 
 def _rows(same: dict, times: np.ndarray | None, least_ms: float | None) -> list[dict]:
@@ -331,10 +377,10 @@ def _machine(model: SegmentationModel, runtime: str) -> str:
     return gpu_name() or cpu_name() if on_gpu else cpu_name()
 
 
-def _cold(networks: dict[Key, Network], name: str, threads: int) -> dict[tuple[str, str], dict[str, float]]:
+def _cold_starts(networks: dict[Key, Network], name: str, threads: int) -> dict[tuple[str, str], dict[str, float]]:
     """Time to the first answer and peak memory of each of a model's networks that a process can be given as a file."""
-    found = {}
+    starts = {}
     for (owner, runtime, precision), network in networks.items():
         if owner == name and network.content is not None:
-            found[runtime, precision] = cold_start(network.content, runtime, threads)
-    return found
+            starts[runtime, precision] = cold_start(network.content, runtime, threads)
+    return starts

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
 
 
-def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def merge(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Tables of several processes as one: medians over processes, `processes`, and `spread`, (highest - lowest) / median of p50.
 
     One process agrees with itself: its spread is nan.
@@ -42,15 +42,15 @@ def _one(
     return table
 
 
-def apart(models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any) -> pd.DataFrame:
+def bench_in_process(models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any) -> pd.DataFrame:
     """`bench` in a process of its own, without bars; `missing` in attrs."""
     device = next(next(iter(models.values())).parameters()).device
-    by_host = {name: _to_send(model) for name, model in models.items()}
+    by_host = {name: _picklable(model) for name, model in models.items()}
     with worker_pool(1) as pool:
         return pool.submit(_one, by_host, size, options | {"progress": False}, device).result()
 
 
-def _to_send(model: SegmentationModel) -> SegmentationModel:
+def _picklable(model: SegmentationModel) -> SegmentationModel:
     """A copy for another process: on the host (a GPU's memory is not for sharing), and without what cannot be sent."""
     copied = copy.deepcopy(model).cpu()
     try:
@@ -62,19 +62,19 @@ def _to_send(model: SegmentationModel) -> SegmentationModel:
     return copied
 
 
-def repeated(
+def bench_repeatedly(
     processes: int, models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any
 ) -> pd.DataFrame:
     """`bench` in several processes, one after the other, merged; one process is this one.
 
     Returns:
-        As `merged`; `missing` in attrs.
+        As `merge`; `missing` in attrs.
     """
     if processes == 1:
         tables = [_one(models, size, options)]
     else:
-        tables = [apart(models, size, **options) for _ in range(processes)]
-    table = merged(tables)
+        tables = [bench_in_process(models, size, **options) for _ in range(processes)]
+    table = merge(tables)
     table.attrs = {"missing": tables[0].attrs["missing"]}
     return table
 
@@ -84,12 +84,12 @@ def as_text(table: pd.DataFrame) -> str:
     machine, threads, noisy = table["machine"].iloc[0], table["threads"].iloc[0], table["noise"].iloc[0]
     hidden = ["machine", "cores", "height", "width", "threads", "noise", "gflop", "mbytes", "params_m", "processes"]
     empty = [column for column in table if table[column].isna().all()]
-    shown = table.drop(
+    columns = table.drop(
         columns=[*hidden, *(["spread"] if table["processes"].iloc[0] == 1 else []), *empty], errors="ignore"
     )
     lines = [
         f"{machine}, {threads} threads; a fixed computation varied by {noisy:.0%} meanwhile (idle: below 10 %)",
-        shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-"),
+        columns.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-"),
         *(f"missing: {what}: {reason}" for what, reason in table.attrs["missing"].items()),
     ]
     if table["processes"].iloc[0] > 1:

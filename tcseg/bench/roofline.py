@@ -42,28 +42,28 @@ def _best(step: Callable[[], object], repeats: int) -> float:
     step()
     times = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        started = time.perf_counter()
         step()
-        times.append(time.perf_counter() - began)
+        times.append(time.perf_counter() - started)
     return min(times)
 
 
-def measured(repeats: int = 20) -> Roof:
+def measure_cpu(repeats: int = 20) -> Roof:
     """The roof of the CPU with as many threads as torch has, in about a second."""
     a = torch.ones(SIDE, SIDE)
     out = torch.empty_like(a)
     # Two libraries: MKL, which is torch's, does not use all that other makers' processors have.
-    b, held = a.numpy(), out.numpy()
+    b, numpy_out = a.numpy(), out.numpy()
     with threadpool_limits(torch.get_num_threads(), user_api="blas"):  # numpy's has as many threads as there are cores
         product = min(
-            _best(lambda: torch.mm(a, a, out=out), repeats), _best(lambda: np.matmul(b, b, out=held), repeats)
+            _best(lambda: torch.mm(a, a, out=out), repeats), _best(lambda: np.matmul(b, b, out=numpy_out), repeats)
         )
     x, y, z = (torch.ones(STREAM // 4) for _ in range(3))
     triad = _best(lambda: torch.add(x, y, alpha=3.0, out=z), repeats)
     return Roof(2 * SIDE**3 / product / 1e9, 3 * STREAM / triad / 1e9)
 
 
-def measured_on_gpu(dtype: torch.dtype, repeats: int = 10) -> Roof:
+def measure_gpu(dtype: torch.dtype, repeats: int = 10) -> Roof:
     """The roof of the CUDA GPU for numbers of a type, of random ones: products of zeros take less power, and run faster."""
     a = torch.randn(GPU_SIDE, GPU_SIDE, device="cuda").to(dtype)
     out = torch.empty_like(a)
@@ -85,9 +85,9 @@ def work(model: nn.Module, size: tuple[int, int]) -> Work:
 
     moved, hooks = 0, []
 
-    def count(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal moved
-        moved += given[0].numel() + made.numel() + layer.weight.numel()
+        moved += inputs[0].numel() + output.numel() + layer.weight.numel()
 
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):

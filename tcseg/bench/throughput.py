@@ -17,7 +17,7 @@ from tcseg.machine import usable_cores
 from tcseg.models.trained_on import Size
 from tcseg.video.decoding import Source, open_source
 from tcseg.video.encoding import Sink
-from tcseg.video.pipeline import Answer, Outputs, answers, open_eyes, run
+from tcseg.video.pipeline import Outputs, SegmentedFrame, open_runners, run, segment_frames
 from tcseg.video.render import painting
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def pipeline_rates(
     some = list(islice(opened.frames(), min(frames, 16)))
     if not some:
         raise InputError(f"{opened.name} has no frames: an empty or damaged video")
-    streams = open_eyes([model], runtime, some[0], False, size)
-    answered = [Answer(frame, [labels], None) for frame, [(labels, _)], _ in answers(some, streams)]
+    streams = open_runners([model], runtime, some[0], False, size)
+    answered = [SegmentedFrame(frame, [labels], None) for frame, [(labels, _)], _ in segment_frames(some, streams)]
 
     def outputs(folder: str) -> Outputs:
         return painting(model, 0.6, strip, Sink(Path(folder) / f"x{suffix}", 25.0))
@@ -79,7 +79,7 @@ def pipeline_rates(
             alone = outputs(folder)
             stages = {
                 "decode": _rate(islice(open_source(source).frames(), count), count),
-                "network": _rate(answers(islice(cycle(some), count), streams), count),
+                "network": _rate(segment_frames(islice(cycle(some), count), streams), count),
                 "encode": _rate(map(alone.write, islice(cycle(answered), count)), count),
             }
             alone.close(keep=False)
@@ -89,18 +89,18 @@ def pipeline_rates(
         return {"frames": count, **rates, "possible": usable_cores() / busy, "pipeline": whole["fps"]}
 
     turns = [turn() for _ in range(repeats)]
-    found = {name: float(np.median([rates[name] for rates in turns])) for name in turns[0]}
-    slower = min(found["decode"], found["network"])
-    share, of_possible = found["pipeline"] / slower, found["pipeline"] / min(slower, found["possible"])
-    return found | {"share": share, "share_of_possible": of_possible}
+    medians = {name: float(np.median([rates[name] for rates in turns])) for name in turns[0]}
+    slower = min(medians["decode"], medians["network"])
+    share, of_possible = medians["pipeline"] / slower, medians["pipeline"] / min(slower, medians["possible"])
+    return medians | {"share": share, "share_of_possible": of_possible}
 
 
 def _rate(work: Iterable[object], count: int) -> tuple[float, float]:
     """Do `count` pieces of work: pieces a second, and seconds a piece of processor time, over all threads."""
-    began, busy = time.perf_counter(), time.process_time()
+    started, busy = time.perf_counter(), time.process_time()
     for _ in work:
         pass
-    return count / (time.perf_counter() - began), (time.process_time() - busy) / count
+    return count / (time.perf_counter() - started), (time.process_time() - busy) / count
 
 
 def _limited(source: Source, count: int) -> Source:

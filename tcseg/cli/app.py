@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 from tcseg import __version__
-from tcseg.errors import InputError, debugging, told
+from tcseg.errors import InputError, as_message, debugging
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ class _Group(typer.core.TyperGroup):
         except Exception as error:
             if debugging():
                 raise
-            typer.echo(f"error: {told(error)}", err=True)
+            typer.echo(f"error: {as_message(error)}", err=True)
             raise typer.Exit(2) from None
 
 

@@ -54,19 +54,19 @@ def procity(
     from tcseg.data.folders import data_root
     from tcseg.study.recipes import PROFILES
 
-    wanted = parse_size(size)
-    asked = (train, val, test, neighbours, seed)
+    frame_size = parse_size(size)
+    request = (train, val, test, neighbours, seed)
     profiles = [
-        p for p in PROFILES.values() if asked == (p.train_snippets, p.val_snippets, p.test_snippets, p.neighbours, 0)
+        p for p in PROFILES.values() if request == (p.train_snippets, p.val_snippets, p.test_snippets, p.neighbours, 0)
     ]
-    name = city.tree_name(wanted, train, val, test)
+    name = city.tree_name(frame_size, train, val, test)
     if not profiles:  # no study looks for these: they must not lie where it looks for its own
         name += f"-{neighbours}-seed{seed}"
     root = out or data_root() / "procity" / name
-    city.generate(root, wanted, train, val, test, neighbours, seed, workers, progress=True)
+    city.generate(root, frame_size, train, val, test, neighbours, seed, workers, progress=True)
     typer.echo(f"{root}: {train} + {val} + {test} snippets at {size}")
     if profiles and not out:
-        again = "" if wanted == profiles[0].size else f" --size {size}"
+        again = "" if frame_size == profiles[0].size else f" --size {size}"
         again = ("" if profiles[0].name == "laptop" else f" --profile {profiles[0].name}") + again
         typer.echo(f"next: tcseg study{again}")
 
@@ -108,13 +108,13 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
     from tcseg.data.folders import DATASETS, explain_variable, find_dataset, kind_of
 
     if root is None:
-        given = explain_variable()
-        if given:
-            typer.echo(f"note: {given}", err=True)
-        found = {tree: name for name in DATASETS for tree in trees(find_dataset(name))}
-        if not found:
-            raise NotFoundError(f"no data set found; generate one with: tcseg data procity{f' ({given})' if given else ''}")
-        return found
+        note = explain_variable()
+        if note:
+            typer.echo(f"note: {note}", err=True)
+        trees_found = {tree: name for name in DATASETS for tree in trees(find_dataset(name))}
+        if not trees_found:
+            raise NotFoundError(f"no data set found; generate one with: tcseg data procity{f' ({note})' if note else ''}")
+        return trees_found
     if not root.is_dir():
         raise NotFoundError(f"{root} is not a folder; give the folder of a data set, such as data/procity")
     if name := kind_of(root) or _by_name(root):

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcseg.data.folders import DATASETS, VARIABLE, data_root, given_folder, variable_problem
+from tcseg.data.folders import DATASETS, VARIABLE, data_root, variable_folder, variable_problem
 from tcseg.data.folders import find_dataset as find_data
 from tcseg.machine import (
     EXTRAS,
@@ -51,7 +51,7 @@ class Line:
 
     what: str
     state: str
-    found: str
+    detail: str
     fix: str = ""
 
 
@@ -122,8 +122,8 @@ def check_packages() -> list[Line]:
         absent = [name for name in names if package_version(name) is None]
         have = ", ".join(f"{name} {package_version(name)}" for name in names if name not in absent)
         fix = f"optional: pip install -e '.[{extra}]'" if absent else ""
-        found = "; ".join(filter(None, [have, f"missing: {', '.join(absent)}" if absent else ""]))
-        lines.append(Line(f"extra {extra}", INFO if absent else GOOD, found, fix))
+        detail = "; ".join(filter(None, [have, f"missing: {', '.join(absent)}" if absent else ""]))
+        lines.append(Line(f"extra {extra}", INFO if absent else GOOD, detail, fix))
     return lines
 
 
@@ -148,12 +148,12 @@ def check_caches() -> Line:
     """Where compiled code is cached."""
     what, place = "compiled code", compiled_code()
     if place is None:
-        found = "no writable folder: not in the package, not in HOME, and no temporary one"
-        return Line(what, BAD, found, "export NUMBA_CACHE_DIR=FOLDER, with a writable folder")
+        detail = "no writable folder: not in the package, not in HOME, and no temporary one"
+        return Line(what, BAD, detail, "export NUMBA_CACHE_DIR=FOLDER, with a writable folder")
     called, folder = place
     if is_temporary(folder):
-        found = f"{folder}, because neither the package's folder nor HOME is writable"
-        return Line(what, WARN, found, "export NUMBA_CACHE_DIR=FOLDER, with a permanent folder; else the code is compiled again")
+        detail = f"{folder}, because neither the package's folder nor HOME is writable"
+        return Line(what, WARN, detail, "export NUMBA_CACHE_DIR=FOLDER, with a permanent folder; else the code is compiled again")
     return Line(what, GOOD, f"{folder} ({called})")
 
 
@@ -167,19 +167,19 @@ def check_results() -> Line:
 
 def check_variable() -> list[Line]:
     """Check TCSEG_DATA if it is set: a wrong value looks like missing data."""
-    given, problem = given_folder(), variable_problem()
-    if given is None:
+    named, problem = variable_folder(), variable_problem()
+    if named is None:
         blank = os.environ.get(VARIABLE)
         return [Line(VARIABLE, WARN, f"{blank!r} is blank, so it is ignored", f"unset {VARIABLE}")] if blank else []
     if problem:
-        return [Line(VARIABLE, WARN, f"{given.value!r}: {problem[0]}", problem[1])]
-    if given.read_as:
-        fix = f"write the full path, for other programs: export {VARIABLE}={shlex.quote(str(given.folder))}"
-        return [Line(VARIABLE, WARN, f"{given.value!r}, {given.read_as}", fix)]
-    if not given.folder.is_absolute():
-        fix = f"a notebook may run in another folder: export {VARIABLE}={shlex.quote(str(given.folder.resolve()))}"
-        return [Line(VARIABLE, WARN, f"{given.value!r}, relative to the current folder", fix)]
-    return [Line(VARIABLE, GOOD, given.value)]
+        return [Line(VARIABLE, WARN, f"{named.value!r}: {problem[0]}", problem[1])]
+    if named.read_as:
+        fix = f"write the full path, for other programs: export {VARIABLE}={shlex.quote(str(named.folder))}"
+        return [Line(VARIABLE, WARN, f"{named.value!r}, {named.read_as}", fix)]
+    if not named.folder.is_absolute():
+        fix = f"a notebook may run in another folder: export {VARIABLE}={shlex.quote(str(named.folder.resolve()))}"
+        return [Line(VARIABLE, WARN, f"{named.value!r}, relative to the current folder", fix)]
+    return [Line(VARIABLE, GOOD, named.value)]
 
 
 def check_data() -> list[Line]:
@@ -230,14 +230,14 @@ def brief() -> list[Line]:
     packages = [line for line in check_packages() if line.state != GOOD]
     lines = [check_python(), *check_machine(), *packages, *check_data()]
     lines = [line for line in lines if line.what != VARIABLE or line.state != GOOD]
-    return [replace(line, found=_without_folders(line.found)) for line in lines]
+    return [replace(line, detail=_without_folders(line.detail)) for line in lines]
 
 
 def _without_folders(text: str) -> str:
     """A text with this machine's folders replaced by generic names."""
     names = {str(data_root()): "data", str(data_root().parent): "the repository", sys.prefix: Path(sys.prefix).name}
-    if given := given_folder():
-        names |= {text: f"${VARIABLE}" for text in (given.value, str(given.folder)) if len(text) > 1}
+    if named := variable_folder():
+        names |= {text: f"${VARIABLE}" for text in (named.value, str(named.folder)) if len(text) > 1}
     for folder in sorted(names, key=len, reverse=True):
         text = text.replace(folder, names[folder])
     return text
@@ -248,7 +248,7 @@ def as_text(lines: list[Line]) -> str:
     width = max(len(line.what) for line in lines)
     rows = []
     for line in lines:
-        rows.append(f"{line.what:<{width}}  {line.state:<6}  {line.found}")
+        rows.append(f"{line.what:<{width}}  {line.state:<6}  {line.detail}")
         if line.fix:
             rows.append(f"{'':<{width}}  {'':<6}  -> {line.fix}")
     return "\n".join(rows)

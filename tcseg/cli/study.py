@@ -63,13 +63,13 @@ def sweep(
 
     study = open_study(dataset, profile, folder=out)
     if missing:
-        left = forecast(study, plan(only, dataset, profile))
-        runs, hours = left["runs"].sum(), (left["runs"] * left["minutes_each"]).sum() / 60
-        told = f"{left.to_string(index=False)}\n{runs} runs, about {hours:.1f} hours on one core (where known)"
-        typer.echo(told if runs else NOTHING_TO_DO)
+        remaining = forecast(study, plan(only, dataset, profile))
+        runs, hours = remaining["runs"].sum(), (remaining["runs"] * remaining["minutes_each"]).sum() / 60
+        text = f"{remaining.to_string(index=False)}\n{runs} runs, about {hours:.1f} hours on one core (where known)"
+        typer.echo(text if runs else NOTHING_TO_DO)
         return
-    made = run_sweeps(study, only, workers, limit)
-    typer.echo(f"{made} runs trained" if made else NOTHING_TO_DO)
+    trained = run_sweeps(study, only, workers, limit)
+    typer.echo(f"{trained} runs trained" if trained else NOTHING_TO_DO)
 
 
 @app.command()

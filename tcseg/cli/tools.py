@@ -9,7 +9,7 @@ import typer
 
 from tcseg.data.frame_size import parse_size
 from tcseg.errors import InputError, require_writable
-from tcseg.models.trained_on import by, export_size, read_size, trained_size, training_of
+from tcseg.models.trained_on import export_size, read_size, size_text, trained_size, training_of
 
 from .app import DEFAULT, Device, app, device_of, load_model, real_frames
 
@@ -67,18 +67,19 @@ def segment(
     from tcseg.models import registry
     from tcseg.video import render
 
-    wanted, more = read_size(size), {"strip": strip, "show": show, "steady": steady}
+    frame_size = read_size(size)
+    more = {"overlay": overlay, "fps": fps, "runtime": runtime, "strip": strip, "show": show, "steady": steady}
     if compare:
         if not (out or show) or model or weights or labels or probs or precision != "fp32":
             raise InputError(
                 "--compare needs --out or --show, and takes no --model, --weights, --labels, --probs or --precision"
             )
         both = {name: registry.shipped(name).to(device_of(device)) for name in registry.SHIPPED}
-        result = render.side_by_side(source, out, both, wanted, overlay, fps, runtime=runtime, **more)
+        result = render.side_by_side(source, out, both, frame_size, **more)
     else:
         network = load_model(model, weights).to(device_of(device))
         more |= {"labels": labels, "probs": probs, "precision": precision, "calibrate": _calibrate(source)}
-        result = render.segment(source, out, network, wanted, overlay, fps, runtime=runtime, **more)
+        result = render.segment(source, out, network, frame_size, **more)
     if result["message"]:
         typer.echo(result["message"], err=True)
     typer.echo(render.summary(result))
@@ -123,23 +124,23 @@ def export(
     from tcseg.deploy.export import check as check_export
     from tcseg.deploy.export import export as write
 
-    given, calibration, calibrated = parse_size(size) if size else None, None, ""
+    explicit, calibration, calibrated = parse_size(size) if size else None, None, ""
     if calibrate and precision != "int8":
         raise InputError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
     network = load_model(model, weights)
-    wanted = given or export_size(network)
-    check_export(out, wanted, scope, precision, channels_last)
-    shown, where = real_frames(wanted, 8, frames)
+    frame_size = explicit or export_size(network)
+    check_export(out, frame_size, scope, precision, channels_last)
+    images, where = real_frames(frame_size, 8, frames)
     if precision == "int8":
         from tcseg.study.measurements.quality.precision import calibration_frames
 
-        calibration, source = calibration_frames(wanted, calibrate)
+        calibration, source = calibration_frames(frame_size, calibrate)
         calibrated = f"; calibrated on {source}"
-    result = write(network, out, shown, wanted, scope, dynamic, precision, calibration, channels_last)
-    if precision != "fp32" and not weights and (told := _not_offered(model or DEFAULT, out, precision)):
-        typer.echo(told, err=True)
+    result = write(network, out, images, frame_size, scope, dynamic, precision, calibration, channels_last)
+    if precision != "fp32" and not weights and (warning := _warning_against(model or DEFAULT, out, precision)):
+        typer.echo(warning, err=True)
     typer.echo(
-        f"{result.path}: {_takes(network, wanted, dynamic)}; {training_of(network)}\n"
+        f"{result.path}: {_takes(network, frame_size, dynamic)}; {training_of(network)}\n"
         f"{result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
         f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}"
     )
@@ -149,11 +150,11 @@ def _takes(network: SegmentationModel, size: tuple[int, int], dynamic: bool) -> 
     """Which frames an exported file takes, and which size suits it."""
     known = trained_size(network)
     if dynamic:
-        return "takes frames of any size" + (f"; trained at {by(known)}, where objects have the right size" if known else "")
-    return f"takes frames of {by(size)}" + ("" if known else " (change it with --size WxH)")
+        return "takes frames of any size" + (f"; trained at {size_text(known)}, where objects have the right size" if known else "")
+    return f"takes frames of {size_text(size)}" + ("" if known else " (change it with --size WxH)")
 
 
-def _not_offered(name: str, path: Path, precision: str) -> str:
+def _warning_against(name: str, path: Path, precision: str) -> str:
     """Why the committed measurement advises against a shipped student in a precision; empty if it does not."""
     import pandas as pd
 
@@ -211,44 +212,43 @@ def bench(
     import pandas as pd
 
     from tcseg import atomic_files
-    from tcseg.bench import latency
-    from tcseg.bench import processes as repeats
-    from tcseg.study.measurements import measure as make
-    from tcseg.study.paths import MEASURED
+    from tcseg.bench.latency import RUNTIMES
+    from tcseg.bench.processes import as_text, bench_repeatedly
 
+    options = {"frames": frames, "seconds": seconds, "threads": threads, "cold": cold, "anyway": anyway}
     if everything:
         unused = {"model": model, "weights": weights, "size": size, "runtime": runtime, "precision": precision}
         unused |= {"threads": threads, "cold": cold, "out": out, "device": device}
         unused |= {"frames": frames != FRAMES, "seconds": seconds != SECONDS, "processes": processes != 1}
-        if given := [f"--{name}" for name, value in unused.items() if value]:
-            raise InputError(f"--all runs the whole benchmark and cannot be combined with {', '.join(given)}")
-        require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the table elsewhere")
-        for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
-            typer.echo(make(name, MEASURED, anyway=anyway)[0])
+        _bench_everything([f"--{name}" for name, value in unused.items() if value], anyway)
         return
+    options |= {"runtimes": tuple(runtime or RUNTIMES), "precisions": tuple(precision or ["fp32"])}
     if out:
         require_writable(out.parent, "give --out another folder")
     sizes = [parse_size(one) for one in size or []]
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
     networks = {name: network.to(device_of(device)) for name, network in networks.items()}
     tables = []
-    for wanted, some in _by_size(networks, sizes):
-        images, where = real_frames(wanted, 16, None)
-        options = {
-            "frames": frames,
-            "seconds": seconds,
-            "threads": threads,
-            "images": images,
-            "cold": cold,
-            "anyway": anyway,
-        }
-        options |= {"runtimes": tuple(runtime or latency.RUNTIMES), "precisions": tuple(precision or ["fp32"])}
-        table = repeats.repeated(processes, some, wanted, **options)
+    for frame_size, some in _by_size(networks, sizes):
+        images, where = real_frames(frame_size, 16, None)
+        table = bench_repeatedly(processes, some, frame_size, images=images, **options)
         tables.append(table)
-        typer.echo(f"\n{by(wanted)}{'' if sizes else _whose(some)}, frames of {where}")
-        typer.echo(repeats.as_text(table))
+        typer.echo(f"\n{size_text(frame_size)}{'' if sizes else _whose(some)}, frames of {where}")
+        typer.echo(as_text(table))
         if out:  # after each size: a later one may be refused
             atomic_files.write_table(out, pd.concat(tables))
+
+
+def _bench_everything(unused: list[str], anyway: bool) -> None:
+    """Make the committed tables again, into the folder of one's own measurements."""
+    from tcseg.study.measurements import measure
+    from tcseg.study.paths import MEASURED
+
+    if unused:
+        raise InputError(f"--all runs the whole benchmark and cannot be combined with {', '.join(unused)}")
+    require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the table elsewhere")
+    for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
+        typer.echo(measure(name, MEASURED, anyway=anyway)[0])
 
 
 def _by_size(
@@ -267,12 +267,12 @@ def _whose(networks: dict[str, SegmentationModel]) -> str:
     """Why these networks are timed at this size."""
     trained = [name for name, network in networks.items() if trained_size(network)]
     untrained = [name for name in networks if name not in trained]
-    told = (
+    warning = (
         f"{', '.join(names)} {what}"
         for names, what in ((trained, "at the training size"), (untrained, "untrained"))
         if names
     )
-    return f" ({'; '.join(told)}; change it with --size WxH)"
+    return f" ({'; '.join(warning)}; change it with --size WxH)"
 
 
 def _bench_models(names: list[str], weights: list[Path]) -> dict[str, SegmentationModel]:
@@ -331,23 +331,11 @@ def evaluate(
     from tcseg.evaluation import label_map_files, label_map_tables
     from tcseg.evaluation.label_map_layouts import Pacing
 
-    pacing = Pacing(stills, step, fps)
+    options = {"flows": flow or ["dis"], "train_ids": train_ids, "classes": classes, "unit": unit, "strict": strict}
+    options |= {"pacing": Pacing(stills, step, fps), "workers": workers, "progress": True}
     if out:
         require_writable(out, "give another folder with --out")
-    table, record = label_map_files.evaluate_files(
-        predictions,
-        frames,
-        labels,
-        layout,
-        flow or ["dis"],
-        train_ids,
-        workers,
-        progress=True,
-        classes=classes,
-        pacing=pacing,
-        unit=unit,
-        strict=strict,
-    )
+    table, record = label_map_files.evaluate_files(predictions, frames, labels, layout, **options)
     typer.echo(label_map_tables.as_text(table, record))
     if out:
         label_map_tables.write(out, table, record)

@@ -28,8 +28,6 @@ from tcseg.data.clip_files import (
     read_manifest,
     require_plausible,
 )
-from tcseg.data.folders import data_root as data_root  # asked for here by whoever loads what lies there
-from tcseg.data.folders import find_dataset as find_dataset
 from tcseg.data.splits import Coverage
 from tcseg.errors import NotFoundError
 from tcseg.flow import FlowPair, estimated_flow

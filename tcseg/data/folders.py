@@ -23,8 +23,8 @@ def data_root() -> Path:
 
 def find_dataset(name: str) -> Path | None:
     """The folder of a data set (`$TCSEG_DATA/<name>`, then `data/<name>`), or None; `explain_missing` says why."""
-    given = given_folder()
-    for folder in (*([given.folder / name] if given else []), data_root() / name):
+    named = variable_folder()
+    for folder in (*([named.folder / name] if named else []), data_root() / name):
         if os.path.isdir(folder):
             return folder
     return None
@@ -47,7 +47,7 @@ def kind_of(folder: Path) -> str | None:
 
 
 @dataclass(frozen=True)
-class Given:
+class VariableFolder:
     """What TCSEG_DATA says.
 
     Attributes:
@@ -61,7 +61,7 @@ class Given:
     read_as: str = ""
 
 
-def given_folder() -> Given | None:
+def variable_folder() -> VariableFolder | None:
     """What TCSEG_DATA names, whether or not it is there; None where it is not set, or blank.
 
     A text that is no folder is also tried without the blanks, line ends and quotes around it, and with `~` expanded.
@@ -71,23 +71,23 @@ def given_folder() -> Given | None:
     if not bare:
         return None
     if os.path.isdir(value):
-        return Given(value, Path(value))
+        return VariableFolder(value, Path(value))
     home = os.path.expanduser(bare)
     why = [
         *(["without the blanks or quotes around it"] if bare != value else []),
         *(["with ~ expanded"] if home != bare else []),
     ]
-    return Given(value, Path(home), f"taken as {home} ({', '.join(why)})" if why else "")
+    return VariableFolder(value, Path(home), f"taken as {home} ({', '.join(why)})" if why else "")
 
 
 def variable_problem() -> tuple[str, str] | None:
     """What is wrong with TCSEG_DATA, and what to do; None where it is not set or holds a data set."""
-    given = given_folder()
-    if given is None:
+    named = variable_folder()
+    if named is None:
         return None
-    folder = given.folder
+    folder = named.folder
     if not os.path.isdir(folder):
-        return _no_folder(given)
+        return _no_folder(named)
     if any(os.path.isdir(folder / name) for name in DATASETS):
         return None
     if kind := kind_of(folder):
@@ -111,12 +111,12 @@ def _set_to(folder: Path, name: str, kind: str) -> str:
     return command if name == kind else f"rename {folder / name} to {kind} (or link it under that name), then {command}"
 
 
-def _no_folder(given: Given) -> tuple[str, str]:
-    folder, value = given.folder, given.value.strip()
+def _no_folder(named: VariableFolder) -> tuple[str, str]:
+    folder, value = named.folder, named.value.strip()
     parts = [part.strip() for mark in (os.pathsep, ";", ",") for part in value.split(mark) if mark in value]
-    there = [part for part in parts if os.path.isdir(os.path.expanduser(part))]
-    if there:
-        best = max(there, key=lambda part: any(os.path.isdir(Path(part).expanduser() / name) for name in DATASETS))
+    existing = [part for part in parts if os.path.isdir(os.path.expanduser(part))]
+    if existing:
+        best = max(existing, key=lambda part: any(os.path.isdir(Path(part).expanduser() / name) for name in DATASETS))
         return "it lists several folders, and one is read", f"export {VARIABLE}={shlex.quote(best)}"
     if os.path.isfile(folder):
         return f"{folder} is a file", _PARENT
@@ -129,24 +129,24 @@ def _no_folder(given: Given) -> tuple[str, str]:
 def _folders(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
-            found = [folder / one.name for one in islice(entries, _MOST) if not one.name.startswith(".")]
+            subfolders = [folder / one.name for one in islice(entries, _MOST) if not one.name.startswith(".")]
     except OSError:  # not ours to read
-        found = []
-    return (one for one in sorted(found) if os.path.isdir(one))
+        subfolders = []
+    return (one for one in sorted(subfolders) if os.path.isdir(one))
 
 
 def explain_missing(name: str) -> str:
     """Why a data set is not found, for a message: what TCSEG_DATA is, where it was looked for, what to set."""
-    given, own = given_folder(), data_root() / name
-    if given is None:
+    named, own = variable_folder(), data_root() / name
+    if named is None:
         return (
             f"{name} is not there: {VARIABLE} is not set and there is no folder {own}; put it there, or set {VARIABLE} to the "
             f"folder that holds {name}/ ({_how_to_get(name)})"
         )
-    places = f"neither {given.folder / name} nor {own} is a folder"
-    wrong, do = variable_problem() or _lacks(given.folder, name)
-    read_as = f", {given.read_as}" if given.read_as else ""
-    return f"{name} is not there: {VARIABLE} is {given.value!r}{read_as}, and {places}; {wrong}: {do}"
+    places = f"neither {named.folder / name} nor {own} is a folder"
+    wrong, do = variable_problem() or _lacks(named.folder, name)
+    read_as = f", {named.read_as}" if named.read_as else ""
+    return f"{name} is not there: {VARIABLE} is {named.value!r}{read_as}, and {places}; {wrong}: {do}"
 
 
 def _lacks(folder: Path, name: str) -> tuple[str, str]:
@@ -159,12 +159,12 @@ def _lacks(folder: Path, name: str) -> tuple[str, str]:
 
 def explain_variable() -> str:
     """What to know of TCSEG_DATA where something was found, or nothing was asked for: its fault, or how it was read; else ""."""
-    given, problem = given_folder(), variable_problem()
-    if given is None:
+    named, problem = variable_folder(), variable_problem()
+    if named is None:
         return ""
     if problem:
-        return f"{VARIABLE} is {given.value!r}: {problem[0]}; {problem[1]}"
-    return f"{VARIABLE} is {given.value!r}, {given.read_as}" if given.read_as else ""
+        return f"{VARIABLE} is {named.value!r}: {problem[0]}; {problem[1]}"
+    return f"{VARIABLE} is {named.value!r}, {named.read_as}" if named.read_as else ""
 
 
 def _how_to_get(name: str) -> str:

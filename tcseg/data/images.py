@@ -43,12 +43,12 @@ def files_below(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path]:
 
     A link that leads back to a folder above itself is not followed again. A link to nothing is listed: whoever reads it says so.
     """
-    found: list[Path] = []
-    _walk(Path(folder), suffixes, found, ())
-    return sorted(found)
+    files: list[Path] = []
+    _walk(Path(folder), suffixes, files, ())
+    return sorted(files)
 
 
-def _walk(folder: Path, suffixes: Collection[str], found: list[Path], above: tuple[str, ...]) -> None:
+def _walk(folder: Path, suffixes: Collection[str], files: list[Path], above: tuple[str, ...]) -> None:
     real = os.path.realpath(folder)
     if real in above:
         return
@@ -57,9 +57,9 @@ def _walk(folder: Path, suffixes: Collection[str], found: list[Path], above: tup
             if is_hidden(entry.name):
                 continue
             if _is_folder(entry):
-                _walk(folder / entry.name, suffixes, found, (*above, real))
+                _walk(folder / entry.name, suffixes, files, (*above, real))
             elif "" in suffixes or os.path.splitext(entry.name)[1].lower() in suffixes:
-                found.append(folder / entry.name)
+                files.append(folder / entry.name)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -107,7 +107,7 @@ def read_header(path: Path) -> Header:
         with Image.open(path if len(data) == 1 << 16 else io.BytesIO(data)) as image:
             kind, mode, (width, height) = image.format or "", image.mode, image.size
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} is not a picture that can be read ({_said(error)}){_what_else(data)}") from None
+        raise InputError(f"{path} is not a picture that can be read ({_reason(error)}){_what_else(data)}") from None
     # Pillow turns the size of a TIFF by itself
     turned = kind != "TIFF" and _orientation(path.read_bytes(), kind) in (5, 6, 7, 8)
     bits, form = _depth_and_form(data, mode)
@@ -137,7 +137,7 @@ def _bytes(path: Path, most: int = -1) -> bytes:
     return data
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return re.sub(r"\s*<_io\.[^>]*>|\s*'[^']*'", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
@@ -169,7 +169,7 @@ def read_rgb(path: Path) -> np.ndarray:
         try:
             return _upright(simplejpeg.decode_jpeg(data, "RGB", strict=True), _orientation(data, "JPEG"))
         except ValueError as error:
-            raise _damaged(path, _said(error)) from None
+            raise _damaged(path, _reason(error)) from None
     image = _pillow(path, data)
     if image.mode.startswith("I"):
         values = np.asarray(image)
@@ -230,7 +230,7 @@ def _pillow(path: Path, data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
-        raise _damaged(path, _said(error)) from None
+        raise _damaged(path, _reason(error)) from None
     if getattr(image, "n_frames", 1) > 1:
         raise InputError(f"{path} holds {image.n_frames} pictures; write each into a file of its own")
     return ImageOps.exif_transpose(image)

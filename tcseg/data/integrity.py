@@ -80,7 +80,7 @@ class Report:
 
 
 @dataclass
-class _Found:
+class _Inventory:
     """What names say; looked at more closely afterwards.
 
     Attributes:
@@ -108,20 +108,20 @@ def check(root: Path, dataset: str, quick: bool = False, progress: bool = False)
     Returns:
         The report; its `problems` are empty where nothing is wrong.
     """
-    report, found = Report(dataset, root), _Found()
+    report, inventory = Report(dataset, root), _Inventory()
     files = _files(root, report)
     if dataset == "camvid":
-        _camvid(root, report, found)
+        _camvid(root, report, inventory)
     else:
-        _cityscapes(root, report, found, dataset == "procity")
-    if not found.pairs and not report.problems:
+        _cityscapes(root, report, inventory, dataset == "procity")
+    if not inventory.pairs and not report.problems:
         report.problems.append(f"{root}: no frame with a label ({counted(len(files), 'file')} in all)")
-    known = _manifest_problems(root, report, quick, progress) if dataset == "procity" else set()
-    pictures = [path for path in list_pictures(root) if path in files and path not in known]
+    reported = _manifest_problems(root, report, quick, progress) if dataset == "procity" else set()
+    pictures = [path for path in list_pictures(root) if path in files and path not in reported]
     if quick:
-        _compare_sizes(_headers(found, report), found, report)
+        _compare_sizes(_headers(inventory, report), inventory, report)
     else:
-        _decode(pictures, found, report, progress)
+        _decode(pictures, inventory, report, progress)
     report.problems = list(dict.fromkeys(report.problems))
     return report
 
@@ -144,17 +144,17 @@ def _files(root: Path, report: Report) -> set[Path]:
 def _manifest_problems(root: Path, report: Report, quick: bool, progress: bool) -> set[Path]:
     """What procity's own list says; returns the files that need no second complaint."""
     problems = procity.check(root, progress, quick)
-    known = {root / problem.split(": ")[0] for problem in problems}
-    twice = {str(path) for path in known}
+    reported = {root / problem.split(": ")[0] for problem in problems}
+    twice = {str(path) for path in reported}
     report.problems = [one for one in report.problems if one.split(": ")[0] not in twice] + problems
-    if root / "manifest.json" in known:
-        return known
+    if root / "manifest.json" in reported:
+        return reported
     manifest = read_manifest(root) or {}
     strange = [path for path in list_pictures(root) if path.relative_to(root).as_posix() not in manifest["files"]]
     report.problems += [f"{path}: not of this data set (its manifest does not list it); remove it" for path in strange]
     if (version := manifest.get("version")) != procity.VERSION:
         report.notes.append(f"made by procity {version}, this is {procity.VERSION}: a study makes it anew")
-    return known
+    return reported
 
 
 # ------------------------------------------------------------------------------------------------ names: Cityscapes' layout
@@ -181,13 +181,13 @@ def _index(root: Path, split: str) -> _Split:
     )
 
 
-def _cityscapes(root: Path, report: Report, found: _Found, dense: bool) -> None:
+def _cityscapes(root: Path, report: Report, inventory: _Inventory, dense: bool) -> None:
     for split in (_index(root, name) for name in SPLITS):
         if not any(map(len, split[1:])):
             continue
         _names(split, report)
-        snippets = _pair(split, found)
-        _instances(split, found, report)
+        snippets = _pair(split, inventory)
+        _instances(split, inventory, report)
         report.counts.append(_count(split, snippets))
         if not dense:  # procity's own manifest names each file
             _without_frames(split, report)
@@ -210,19 +210,19 @@ def _names(split: _Split, report: Report) -> None:
         report.problems.append(f"{split.name}: {what} with names that nothing looks for (first: {strange[0]})")
 
 
-def _pair(split: _Split, found: _Found) -> list[str]:
+def _pair(split: _Split, inventory: _Inventory) -> list[str]:
     """Note which frame belongs to which label; returns the names of the pairs."""
     names = []
     for sequence, numbers in split.labels.files.items():
         have, still = split.frames.files.get(sequence, {}), split.stills.files.get(sequence, {})
         for number, label in numbers.items():
             pictures = [index[number] for index in (have, still) if number in index]
-            found.pairs += [(picture, label) for picture in pictures]
+            inventory.pairs += [(picture, label) for picture in pictures]
             names += [f"{sequence}_{number:06d}"] if pictures else []
-            found.labels[split.name].append(label)
+            inventory.labels[split.name].append(label)
     for sequence in split.frames.files.keys() | split.stills.files.keys():
         both = (index.files.get(sequence, {}).values() for index in (split.frames, split.stills))
-        found.clips[f"{split.name} {sequence}"] = [path for paths in both for path in paths]
+        inventory.clips[f"{split.name} {sequence}"] = [path for paths in both for path in paths]
     return sorted(names)
 
 
@@ -259,8 +259,8 @@ def _without_labels(split: _Split, report: Report) -> None:
         lost = sum(number not in split.labels.files.get(sequence, {}) for number in numbers)
         alone |= {sequence: alone.get(sequence, 0) + lost} if lost else {}
     if alone and not split.labels:
-        told = report.notes if split.name == "test" else report.problems  # Cityscapes keeps its test labels back
-        told.append(f"{split.name}: {counted(sum(alone.values()), 'frame')} and no labels; is gtFine unpacked?")
+        messages = report.notes if split.name == "test" else report.problems  # Cityscapes keeps its test labels back
+        messages.append(f"{split.name}: {counted(sum(alone.values()), 'frame')} and no labels; is gtFine unpacked?")
         return
     labelled = {city_of(sequence) for sequence in split.labels.files}
     lines: dict[str, int] = defaultdict(int)
@@ -277,31 +277,31 @@ def _incomplete(split: _Split, report: Report) -> None:
     for sequence, numbers in split.labels.files.items():
         have = split.frames.files.get(sequence, {})
         for anchor in sorted(numbers):
-            if here := tuple(number - anchor for number in window_of(anchor) if number in have):
-                offsets[f"{sequence}_{anchor:06d}"] = here
+            if present := tuple(number - anchor for number in window_of(anchor) if number in have):
+                offsets[f"{sequence}_{anchor:06d}"] = present
     if not offsets:
         return
     whole = tuple(window_of(0))
     usual = max(Counter(offsets.values()).items(), key=lambda one: (one[1], len(one[0])))[0]
     in_a_row = 0 in usual and usual == tuple(range(usual[0], usual[-1] + 1))
-    wanted = usual if in_a_row and split.name == "train" else whole
-    if wanted != whole:
-        report.notes.append(f"{split.name}: of each snippet frames {wanted[0]}..+{wanted[-1]} around the annotated one")
-    for name, here in offsets.items():
-        if missing := [offset for offset in wanted if offset not in here]:
+    expected = usual if in_a_row and split.name == "train" else whole
+    if expected != whole:
+        report.notes.append(f"{split.name}: of each snippet frames {expected[0]}..+{expected[-1]} around the annotated one")
+    for name, present in offsets.items():
+        if missing := [offset for offset in expected if offset not in present]:
             sequence, anchor = name.rsplit("_", 1)
             report.problems.append(
-                f"{name}: {len(missing)} of {len(wanted)} frames around the annotated one are missing "
+                f"{name}: {len(missing)} of {len(expected)} frames around the annotated one are missing "
                 f"(first: {sequence}_{int(anchor) + missing[0]:06d})"
             )
 
 
-def _instances(split: _Split, found: _Found, report: Report) -> None:
+def _instances(split: _Split, inventory: _Inventory, report: Report) -> None:
     """Ids of instances lie beside all labels, or beside none."""
     lost = []
     for sequence, numbers in split.labels.files.items():
         beside = split.instances.files.get(sequence, {})
-        found.instances |= {label: beside[number] for number, label in numbers.items() if number in beside}
+        inventory.instances |= {label: beside[number] for number, label in numbers.items() if number in beside}
         lost += [label for number, label in numbers.items() if number not in beside]
     if lost and split.instances:
         report.problems.append(
@@ -316,11 +316,11 @@ def _of_published(split: str, snippets: list[str], report: Report) -> None:
         return
     if foreign := sorted(set(have) - set(published)):
         report.notes.append(f"{split}: {named(foreign)} {'is' if len(foreign) == 1 else 'are'} not of Cityscapes' {split}")
-    there = [city for city in published if city in have]
-    if there and len(there) < len(published):
-        of = f"{len(there)} of {len(published)} {split} cities ({named(there)})"
+    present_cities = [city for city in published if city in have]
+    if present_cities and len(present_cities) < len(published):
+        of = f"{len(present_cities)} of {len(published)} {split} cities ({named(present_cities)})"
         report.subset.append(f"{of}, {counted(len(snippets), 'snippet')}")
-    elif there and (fewer := [f"{city} {have[city]} of {n}" for city, n in published.items() if have[city] < n]):
+    elif present_cities and (fewer := [f"{city} {have[city]} of {n}" for city, n in published.items() if have[city] < n]):
         of = sum(published.values())
         report.subset.append(f"{len(snippets)} of {of} {split} snippets ({named(fewer)})")
 
@@ -328,7 +328,7 @@ def _of_published(split: str, snippets: list[str], report: Report) -> None:
 # ------------------------------------------------------------------------------------------------ names: CamVid's layout
 
 
-def _camvid(root: Path, report: Report, found: _Found) -> None:
+def _camvid(root: Path, report: Report, inventory: _Inventory) -> None:
     for split in SPLITS:
         frames, labels = index_camvid(root / split), index_camvid(root / f"{split}annot")
         if not frames and not labels:
@@ -340,9 +340,9 @@ def _camvid(root: Path, report: Report, found: _Found) -> None:
         report.problems += [f"{path}: a frame without its label" for name, path in pictures.items() if name not in maps]
         report.problems += [f"{path}: a label without its frame" for name, path in maps.items() if name not in pictures]
         pairs = [(path, maps[name]) for name, path in pictures.items() if name in maps]
-        found.pairs += pairs
-        found.labels[split] = list(maps.values())
-        found.clips |= {split: list(pictures.values())}
+        inventory.pairs += pairs
+        inventory.labels[split] = list(maps.values())
+        inventory.clips |= {split: list(pictures.values())}
         report.counts.append(
             f"{split}: {counted(len(frames), 'frame')}, {counted(len(labels), 'label')}, {counted(len(pairs), 'pair')}"
         )
@@ -355,7 +355,7 @@ def _camvid(root: Path, report: Report, found: _Found) -> None:
 # ------------------------------------------------------------------------------------------------ what the files hold
 
 
-class _Look(NamedTuple):
+class _Inspection(NamedTuple):
     """What is in a file: its size (W,H), a digest of its bytes, pixels of each trainId of a label; or what is wrong."""
 
     size: tuple[int, int] | None = None
@@ -364,18 +364,18 @@ class _Look(NamedTuple):
     problem: str = ""
 
 
-def _look(path: Path, dataset: str, is_label: bool, instances: Path | None) -> _Look:
+def _inspect(path: Path, dataset: str, is_label: bool, instances: Path | None) -> _Inspection:
     """Decode a file; a label together with its instanceIds."""
     try:
         if not is_label:
             height, width = read_rgb(path).shape[:2]
-            return _Look((width, height), hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+            return _Inspection((width, height), hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
         labels = read_labels(path, dataset)
         pixels = np.bincount(labels.reshape(-1), minlength=256)
         problem = _wrong_instances(path, instances) if instances else ""
-        return _Look(labels.shape[::-1], pixels=pixels, problem=problem)
+        return _Inspection(labels.shape[::-1], pixels=pixels, problem=problem)
     except InputError as error:
-        return _Look(problem=str(error))
+        return _Inspection(problem=str(error))
 
 
 def _wrong_instances(label: Path, path: Path) -> str:
@@ -397,27 +397,27 @@ def _wrong_instances(label: Path, path: Path) -> str:
     return f"{path}: {wrong:.0%} of its pixels are of another class than in {label.name}{eight}"
 
 
-def _decode(pictures: list[Path], found: _Found, report: Report, progress: bool) -> None:
+def _decode(pictures: list[Path], inventory: _Inventory, report: Report, progress: bool) -> None:
     """Decode all pictures, and say what is wrong with each and between them."""
-    labels = {label: split for split, ones in found.labels.items() for label in ones}
-    beside = set(found.instances.values())
+    labels = {label: split for split, ones in inventory.labels.items() for label in ones}
+    beside = set(inventory.instances.values())
     jobs = [path for path in pictures if path not in beside]
-    sizes, digests, shares = {}, {}, {split: np.zeros(256, np.int64) for split in found.labels}
+    sizes, digests, shares = {}, {}, {split: np.zeros(256, np.int64) for split in inventory.labels}
     single = []
-    for path, look in _looks(jobs, labels, found, report.dataset, progress):
-        report.problems += [look.problem] if look.problem else []
-        if look.size is None:
+    for path, inspection in _looks(jobs, labels, inventory, report.dataset, progress):
+        report.problems += [inspection.problem] if inspection.problem else []
+        if inspection.size is None:
             continue
-        sizes[path], digests[path] = look.size, look.digest
-        if look.pixels is not None:
-            split, classes = labels[path], np.flatnonzero(look.pixels)
-            shares[split] += look.pixels
+        sizes[path], digests[path] = inspection.size, inspection.digest
+        if inspection.pixels is not None:
+            split, classes = labels[path], np.flatnonzero(inspection.pixels)
+            shares[split] += inspection.pixels
             if classes.tolist() == [IGNORE]:
                 _void(path, split, report)
             single += [path] if len(classes) == 1 and classes[0] != IGNORE else []
     report.decoded = len(pictures)
-    _compare_sizes(sizes, found, report)
-    _same_bytes(digests, found, report)
+    _compare_sizes(sizes, inventory, report)
+    _same_bytes(digests, inventory, report)
     if single:
         report.notes.append(f"{counted(len(single), 'label')} of one class alone (first: {single[0]})")
     for split, pixels in shares.items():
@@ -429,12 +429,12 @@ def _decode(pictures: list[Path], found: _Found, report: Report, progress: bool)
 
 
 def _looks(
-    jobs: list[Path], labels: dict[Path, str], found: _Found, dataset: str, progress: bool
-) -> Iterator[tuple[Path, _Look]]:
+    jobs: list[Path], labels: dict[Path, str], inventory: _Inventory, dataset: str, progress: bool
+) -> Iterator[tuple[Path, _Inspection]]:
     """Each file with what is in it. Threads: decoders, checksums and file reading leave the interpreter's lock."""
     pool = ThreadPoolExecutor(usable_cores())
     try:
-        looks = pool.map(lambda path: _look(path, dataset, path in labels, found.instances.get(path)), jobs)
+        looks = pool.map(lambda path: _inspect(path, dataset, path in labels, inventory.instances.get(path)), jobs)
         hidden = not (progress and sys.stderr.isatty())
         yield from zip(jobs, tqdm(looks, "decoding", len(jobs), unit="file", disable=hidden), strict=True)
     finally:
@@ -447,10 +447,10 @@ def _void(path: Path, split: str, report: Report) -> None:
         report.problems.append(f"{path}: every pixel is void")
 
 
-def _headers(found: _Found, report: Report) -> dict[Path, tuple[int, int]]:
+def _headers(inventory: _Inventory, report: Report) -> dict[Path, tuple[int, int]]:
     """Sizes of the pairs, without decoding them."""
     sizes = {}
-    for path in dict.fromkeys(path for pair in found.pairs for path in pair):
+    for path in dict.fromkeys(path for pair in inventory.pairs for path in pair):
         try:
             sizes[path] = read_header(path).size
         except InputError as error:
@@ -459,12 +459,12 @@ def _headers(found: _Found, report: Report) -> dict[Path, tuple[int, int]]:
     return sizes
 
 
-def _compare_sizes(sizes: dict[Path, tuple[int, int]], found: _Found, report: Report) -> None:
-    for frame, label in found.pairs:
+def _compare_sizes(sizes: dict[Path, tuple[int, int]], inventory: _Inventory, report: Report) -> None:
+    for frame, label in inventory.pairs:
         if frame in sizes and label in sizes and sizes[frame] != sizes[label]:
             both = "{}x{}".format(*sizes[label]), "{}x{}".format(*sizes[frame])
             report.problems.append(f"{label}: {both[0]}, but its frame {frame.name} is {both[1]}")
-    for clip, paths in found.clips.items():
+    for clip, paths in inventory.clips.items():
         kinds = Counter(sizes[path] for path in paths if path in sizes)
         if len(kinds) < 2:
             continue
@@ -478,11 +478,11 @@ def _compare_sizes(sizes: dict[Path, tuple[int, int]], found: _Found, report: Re
             report.problems += texts
 
 
-def _same_bytes(digests: dict[Path, bytes], found: _Found, report: Report) -> None:
+def _same_bytes(digests: dict[Path, bytes], inventory: _Inventory, report: Report) -> None:
     """Frames that are copies of another: in a clip under a second name, or of one that is trained on and one that is not."""
     copies, leaks = [], []
     homes: dict[bytes, tuple[str, Path]] = {}
-    for clip, paths in found.clips.items():
+    for clip, paths in inventory.clips.items():
         first: dict[bytes, Path] = {}
         for path in (path for path in paths if path in digests):
             other = first.setdefault(digests[path], path)

@@ -29,6 +29,8 @@ CITIES = {
 """Annotated frames of each city of Cityscapes, by split."""
 CAMVID_FRAMES = {"train": 367, "val": 101, "test": 233}
 """Frames of CamVid's SegNet split."""
+CITYSCAPES_STEM = r"(?P<clip>.+_\d{6})_(?P<frame>\d{6})"
+"""What the names of one frame's files begin with: <city>_<sequence>_<frame>."""
 FRAME_ENDING = "_leftImg8bit"
 LABEL_ENDINGS = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
 """Both can be read; where a frame has both, the first is."""
@@ -95,8 +97,8 @@ def list_pictures(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path
 
 def index_cityscapes(folder: Path, *endings: str) -> Index:
     """Files `<city>_<sequence>_<frame><ending>` with the suffix of a picture, in any case; of two endings the first is taken."""
-    pattern = re.compile(r"(.+_\d{6})_(\d{6})(_\w+)")
-    index, taken = Index(), {}
+    pattern = re.compile(rf"{CITYSCAPES_STEM}(_\w+)")
+    index, ranks = Index(), {}
     for path in list_pictures(folder):
         match = pattern.fullmatch(path.stem)
         if not match or not match[3].startswith(("_gt", "_leftImg", "_rightImg", "_disparity", "_flow")):
@@ -104,11 +106,11 @@ def index_cityscapes(folder: Path, *endings: str) -> Index:
         if not match or match[3] not in endings:
             continue
         sequence, number, rank = match[1], int(match[2]), endings.index(match[3])
-        before = taken.get((sequence, number))
+        before = ranks.get((sequence, number))
         if before == rank:
             index.twice.append((index.files[sequence][number], path))
         elif before is None or rank < before:
-            index.files[sequence][number], taken[sequence, number] = path, rank
+            index.files[sequence][number], ranks[sequence, number] = path, rank
     return index
 
 
@@ -185,8 +187,8 @@ def cityscapes_coverage(split: str, snippets: Iterable[str], left_out: Sequence[
     """Of Cityscapes: the published split is what is expected, as soon as one of its cities is there."""
     names, published = list(snippets), CITIES.get(split, {})
     cities = tuple(sorted({city_of(name) for name in names}))
-    known = bool(set(cities) & set(published))
-    expected = (sum(published.values()), len(published)) if known else (None, None)
+    is_published = bool(set(cities) & set(published))
+    expected = (sum(published.values()), len(published)) if is_published else (None, None)
     return Coverage(split, "snippet", len(names), expected[0], cities, expected[1], tuple(left_out))
 
 
@@ -195,8 +197,8 @@ def fingerprint(root: Path) -> str:
     listed = []
     for path in list_pictures(root):
         try:
-            found = path.stat()
-            listed.append((path.relative_to(root).as_posix(), found.st_size, found.st_mtime_ns))
+            status = path.stat()
+            listed.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
         except OSError:  # a link to nothing
             listed.append((path.relative_to(root).as_posix(), None, None))
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

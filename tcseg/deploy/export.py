@@ -31,12 +31,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcseg import __version__
-from tcseg.deploy.exported_files import FORMATS, open_file, require
+from tcseg.deploy.exported_files import FORMATS, open_file, require_runtime
 from tcseg.deploy.label_map import padded_size, to_planes, upsample_argmax
 from tcseg.deploy.onnx_rewrites import fold_normalisation
 from tcseg.deploy.quantization import PRECISIONS, check_calibration, convert
-from tcseg.errors import CannotRunError, InputError, require_writable
-from tcseg.models.trained_on import by, export_size, trained_size
+from tcseg.errors import CannotRunError, InputError, require_one_of, require_writable
+from tcseg.models.trained_on import export_size, size_text, trained_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,17 +136,17 @@ def export(
         RuntimeError: a package is missing, the file does not run, or in fp32 less than 99.9 % of the labels are equal (no file
             is left).
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     path, size = Path(path), size or export_size(model)
     check(path, size, scope, precision, channels_last)
     check_calibration(precision, calibration)
     require_writable(path.parent, "give the file another folder")
     network = copy.deepcopy(model).cpu().float().eval()
-    shown = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
+    images = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        aside = Path(folder) / path.name
-        WRITERS[path.suffix](network, aside, size, scope, dynamic, precision, calibration, channels_last)
-        agreement = _compared(network, aside, shown, scope, precision, channels_last)
+        partial = Path(folder) / path.name
+        WRITERS[path.suffix](network, partial, size, scope, dynamic, precision, calibration, channels_last)
+        agreement = _compared(network, partial, images, scope, precision, channels_last)
         if precision == "fp32" and agreement < MIN_AGREEMENT:
             raise CannotRunError(
                 f"{path.name} agrees with PyTorch on {agreement:.2%} of the labels; it must be 99.9 % (not kept)"
@@ -155,7 +155,7 @@ def export(
             file.replace(path.with_name(file.name))
     parts = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
     size_bytes = sum(file.stat().st_size for file in {path, *parts})
-    return Export(path, scope, precision, agreement, len(shown), size_bytes, time.perf_counter() - began)
+    return Export(path, scope, precision, agreement, len(images), size_bytes, time.perf_counter() - started)
 
 
 def _compared(
@@ -179,22 +179,20 @@ def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32"
     """
     if path.suffix not in FORMATS:
         raise InputError(f"path is {path.name!r}; its suffix must be one of {', '.join(FORMATS)}")
-    if scope not in SCOPES:
-        raise InputError(f"scope is {scope!r}; it must be one of {', '.join(SCOPES)}")
+    require_one_of("scope", scope, SCOPES)
     if size != padded_size(size) or min(size) < MIN_SIDE:
         full = tuple(max(side, MIN_SIDE) for side in padded_size(size))
         raise InputError(
             f"size is {size[0]}x{size[1]}; sides must be multiples of 32, at least {MIN_SIDE}: pass {full[0]}x{full[1]}"
         )
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    require_one_of("precision", precision, PRECISIONS)
     if (path.suffix, precision) == (".pt2", "int8"):
         raise InputError(f"path is {path.name!r}; int8 is written as .onnx or .xml, which is where it is fast")
     if path.suffix == ".pt2" and channels_last:
         raise InputError(f"path is {path.name!r}; in PyTorch frames.permute(0, 3, 1, 2) costs nothing: pass that")
-    require(FORMATS[path.suffix])
+    require_runtime(FORMATS[path.suffix])
     if precision == "int8":
-        require("onnxruntime")  # its quantiser makes OpenVINO's file, too
+        require_runtime("onnxruntime")  # its quantiser makes OpenVINO's file, too
 
 
 def _graph(
@@ -263,14 +261,14 @@ def _facts(network: SegmentationModel, size: tuple[int, int], scope: str, dynami
         "colors": json.dumps(network.label_set.colors.tolist()),
         "scope": scope,
         "precision": "fp32",
-        "size": "dynamic, multiples of 32" if dynamic else by(size),
+        "size": "dynamic, multiples of 32" if dynamic else size_text(size),
     } | _of_training(network)
 
 
 def _of_training(network: SegmentationModel) -> dict[str, str]:
     """What is known of it: a reader of a dynamic file must choose a size."""
     size, dataset = trained_size(network), getattr(network, "trained_on", None)
-    return ({"trained_size": by(size)} if size else {}) | ({"trained_on": dataset} if dataset else {})
+    return ({"trained_size": size_text(size)} if size else {}) | ({"trained_on": dataset} if dataset else {})
 
 
 def _write_onnx(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, require_one_of
 
 RUNTIMES = ("pytorch", "onnxruntime", "openvino")
 FORMATS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "pytorch"}  # suffix -> the runtime that reads it
@@ -20,23 +20,22 @@ _NEEDS = {
 }
 
 
-def missing(runtime: str) -> str | None:
+def why_missing(runtime: str) -> str | None:
     """Why a runtime cannot be used here, with the fix, in one line; None if it can.
 
     Raises:
         ValueError: the runtime is not one of `RUNTIMES`.
     """
-    if runtime not in RUNTIMES:
-        raise InputError(f"runtime is {runtime!r}; it must be one of {', '.join(RUNTIMES)}")
+    require_one_of("runtime", runtime, RUNTIMES)
     absent = [name for name in _NEEDS[runtime] if importlib.util.find_spec(name) is None]
     if not absent:
         return None
     return f"{runtime} needs {', '.join(absent)}, not installed: pip install {' '.join(absent)} (or -e '.[deploy]')"
 
 
-def require(runtime: str) -> None:
+def require_runtime(runtime: str) -> None:
     """Raise RuntimeError with the fix if a runtime cannot be used here."""
-    reason = missing(runtime)
+    reason = why_missing(runtime)
     if reason:
         raise CannotRunError(reason)
 
@@ -59,7 +58,7 @@ def open_file(
     """
     path = Path(path)
     runtime = runtime or FORMATS[path.suffix]
-    require(runtime)
+    require_runtime(runtime)
     if runtime == "onnxruntime":
         return _open_onnxruntime(path, threads, alone)
     if runtime == "openvino":

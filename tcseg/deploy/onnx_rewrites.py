@@ -33,14 +33,14 @@ def _users(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
 
 def _chain(graph: onnx.GraphProto, *kinds: str) -> list[onnx.NodeProto] | None:
     """The nodes after the input, if they are of these kinds, each the only user of the one before."""
-    users, name, found = _users(graph), FRAMES, []
+    users, name, nodes = _users(graph), FRAMES, []
     for kind in kinds:
         after = users[name]
         if len(after) != 1 or after[0].op_type != kind:
             return None
-        found.append(after[0])
+        nodes.append(after[0])
         name = after[0].output[0]
-    return found
+    return nodes
 
 
 def pads(conv: onnx.NodeProto) -> bool:
@@ -118,8 +118,8 @@ def _count_bias_anew(graph: onnx.GraphProto, conv: onnx.NodeProto) -> None:
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    made_by = {name: node for node in graph.node for name in node.output}
-    weight, bias = (made_by.get(name) for name in (*conv.input[1:], "")[:2])
+    producers = {name: node for node in graph.node for name in node.output}
+    weight, bias = (producers.get(name) for name in (*conv.input[1:], "")[:2])
     if weight is None or bias is None or bias.op_type != "DequantizeLinear":
         return
     count, before, step = (numpy_helper.to_array(constants[name]) for name in (*bias.input[:2], weight.input[1]))
@@ -145,11 +145,11 @@ def take_channels_last(model: onnx.ModelProto) -> None:
     *before, conv = _up_to_the_first_convolution(graph) or [None]
     for node in before:
         _constants_last(graph, node)
-    seen, readers = (before[-1].output[0], [conv]) if before else (FRAMES, list(graph.node))
+    input_name, readers = (before[-1].output[0], [conv]) if before else (FRAMES, list(graph.node))
     for node in readers:
-        node.input[:] = ["planes" if name == seen else name for name in node.input]
+        node.input[:] = ["planes" if name == input_name else name for name in node.input]
     place = list(graph.node).index(conv) if before else 0
-    graph.node.insert(place, helper.make_node("Transpose", [seen], ["planes"], "planes", perm=[0, 3, 1, 2]))
+    graph.node.insert(place, helper.make_node("Transpose", [input_name], ["planes"], "planes", perm=[0, 3, 1, 2]))
     if {node.op_type for node in before}.isdisjoint(("Sub", "Div")) and before and not pads(conv):
         _read_rows(graph, before[0], conv)
     if len(graph.output[0].type.tensor_type.shape.dim) == 4:
@@ -165,9 +165,9 @@ def take_channels_last(model: onnx.ModelProto) -> None:
 def _reorder(value: onnx.ValueInfoProto, order: tuple[int, ...]) -> None:
     """Declare the sides of an input or output in another order."""
     sides = value.type.tensor_type.shape.dim
-    kept = [type(side).FromString(side.SerializeToString()) for side in sides]
+    original = [type(side).FromString(side.SerializeToString()) for side in sides]
     for side, source in zip(sides, order, strict=True):
-        side.CopyFrom(kept[source])
+        side.CopyFrom(original[source])
 
 
 def _up_to_the_first_convolution(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -176,14 +176,14 @@ def _up_to_the_first_convolution(graph: onnx.GraphProto) -> list[onnx.NodeProto]
     Empty where the graph begins otherwise.
     """
     sides = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
-    users, name, found = _users(graph), FRAMES, []
+    users, name, nodes = _users(graph), FRAMES, []
     while len(users[name]) == 1 and users[name][0].input[0] == name:
         node = users[name][0]
-        found.append(node)
+        nodes.append(node)
         if node.op_type == "Conv":
-            return found if len(found) > 1 else []
-        known = all(sides.get(other) in (0, 4) for other in node.input[1:])
-        if node.op_type not in ("Cast", "Sub", "Div", "QuantizeLinear", "DequantizeLinear") or not known:
+            return nodes if len(nodes) > 1 else []
+        constant = all(sides.get(other) in (0, 4) for other in node.input[1:])
+        if node.op_type not in ("Cast", "Sub", "Div", "QuantizeLinear", "DequantizeLinear") or not constant:
             break
         name = node.output[0]
     return []
@@ -209,8 +209,8 @@ def _read_rows(graph: onnx.GraphProto, first: onnx.NodeProto, conv: onnx.NodePro
     side = options.get("strides", [1])[0]
     if side == 1 or not options.get("kernel_shape") == options["strides"] == [side, side]:
         return
-    made_by = {name: node for node in graph.node for name in node.output}
-    name = made_by[conv.input[1]].input[0] if conv.input[1] in made_by else conv.input[1]
+    producers = {name: node for node in graph.node for name in node.output}
+    name = producers[conv.input[1]].input[0] if conv.input[1] in producers else conv.input[1]
     weight = next(tensor for tensor in graph.initializer if tensor.name == name)
     rows = numpy_helper.to_array(weight).transpose(0, 3, 1, 2)  # (K,3,s,s) -> (K,column,3,row)
     rows = np.ascontiguousarray(rows.reshape(len(rows), -1, side, 1))

@@ -33,7 +33,7 @@ import numpy as np
 
 from tcseg.deploy import onnx_rewrites
 from tcseg.deploy.label_map import to_planes
-from tcseg.errors import InputError
+from tcseg.errors import InputError, require_one_of
 
 if TYPE_CHECKING:
     import onnx
@@ -50,8 +50,7 @@ def check_calibration(precision: str, calibration: np.ndarray | None) -> None:
     Raises:
         ValueError: in one line, with the fix.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
+    require_one_of("precision", precision, PRECISIONS)
     if precision != "int8":
         return
     if calibration is None:
@@ -111,9 +110,9 @@ def _save(model: onnx.ModelProto, path: Path, precision: str, channels_last: boo
         onnx_rewrites.take_channels_last(model)
     onnx.checker.check_model(model)
     onnx.helper.set_model_props(model, _facts(model, precision))
-    aside = path.with_name(f".{path.name}.part")
-    onnx.save(model, aside)
-    aside.replace(path)
+    partial = path.with_name(f".{path.name}.part")
+    onnx.save(model, partial)
+    partial.replace(path)
 
 
 def _facts(model: onnx.ModelProto, precision: str) -> dict[str, str]:
@@ -157,18 +156,18 @@ class _Frames:
     """Calibration frames one by one, as ONNX Runtime's quantiser asks for them."""
 
     def __init__(self, frames: np.ndarray) -> None:
-        self._frames, self._left = frames, iter(frames)
+        self._frames, self._remaining = frames, iter(frames)
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def set_range(self, start_index: int, end_index: int) -> None:
         """Go on with these frames."""
-        self._left = iter(self._frames[start_index:end_index])
+        self._remaining = iter(self._frames[start_index:end_index])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The network's input, or None after the last."""
-        frame = next(self._left, None)
+        frame = next(self._remaining, None)
         return None if frame is None else {"frames": to_planes(frame)}
 
 
@@ -192,7 +191,7 @@ def _to_int8(source: Path, calibration: np.ndarray) -> onnx.ModelProto:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept_in_float(graph),
+            nodes_to_exclude=float_nodes(graph),
             calibrate_method=CalibrationMethod.Percentile,
             # One frame at a time: the quantiser keeps every map of a stride in memory, 0.1 GB a frame at 1024x512.
             extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
@@ -210,7 +209,7 @@ def _fitted(graph: onnx.GraphProto, frames: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
 
 
-def kept_in_float(graph: onnx.GraphProto) -> list[str]:
+def float_nodes(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that int8 leaves alone: up to the first convolution, from the last one on, and on pooled maps.
 
     The first convolution is quantised where it takes the frame's bytes.
@@ -219,13 +218,13 @@ def kept_in_float(graph: onnx.GraphProto) -> list[str]:
         graph: in the order of execution, with inferred shapes.
     """
     first = next(index for index, node in enumerate(graph.node) if node.op_type == "Conv")
-    kept = [node.name for node in graph.node[: first if onnx_rewrites.takes_bytes(graph) else first + 1]]
-    made_by = {name: node for node in graph.node for name in node.output}
+    names = [node.name for node in graph.node[: first if onnx_rewrites.takes_bytes(graph) else first + 1]]
+    producers = {name: node for node in graph.node for name in node.output}
     above = [graph.output[0].name]
     while above:  # up from the output: argmax, upsampling, the last convolution, or those whose answers are added
-        if (node := made_by.get(above.pop())) is not None:
-            kept.append(node.name)
+        if (node := producers.get(above.pop())) is not None:
+            names.append(node.name)
             above += [] if node.op_type == "Conv" else node.input if node.op_type == "Add" else node.input[:1]
     shapes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in graph.value_info}
     pooled = (node for node in graph.node if node.op_type == "Conv" and shapes.get(node.output[0], ())[2:] == [1, 1])
-    return [*kept, *(node.name for node in pooled)]
+    return [*names, *(node.name for node in pooled)]

@@ -19,12 +19,12 @@ import torch
 
 from tcseg.deploy import torch_runtimes
 from tcseg.deploy.export import write_onnx
-from tcseg.deploy.exported_files import missing, open_file, require
+from tcseg.deploy.exported_files import open_file, require_runtime, why_missing
 from tcseg.deploy.label_map import pad_to_multiple, padded_size, to_planes, upsample_argmax
 from tcseg.deploy.onnx_rewrites import takes_bytes
 from tcseg.deploy.quantization import check_calibration, convert
 from tcseg.deploy.torch_runtimes import TORCH_RUNTIMES
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, InputError, require_one_of
 from tcseg.machine import usable_cores
 from tcseg.models.trained_on import export_size
 
@@ -70,13 +70,12 @@ def unavailable(runtime: str, precision: str, device: str = "cpu") -> str | None
     Raises:
         ValueError: an unknown runtime or precision.
     """
-    for name, value, known in (("runtime", runtime, ENGINES), ("precision", precision, PRECISIONS)):
-        if value not in known:
-            raise InputError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+    for name, value, allowed in (("runtime", runtime, ENGINES), ("precision", precision, PRECISIONS)):
+        require_one_of(name, value, allowed)
     if runtime in FILE_RUNTIMES:
         if precision not in ("fp32", "int8"):
             return f"{runtime} on a CPU computes in fp32 and int8; {precision} is a way to store a file"
-        return missing(runtime)
+        return why_missing(runtime)
     if precision == "int8":
         return f"{runtime} does not run int8 networks; {' and '.join(FILE_RUNTIMES)} do"
     if device == "cpu" and (runtime.endswith(("cudagraph", "tensorrt")) or precision != "fp32"):
@@ -125,7 +124,7 @@ def open_networks(
         networks = {runtime: _open_torch(network, runtime) for runtime in in_torch}
     if exported:
         check_calibration(precision, calibration)
-        require("onnxruntime" if precision != "fp32" else exported[0])  # whose converters make int8
+        require_runtime("onnxruntime" if precision != "fp32" else exported[0])  # whose converters make int8
         with _exported(model, size or export_size(model), exported, precision, calibration, channels_last) as files:
             for runtime in exported:
                 networks[runtime] = _open_exported(files[runtime], runtime, threads, model.stride)
@@ -185,7 +184,7 @@ def open_network(
     return open_networks(model, (runtime,), size, threads)[runtime]
 
 
-def seeing(network: Network, size: tuple[int, int]) -> Network:
+def with_smaller_frames(network: Network, size: tuple[int, int]) -> Network:
     """The same network on frames that are made smaller first; its label map is of the frame's own size.
 
     Shrinking is a part of `prepare`, and the answer is upsampled once, straight to the frame's size.
@@ -246,7 +245,7 @@ def open_streams(
     if runtime not in FILE_RUNTIMES:
         return [_open_torch(torch_runtimes.ready(model, precision), runtime)] * streams
     check_calibration(precision, calibration)
-    require("onnxruntime" if precision != "fp32" else runtime)  # whose converters make int8
+    require_runtime("onnxruntime" if precision != "fp32" else runtime)  # whose converters make int8
     threads = max(1, usable_cores() // streams)
     with _exported(model, size, (runtime,), precision, calibration) as files:
         return [_open_exported(files[runtime], runtime, threads, model.stride, False) for _ in range(streams)]
@@ -259,9 +258,9 @@ def _finish(stride: int, logits: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 def _open_torch(network: SegmentationModel, runtime: str) -> Network:
-    prepare, run, there = torch_runtimes.steps(network, runtime)
+    prepare, run, finish_on_device = torch_runtimes.steps(network, runtime)
 
     def finish(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:  # a filter's are the host's, whatever ran
-        return _finish(network.stride, logits, size) if logits.device.type == "cpu" else there(logits, size)
+        return _finish(network.stride, logits, size) if logits.device.type == "cpu" else finish_on_device(logits, size)
 
     return Network(runtime, prepare, run, finish)

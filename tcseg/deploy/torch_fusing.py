@@ -24,7 +24,7 @@ FOLDED_ALIKE = 1e-3  # of the largest logit: rounding is a thousandth of it
 
 
 @torch.no_grad()
-def folded(model: SegmentationModel) -> SegmentationModel:
+def fold_norms(model: SegmentationModel) -> SegmentationModel:
     """A copy in eval mode with its batch norms folded; without, where that would change its answer or it takes no small frame."""
     plain = copy.deepcopy(model).eval()
     probe = _probe().to(next(plain.parameters()).device)
@@ -52,24 +52,24 @@ def fold_batch_norms(network: nn.Module, frames: Tensor) -> int:
     """Move each batch norm that is given a convolution's output into that convolution; returns how many were.
 
     Which is given what is seen on some frames. What is called more than once stays as it is, and a convolution that two norms
-    read. Whether something else reads it, too, cannot be seen: compare the answers (`folded`).
+    read. Whether something else reads it, too, cannot be seen: compare the answers (`fold_norms`).
 
     Args:
         network: in eval mode. Changed in place.
         frames: that it takes.
     """
-    made_by: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}  # with the tensor, alive, so that no other one has its id
+    producers: dict[int, tuple[nn.Conv2d, Tensor, int]] = {}  # with the tensor, alive, so that no other one has its id
     pairs, calls = [], Counter()
 
-    def after_convolution(layer: nn.Conv2d, given: tuple[Tensor, ...], made: Tensor) -> None:
-        made_by[id(made)] = layer, made, made._version
+    def after_convolution(layer: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        producers[id(output)] = layer, output, output._version
         calls[layer] += 1
 
-    def before_norm(layer: nn.BatchNorm2d, given: tuple[Tensor, ...]) -> None:
-        conv, made, version = made_by.get(id(given[0]), (None, None, 0))
+    def before_norm(layer: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        conv, output, version = producers.get(id(inputs[0]), (None, None, 0))
         calls[layer] += 1
         if (
-            conv is not None and made._version == version and layer.running_mean is not None
+            conv is not None and output._version == version and layer.running_mean is not None
         ):  # not changed in place since
             pairs.append((conv, layer))
 
@@ -125,7 +125,7 @@ def _after_normalisation(network: SegmentationModel, x: Tensor) -> Tensor:
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def of_bytes(network: SegmentationModel) -> nn.Module:
+def fold_normalisation(network: SegmentationModel) -> nn.Module:
     """A copy that takes frames as they are (`OfBytes`); the network itself where that would change its answer.
 
     Args:
@@ -137,15 +137,15 @@ def of_bytes(network: SegmentationModel) -> nn.Module:
         x = ((probe - copied.mean) / copied.std).contiguous(memory_format=torch.channels_last)
         convolutions = [layer for layer in copied.modules() if isinstance(layer, nn.Conv2d)]
         hooks = [
-            layer.register_forward_pre_hook(lambda layer, given: readers.append(layer) if given[0] is x else None)
+            layer.register_forward_pre_hook(lambda layer, inputs: readers.append(layer) if inputs[0] is x else None)
             for layer in convolutions
         ]
         _after_normalisation(copied, x)
         for hook in hooks:
             hook.remove()
         (first,) = readers
-        made = OfBytes(copied, _take_over(first, copied.mean, copied.std))
-        return made if _alike(made(probe), before) else network
+        output = OfBytes(copied, _take_over(first, copied.mean, copied.std))
+        return output if _alike(output(probe), before) else network
     except Exception:  # a network of another kind, whatever it lacks
         return network
 

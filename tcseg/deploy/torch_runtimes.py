@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcseg.deploy.label_map import pad_to_multiple
-from tcseg.deploy.torch_fusing import folded, of_bytes
+from tcseg.deploy.torch_fusing import fold_normalisation, fold_norms
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
@@ -41,8 +41,8 @@ def ready(model: SegmentationModel, precision: str) -> nn.Module:
     if next(model.parameters()).device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; torch's default would round convolutions to 10 bits
         torch.backends.cudnn.benchmark = True  # one size, again and again: the fastest kernel is looked for once
-        return folded(model).to(DTYPES[precision])
-    return of_bytes(folded(model).to(DTYPES[precision]))
+        return fold_norms(model).to(DTYPES[precision])
+    return fold_normalisation(fold_norms(model).to(DTYPES[precision]))
 
 
 def steps(
@@ -55,7 +55,7 @@ def steps(
         runtime: of `TORCH_RUNTIMES`.
     """
     device = next(network.parameters()).device
-    answer = _as_runtime_does(network, runtime)
+    forward = _as_runtime_does(network, runtime)
     label = _labels_as_runtime_does(network.stride, runtime, device)
 
     def prepare(frame: np.ndarray) -> Tensor:
@@ -68,7 +68,7 @@ def steps(
     @torch.inference_mode()
     def run(frames: Tensor) -> Tensor:
         with _current(device):
-            logits = answer(frames)
+            logits = forward(frames)
         _wait(device)
         return logits
 
@@ -127,26 +127,26 @@ def _wait(device: torch.device) -> None:
         getattr(torch, device.type).synchronize()
 
 
-def _send(here: Tensor, device: torch.device) -> Tensor:
+def _send(host: Tensor, device: torch.device) -> Tensor:
     """A tensor of the host on the device."""
     if device.type != "cuda":
-        return here.to(device)
-    locked = torch.empty(here.shape, dtype=here.dtype, pin_memory=True)  # of torch's own store: allocated once
-    sent = torch.empty(here.shape, dtype=here.dtype, device=device)
-    count = -(-here.nbytes // PART)
-    for there, between, rows in zip(sent.chunk(count), locked.chunk(count), here.chunk(count), strict=True):
-        there.copy_(between.copy_(rows), non_blocking=True)
+        return host.to(device)
+    locked = torch.empty(host.shape, dtype=host.dtype, pin_memory=True)  # of torch's own store: allocated once
+    sent = torch.empty(host.shape, dtype=host.dtype, device=device)
+    count = -(-host.nbytes // PART)
+    for on_device, between, rows in zip(sent.chunk(count), locked.chunk(count), host.chunk(count), strict=True):
+        on_device.copy_(between.copy_(rows), non_blocking=True)
     _wait(device)
     return sent
 
 
-def _fetch(there: Tensor) -> np.ndarray:
+def _fetch(on_device: Tensor) -> np.ndarray:
     """A tensor as an array of the host."""
-    if there.device.type != "cuda":
-        return there.cpu().numpy()
-    locked = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
-    locked.copy_(there.contiguous(), non_blocking=True)
-    _wait(there.device)
+    if on_device.device.type != "cuda":
+        return on_device.cpu().numpy()
+    locked = torch.empty(on_device.shape, dtype=on_device.dtype, pin_memory=True)
+    locked.copy_(on_device.contiguous(), non_blocking=True)
+    _wait(on_device.device)
     return locked.clone().numpy()  # who keeps it should not keep locked memory; torch copies with several threads
 
 
@@ -170,22 +170,22 @@ class _Graphed:
         self.module = module
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, given: Tensor) -> Tensor:
+    def __call__(self, frames: Tensor) -> Tensor:
         if self.graph is None:
-            self._record(given)
-        self.given.copy_(given)
+            self._record(frames)
+        self.static_input.copy_(frames)
         self.graph.replay()
-        return self.made
+        return self.static_output
 
-    def _record(self, given: Tensor) -> None:
-        self.given = given.clone()
+    def _record(self, frames: Tensor) -> None:
+        self.static_input = frames.clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # capture wants warm kernels, run on another stream
             for _ in range(3):
-                self.module(self.given)
+                self.module(self.static_input)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         # The stream is of this device, whichever was current at the first capture; other threads may ask for memory meanwhile.
         with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-            self.made = self.module(self.given)
+            self.static_output = self.module(self.static_input)

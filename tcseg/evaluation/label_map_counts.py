@@ -19,7 +19,7 @@ from tcseg.data.images import read_rgb, read_values
 from tcseg.errors import InputError
 from tcseg.evaluation.class_tables import ClassTable
 from tcseg.evaluation.label_map_layouts import MapClip
-from tcseg.evaluation.label_map_values import Reading, said_by_name
+from tcseg.evaluation.label_map_values import Reading, encoding_in_name
 from tcseg.evaluation.split_scores import Blocks, count_clip
 from tcseg.labels import IGNORE
 from tcseg.machine import usable_cores, worker_pool
@@ -50,7 +50,7 @@ class Task:
 
     def read(self, what: str, path: Path) -> np.ndarray:
         """A label map as trainIds."""
-        return self.readings[what, said_by_name(path)].read(path)
+        return self.readings[what, encoding_in_name(path)].read(path)
 
 
 # ------------------------------------------------------------------------------------------------ flow
@@ -182,7 +182,7 @@ def count_files(clip: MapClip, task: Task) -> Counted:
 
 def _instances(clip: MapClip, shape: tuple[int, int]) -> dict[int, np.ndarray]:
     """Frame -> Cityscapes' instanceIds (H,W), for the iIoU of things, where they lie beside the labels."""
-    found = {}
+    arrays = {}
     for t, path in clip.labels.items():
         if (beside := instances_beside(path)) is None:
             continue
@@ -193,8 +193,8 @@ def _instances(clip: MapClip, shape: tuple[int, int]) -> dict[int, np.ndarray]:
                 f"{beside} is {what}; instanceIds are 16-bit numbers (id * 1000 + number): fetch it again, or remove it"
             )
         require_size(clip.predictions[t], shape, beside, values.shape)
-        found[t] = values
-    return found
+        arrays[t] = values
+    return arrays
 
 
 def instances_beside(path: Path) -> Path | None:

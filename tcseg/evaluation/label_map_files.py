@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from tcseg import flow as optical_flow
 from tcseg.data.images import read_header
-from tcseg.errors import InputError
+from tcseg.errors import InputError, read_options, require_one_of
 from tcseg.evaluation.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, ClassTable, class_table
 from tcseg.evaluation.label_map_counts import (
     Counted,
@@ -32,7 +33,15 @@ from tcseg.evaluation.label_map_counts import (
 )
 from tcseg.evaluation.label_map_layouts import MapClip, Pacing, find_clips
 from tcseg.evaluation.label_map_tables import tabulate
-from tcseg.evaluation.label_map_values import Look, Reading, classes_of, decide, look_at, read_meta, said_by_name
+from tcseg.evaluation.label_map_values import (
+    MapContents,
+    Reading,
+    classes_of,
+    decide,
+    encoding_in_name,
+    inspect_map,
+    read_meta,
+)
 from tcseg.labels import IGNORE
 
 FLOWS = ("exact", "dis", "farneback", "raft")
@@ -43,30 +52,30 @@ CAMVID_LIKE = 11  # values up to this are CamVid's as well as Cityscapes' trainI
 # ------------------------------------------------------------------------------------------------ what the maps hold
 
 
-def look_at_clip(clip: MapClip) -> dict[tuple[str, Path], Look]:
+def inspect_clip(clip: MapClip) -> dict[tuple[str, Path], MapContents]:
     """Decode all label maps of a clip, count their values, and hold their sizes against each other and the frames'.
 
     Raises:
         InputError: a file is damaged, no label map, or of another size; it is named.
     """
-    found = {("predictions", path): look_at(path) for path in clip.predictions}
-    first = found["predictions", clip.predictions[0]].shape
+    contents = {("predictions", path): inspect_map(path) for path in clip.predictions}
+    first = contents["predictions", clip.predictions[0]].shape
     require_size(clip.predictions[0], first, clip.frames[0], read_header(clip.frames[0]).size[::-1])
     for t, path in enumerate(clip.predictions):
-        require_size(path, found["predictions", path].shape, clip.predictions[0], first)
+        require_size(path, contents["predictions", path].shape, clip.predictions[0], first)
         if t in clip.labels:
-            found["labels", clip.labels[t]] = look_at(clip.labels[t])
-            shape = found["labels", clip.labels[t]].shape
+            contents["labels", clip.labels[t]] = inspect_map(clip.labels[t])
+            shape = contents["labels", clip.labels[t]].shape
             if shape != first:
                 raise InputError(
                     f"{clip.labels[t]} is {shape[1]}x{shape[0]}, but its frame and prediction are {first[1]}x{first[0]}; all "
                     "three must have one size (labels are resized to the nearest pixel, never between)"
                 )
-    return found
+    return contents
 
 
 def read_as(
-    looks: Mapping[tuple[str, Path], Look], predictions: Path, layout: str, classes: str | None, train_ids: bool | None
+    contents: Mapping[tuple[str, Path], MapContents], predictions: Path, layout: str, classes: str | None, train_ids: bool | None
 ) -> tuple[dict[tuple[str, str | None], Reading], ClassTable]:
     """Decide what predictions and labels hold: by what the user says, what they say themselves, then by all values.
 
@@ -77,15 +86,15 @@ def read_as(
         InputError: nothing decides, or two things decide differently; the message names the option.
     """
     of = {
-        what: {path: look for (kind, path), look in looks.items() if kind == what} for what in ("predictions", "labels")
+        what: {path: content for (kind, path), content in contents.items() if kind == what} for what in ("predictions", "labels")
     }
     meta = read_meta(of["predictions"], predictions)
-    wanted = class_table(classes) if classes else CAMVID_TABLE if layout == "camvid" else None
-    own, merged = classes_of(meta, wanted)
-    if wanted is None:
-        wanted = own or (CITYSCAPES_TABLE if layout == "cityscapes" else _not_camvid(of["labels"] or of["predictions"]))
-    own = own or wanted
-    if meta is None and wanted == CAMVID_TABLE and of["predictions"] and _are_cityscapes(of["predictions"]):
+    target = class_table(classes) if classes else CAMVID_TABLE if layout == "camvid" else None
+    own, merged = classes_of(meta, target)
+    if target is None:
+        target = own or (CITYSCAPES_TABLE if layout == "cityscapes" else _not_camvid(of["labels"] or of["predictions"]))
+    own = own or target
+    if meta is None and target == CAMVID_TABLE and of["predictions"] and _are_cityscapes(of["predictions"]):
         own, merged = CITYSCAPES_TABLE, True
     flag = None if train_ids is None else ("trainIds" if train_ids else "ids")
     if flag and meta and meta["values"] != flag and len(own.encodings) > 1:
@@ -94,19 +103,19 @@ def read_as(
         )
     readings = {}
     for what, paths in of.items():
-        for said in dict.fromkeys(map(said_by_name, paths)):
-            some = {path: look for path, look in paths.items() if said_by_name(path) == said}
-            table, join = (own, merged) if what == "predictions" else (wanted, False)
-            readings[what, said] = _decide(some, table, what, said, meta, flag, join)
-    return readings, wanted
+        for stated in dict.fromkeys(map(encoding_in_name, paths)):
+            some = {path: content for path, content in paths.items() if encoding_in_name(path) == stated}
+            table, join = (own, merged) if what == "predictions" else (target, False)
+            readings[what, stated] = _decide(some, table, what, stated, meta, flag, join)
+    return readings, target
 
 
-def _decide(some, table, what, said, meta, flag, merged) -> Reading:
+def _decide(some, table, what, stated, meta, flag, merged) -> Reading:
     """One kind of maps: its meta.json, then the user's word, then its names, then its values."""
     if what == "predictions" and meta:
         return decide(some, table, what, meta["values"], "as meta.json beside them says", merged)
-    if said and not (what == "predictions" and flag):
-        return decide(some, table, what, said, "as their names say", merged)
+    if stated and not (what == "predictions" and flag):
+        return decide(some, table, what, stated, "as their names say", merged)
     if flag:
         other = {"ids": "trainIds", "trainIds": "ids"}[flag]
         if what == "labels" and not _fits(some, table, flag) and _fits(some, table, other):
@@ -115,19 +124,19 @@ def _decide(some, table, what, said, meta, flag, merged) -> Reading:
     return decide(some, table, what, merged=merged)
 
 
-def _fits(some: Mapping[Path, Look], table: ClassTable, values: str) -> bool:
-    return values in table.encodings and all(Reading(table, values).fits(look) for look in some.values())
+def _fits(some: Mapping[Path, MapContents], table: ClassTable, values: str) -> bool:
+    return values in table.encodings and all(Reading(table, values).fits(content) for content in some.values())
 
 
-def _are_cityscapes(some: Mapping[Path, Look]) -> bool:
+def _are_cityscapes(some: Mapping[Path, MapContents]) -> bool:
     """Whether values are none of CamVid's, and all of Cityscapes': a network of 19 classes is held against CamVid's labels."""
-    as_camvid = all(Reading(CAMVID_TABLE, "ids").fits(look) for look in some.values())
+    as_camvid = all(Reading(CAMVID_TABLE, "ids").fits(content) for content in some.values())
     return not as_camvid and any(_fits(some, CITYSCAPES_TABLE, values) for values in CITYSCAPES_TABLE.encodings)
 
 
-def _not_camvid(some: Mapping[Path, Look]) -> ClassTable:
+def _not_camvid(some: Mapping[Path, MapContents]) -> ClassTable:
     """Cityscapes, where values show that it is not CamVid."""
-    used = {value for look in some.values() for counts in look.counts.values() for value in np.flatnonzero(counts)}
+    used = {value for content in some.values() for counts in content.counts.values() for value in np.flatnonzero(counts)}
     if max(used - {IGNORE}, default=CAMVID_LIKE + 1) <= CAMVID_LIKE:
         raise InputError(
             f"no value is above {max(used - {IGNORE})}: these may be CamVid's 11 classes or Cityscapes' trainIds; say "
@@ -139,33 +148,46 @@ def _not_camvid(some: Mapping[Path, Look]) -> ClassTable:
 # ------------------------------------------------------------------------------------------------ the whole
 
 
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Options of `evaluate_files`.
+
+    Attributes:
+        flows: of `FLOWS`, the best first.
+        train_ids: predictions (and labels whose names say nothing) hold trainIds, or ids; None = see `label_map_values`.
+        classes: "cityscapes", "camvid" or a file (see `class_tables`); None = as the predictions' meta.json says, else as the
+            layout does.
+        pacing: which frames are neighbours.
+        unit: of the intervals, one of `UNITS`. Clips of one city are not independent.
+        strict: what is missing is an error.
+        workers: processes; default `default_workers`.
+        progress: show a bar.
+    """
+
+    flows: Sequence[str] = ("dis",)
+    train_ids: bool | None = None
+    classes: str | None = None
+    pacing: Pacing | None = None
+    unit: str = "clip"
+    strict: bool = False
+    workers: int | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.flows:
+            require_one_of("flow", name, FLOWS)
+        require_one_of("unit", self.unit, UNITS)
+        object.__setattr__(self, "flows", tuple(dict.fromkeys(self.flows)))
+
+
 def evaluate_files(
-    predictions: Path,
-    frames: Path,
-    labels: Path | None = None,
-    layout: str = "cityscapes",
-    flows: Sequence[str] = ("dis",),
-    train_ids: bool | None = None,
-    workers: int | None = None,
-    progress: bool = False,
-    *,
-    classes: str | None = None,
-    pacing: Pacing | None = None,
-    unit: str = "clip",
-    strict: bool = False,
+    predictions: Path, frames: Path, labels: Path | None = None, layout: str = "cityscapes", **options: object
 ) -> tuple[pd.DataFrame, dict]:
     """Evaluate label maps on disk.
 
     Args:
-        predictions, frames, labels, layout, pacing: see `find_clips`. Without labels: steadiness only.
-        flows: of `FLOWS`, the best first.
-        train_ids: predictions (and labels whose names say nothing) hold trainIds, or ids; None = see `label_map_values`.
-        workers: processes; default `default_workers`.
-        progress: show a bar.
-        classes: "cityscapes", "camvid" or a file (see `class_tables`); None = as the predictions' meta.json says, else as the
-            layout does.
-        unit: of the intervals, one of `UNITS`. Clips of one city are not independent.
-        strict: what is missing is an error.
+        predictions, frames, labels, layout: see `find_clips`. Without labels: steadiness only.
+        options: fields of `EvaluationOptions`, such as `flows=("exact", "dis")`, `classes="camvid"`.
 
     Returns:
         A table (metric, flow, value, ci_low, ci_high, frames, units, void, why; shares 0..1), and a record as a run has:
@@ -180,37 +202,40 @@ def evaluate_files(
         >>> table["metric"][0], bool(0 <= table["value"][0] <= 1)  # without labels: steadiness alone
         ('changed', True)
     """
-    for name in flows:
-        if name not in FLOWS:
-            raise InputError(f"flow is {name!r}; it must be one of {', '.join(FLOWS)}")
-    if unit not in UNITS:
-        raise InputError(f"unit is {unit!r}; it must be one of {', '.join(UNITS)}")
-    predictions, flows = Path(predictions), tuple(dict.fromkeys(flows))
-    if "raft" in flows:  # whose weights may not be here
+    chosen = read_options(EvaluationOptions, options)
+    predictions, frames, labels = Path(predictions), Path(frames), labels and Path(labels)
+    if "raft" in chosen.flows:  # whose weights may not be here
         optical_flow.estimate("raft", *np.zeros((2, 128, 128, 3), np.uint8))
-    matched = find_clips(predictions, Path(frames), labels and Path(labels), layout, "exact" in flows, pacing)
-    clips = matched.clips
-    if not labels and all(len(clip.frames) < 2 or clip.stills for clip in clips):
+    matched = find_clips(predictions, frames, labels, layout, "exact" in chosen.flows, chosen.pacing)
+    if not labels and all(len(clip.frames) < 2 or clip.stills for clip in matched.clips):
         raise InputError(
             f"--frames {frames} holds no two frames in a row: without --labels there is nothing to measure"
             + "".join(f" ({note})" for note in matched.notes)
         )
-    problems = [*matched.problems, *_missing_instances(clips)]
-    _refuse(problems if strict else [])
-    bar = partial(tqdm, total=len(clips), disable=not progress, dynamic_ncols=True)
+    problems = [*matched.problems, *_missing_instances(matched.clips)]
+    _refuse(problems if chosen.strict else [])
+    total, task, contents = _read_and_count(matched.clips, predictions, layout, chosen, problems)
+    return tabulate(matched, total, task, contents, problems, bool(labels), layout, chosen.unit)
+
+
+def _read_and_count(
+    clips: Sequence[MapClip], predictions: Path, layout: str, options: EvaluationOptions, problems: list[str]
+) -> tuple[Counted, Task, dict[tuple[str, Path], MapContents]]:
+    """All maps twice: what values they hold, then the counts; what is wrong with them is added to `problems`."""
+    bar = partial(tqdm, total=len(clips), disable=not options.progress, dynamic_ncols=True)
     shape = read_header(clips[0].frames[0]).size[::-1]
-    looks: dict[tuple[str, Path], Look] = {}
+    contents: dict[tuple[str, Path], MapContents] = {}
     total = Counted({}, {}, Counter(), Counter())
-    with over_clips(workers or default_workers(clips, shape, flows)) as each:
-        for some in bar(each(look_at_clip, clips), "looking at all maps"):
-            looks |= some
-        readings, table = read_as(looks, predictions, layout, classes, train_ids)
-        task = Task(readings, table, flows, alone=len(clips) == 1)
-        problems += _void_labels(looks, readings)
-        _refuse(problems if strict else [])
+    with over_clips(options.workers or default_workers(clips, shape, options.flows)) as each:
+        for some in bar(each(inspect_clip, clips), "looking at all maps"):
+            contents |= some
+        readings, table = read_as(contents, predictions, layout, options.classes, options.train_ids)
+        task = Task(readings, table, options.flows, alone=len(clips) == 1)
+        problems += _void_labels(contents, readings)
+        _refuse(problems if options.strict else [])
         for one in bar(each(count_files, clips, [task] * len(clips)), "counting clips"):
             total += one
-    return tabulate(matched, total, task, looks, problems, bool(labels), layout, unit)
+    return total, task, contents
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -219,21 +244,21 @@ def _refuse(problems: Sequence[str]) -> None:
 
 
 def _void_labels(
-    looks: Mapping[tuple[str, Path], Look], readings: Mapping[tuple[str, str | None], Reading]
+    contents: Mapping[tuple[str, Path], MapContents], readings: Mapping[tuple[str, str | None], Reading]
 ) -> list[str]:
     """Label maps that label nothing."""
-    labels = {path: look for (what, path), look in looks.items() if what == "labels"}
+    labels = {path: content for (what, path), content in contents.items() if what == "labels"}
     empty = []
-    for path, look in labels.items():
-        reading = readings["labels", said_by_name(path)]
-        if reading.void(look.counts[reading.channel]) == 1:
+    for path, content in labels.items():
+        reading = readings["labels", encoding_in_name(path)]
+        if reading.void(content.counts[reading.channel]) == 1:
             empty.append(path)
     return [f"{len(empty)} of {len(labels)} label maps are wholly void (first: {min(empty)})"] if empty else []
 
 
 def _missing_instances(clips: Sequence[MapClip]) -> list[str]:
     """Where some labels have instanceIds beside them, all should."""
-    labels = [path for clip in clips for path in clip.labels.values() if said_by_name(path) in ("ids", "trainIds")]
+    labels = [path for clip in clips for path in clip.labels.values() if encoding_in_name(path) in ("ids", "trainIds")]
     without = [path for path in labels if instances_beside(path) is None]
     if not without or len(without) == len(labels):
         return []

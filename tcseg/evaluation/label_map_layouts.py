@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from tcseg.data.images import IMAGES, files_below, natural
-from tcseg.errors import InputError, NotFoundError
+from tcseg.data.splits import CITYSCAPES_STEM, FRAME_ENDING, LABEL_ENDINGS
+from tcseg.errors import InputError, NotFoundError, require_one_of
 
 LAYOUTS = ("cityscapes", "camvid", "folder")
 CAMVID_RATE = 30.0  # the numbers in CamVid's names count frames of a video at 30 Hz
@@ -110,41 +111,39 @@ def find_clips(
         InputError: an unknown layout; two files of one frame; predictions without a frame; labels that belong to no frame.
     """
     pacing = pacing or Pacing()
-    if layout not in LAYOUTS:
-        raise InputError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
+    require_one_of("layout", layout, LAYOUTS)
     if exact and layout != "cityscapes":
         raise InputError(f"flow 'exact' needs layout cityscapes (a procity tree), not {layout!r}; use --flow dis")
     for what, folder in (("frames", frames), ("predictions", predictions), ("labels", labels)):
         if folder is not None and not folder.is_dir():
             raise NotFoundError(f"--{what} {folder} is not a folder")
     problems: list[str] = []
-    found = _index(frames, "frames", _NAMES[layout]["frames"], problems)
+    frame_files = _index(frames, "frames", _NAMES[layout]["frames"], problems)
     maps = _index(predictions, "predictions", _NAMES[layout]["predictions"], problems)
     truth = _index(labels, "labels", _NAMES[layout]["labels"], problems) if labels else {}
     for what, folder, files in (
-        ("frames", frames, found),
+        ("frames", frames, frame_files),
         ("predictions", predictions, maps),
         ("labels", labels, truth),
     ):
         if folder is not None and not files:
-            raise NotFoundError(f"--{what} {folder} has no {_WANTED[layout][what]}{_there(folder)}")
-    _require_predictions(found, maps, predictions)
-    if labels and not truth.keys() & found.keys():
-        raise InputError(f"--labels {labels} has no label map of a frame in {frames}: {_unlike(found, truth)}")
+            raise NotFoundError(f"--{what} {folder} has no {_EXPECTED_NAMES[layout][what]}{_folder_contents(folder)}")
+    _require_predictions(frame_files, maps, predictions)
+    if labels and not truth.keys() & frame_files.keys():
+        raise InputError(f"--labels {labels} has no label map of a frame in {frames}: {_unlike(frame_files, truth)}")
     flow = _exact_flow(frames) if exact else {}
-    runs, notes = _in_a_row(found, layout, pacing)
-    clips = tuple(_clip(run, found, maps, truth, flow) for run in runs)
+    runs, notes = _in_a_row(frame_files, layout, pacing)
+    clips = tuple(_clip(run, frame_files, maps, truth, flow) for run in runs)
     if labels:
-        problems += _missing_labels(clips, layout, {k: v for k, v in truth.items() if k not in found})
+        problems += _missing_labels(clips, layout, {k: v for k, v in truth.items() if k not in frame_files})
     return Matched(clips, tuple(problems), tuple(notes))
 
 
 # ------------------------------------------------------------------------------------------------ names of files
 
-_KEY = r"(?P<clip>.+_\d{6})_(?P<frame>\d{6})"
 _CITYSCAPES_LABELS = tuple(
-    re.compile(rf"{_KEY}{kind}$", re.IGNORECASE)
-    for kind in ("_gtFine_labelIds", "_gtFine_labelTrainIds", "_gtFine_panoptic", "")
+    re.compile(rf"{CITYSCAPES_STEM}{ending}$", re.IGNORECASE)
+    for ending in (*LABEL_ENDINGS, "_gtFine_panoptic", "")
 )
 _SIBLINGS = re.compile(r"_(color|instanceIds|instanceTrainIds|labelIds|labelTrainIds|panoptic)$", re.IGNORECASE)
 _REFUSED = {
@@ -174,15 +173,15 @@ def _folder_key(path: Path, folder: Path) -> tuple[Key, int]:
 
 
 _CITYSCAPES_NAMES = {
-    "frames": _cityscapes_key([re.compile(rf"{_KEY}(_leftImg8bit)?$", re.IGNORECASE)]),
-    "predictions": _cityscapes_key([re.compile(_KEY)]),
+    "frames": _cityscapes_key([re.compile(rf"{CITYSCAPES_STEM}({FRAME_ENDING})?$", re.IGNORECASE)]),
+    "predictions": _cityscapes_key([re.compile(CITYSCAPES_STEM)]),
     "labels": _cityscapes_key(_CITYSCAPES_LABELS),
 }
 _NAMES = {"cityscapes": _CITYSCAPES_NAMES} | {
     layout: dict.fromkeys(("frames", "predictions", "labels"), _folder_key) for layout in ("camvid", "folder")
 }
 _SAME = "pictures; it needs a folder of them (or one for each clip), and the same names everywhere"
-_WANTED = {
+_EXPECTED_NAMES = {
     "cityscapes": {
         "frames": "frames of layout cityscapes, as berlin_000000_000019_leftImg8bit.png (other names: --layout folder)",
         "predictions": "label maps whose names begin with <city>_<sequence>_<frame>, as berlin_000000_000019.png",
@@ -214,7 +213,7 @@ def _index(folder: Path, what: str, key_of: Callable, problems: list[str]) -> di
     return {key: path for key, (_, path) in best.items()}
 
 
-def _there(folder: Path) -> str:
+def _folder_contents(folder: Path) -> str:
     """What a folder holds instead, in words."""
     files = files_below(folder, ("",))
     if not files:
@@ -230,9 +229,9 @@ def _suffixes(files: Iterable[Path]) -> Counter:
     return Counter(path.suffix for path in files)
 
 
-def _unlike(found: Mapping[Key, Path], other: Mapping[Key, Path]) -> str:
+def _unlike(frame_files: Mapping[Key, Path], other: Mapping[Key, Path]) -> str:
     """Two names, with their folders, side by side: most often a glance is enough."""
-    names = ["/".join(next(iter(files.values())).parts[-2:]) for files in (other, found)]
+    names = ["/".join(next(iter(files.values())).parts[-2:]) for files in (other, frame_files)]
     return f"one has {names[0]}, the other {names[1]}"
 
 
@@ -264,29 +263,29 @@ def _exact_flow(frames: Path) -> dict[Key, Path]:
     folder = Path(*parts[:at], "flow", *parts[at + 1 :])
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is not there: this data set has no exact flow; use --flow dis")
-    return _index(folder, "frames", _cityscapes_key([re.compile(rf"{_KEY}_flow_forward$")]), [])
+    return _index(folder, "frames", _cityscapes_key([re.compile(rf"{CITYSCAPES_STEM}_flow_forward$")]), [])
 
 
 def _missing_labels(clips: Sequence[MapClip], layout: str, orphans: Mapping[Key, Path]) -> list[str]:
     """What of the labels was expected and is not there."""
-    told = []
+    messages = []
     if orphans:
-        told.append(f"{len(orphans)} label maps belong to no frame (first: {next(iter(orphans.values()))})")
+        messages.append(f"{len(orphans)} label maps belong to no frame (first: {next(iter(orphans.values()))})")
     bare = [clip for clip in clips if not clip.labels]
     if bare:
         cities = {clip.city for clip in clips} - {clip.city for clip in clips if clip.labels}
         whole = f"; nothing at all in {', '.join(sorted(cities))}" if cities - {""} else ""
-        told.append(f"{len(bare)} of {len(clips)} clips have no label map (first: {bare[0].name}{whole})")
+        messages.append(f"{len(bare)} of {len(clips)} clips have no label map (first: {bare[0].name}{whole})")
     partly = [clip for clip in clips if clip.labels]
     frames, labelled = sum(len(clip.frames) for clip in partly), sum(len(clip.labels) for clip in partly)
     if labelled < frames and (layout != "cityscapes" or labelled > DENSE * frames):
         first = next(path for clip in partly for t, path in enumerate(clip.frames) if t not in clip.labels)
-        told.append(f"{frames - labelled} of {frames} frames in clips with labels have none (first: {first.name})")
+        messages.append(f"{frames - labelled} of {frames} frames in clips with labels have none (first: {first.name})")
     elif layout == "cityscapes" and partly:
         usual = Counter(len(clip.labels) for clip in partly).most_common(1)[0][0]
         if few := [clip for clip in partly if len(clip.labels) < usual]:
-            told.append(f"{len(few)} clips have fewer label maps than the others' {usual} (first: {few[0].name})")
-    return told
+            messages.append(f"{len(few)} clips have fewer label maps than the others' {usual} (first: {few[0].name})")
+    return messages
 
 
 # ------------------------------------------------------------------------------------------------ clips
@@ -302,12 +301,12 @@ class _Run:
     stills: bool
 
 
-def _in_a_row(found: Mapping[Key, Path], layout: str, pacing: Pacing) -> tuple[list[_Run], list[str]]:
+def _in_a_row(frame_files: Mapping[Key, Path], layout: str, pacing: Pacing) -> tuple[list[_Run], list[str]]:
     """Group frames, order each group by its number, and cut it where the number jumps."""
-    groups = _groups(found, layout)
+    groups = _groups(frame_files, layout)
     steps = {name: np.diff([number for number, _ in group]) for name, group in groups.items()}
     every = np.concatenate(list(steps.values())) if steps else np.zeros(0)
-    runs, notes, told = [], [], Counter()
+    runs, notes, messages = [], [], Counter()
     for (folder, prefix), group in groups.items():
         own = steps[folder, prefix]
         usual = 1 if layout == "cityscapes" else _usual(own if len(own) > 1 else every)
@@ -319,22 +318,22 @@ def _in_a_row(found: Mapping[Key, Path], layout: str, pacing: Pacing) -> tuple[l
         for piece in pieces:
             first = f"_{piece[0][1][1]}" if layout == "cityscapes" else f"+{piece[0][0]}" if len(pieces) > 1 else ""
             runs.append(_Run(tuple(key for _, key in piece), name + first, _city(folder, layout), stills))
-        told[usual, stills, len(own) > 0] += len(pieces)
-    notes += [_pace(usual, stills, count, layout, pacing) for (usual, stills, some), count in told.items() if some]
+        messages[usual, stills, len(own) > 0] += len(pieces)
+    notes += [_pace(usual, stills, count, layout, pacing) for (usual, stills, some), count in messages.items() if some]
     twice = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
     if twice:
         raise InputError(f"two clips would be called {twice[0]}; give each a folder of its own")
     return runs, notes
 
 
-def _groups(found: Mapping[Key, Path], layout: str) -> dict[tuple[str, str], list[tuple[int, Key]]]:
+def _groups(frame_files: Mapping[Key, Path], layout: str) -> dict[tuple[str, str], list[tuple[int, Key]]]:
     """Frames by what their names have in common, each with its number, in order."""
     groups: dict[tuple[str, str], list[tuple[int, Key]]] = defaultdict(list)
     if layout == "cityscapes":
-        for key in found:
+        for key in frame_files:
             groups[key[0], ""].append((int(key[1]), key))
     else:
-        for folder, names in _by_folder(found).items():
+        for folder, names in _by_folder(frame_files).items():
             for name, (number, rest) in _numbered(names).items():
                 groups[folder, rest].append((number, (folder, name)))
     for group in groups.values():
@@ -342,15 +341,15 @@ def _groups(found: Mapping[Key, Path], layout: str) -> dict[tuple[str, str], lis
         for (number, key), (following, other) in zip(group, group[1:], strict=False):
             if number == following:
                 raise InputError(
-                    f"{found[key]} and {found[other]} have the same number; two clips in one folder? "
+                    f"{frame_files[key]} and {frame_files[other]} have the same number; two clips in one folder? "
                     "Give each a folder of its own"
                 )
     return {name: groups[name] for name in sorted(groups, key=lambda name: (natural(name[0]), natural(name[1]), name))}
 
 
-def _by_folder(found: Iterable[Key]) -> dict[str, list[str]]:
+def _by_folder(frame_files: Iterable[Key]) -> dict[str, list[str]]:
     folders = defaultdict(list)
-    for folder, name in found:
+    for folder, name in frame_files:
         folders[folder].append(name)
     return folders
 
@@ -361,16 +360,16 @@ def _numbered(names: Sequence[str]) -> dict[str, tuple[int, str]]:
     for name in names:
         parts = re.split(r"([0-9]+)", name)
         alike[tuple(parts[::2])][name] = parts
-    found = {}
+    frame_files = {}
     for words, members in alike.items():
         places = range(1, 2 * len(words) - 1, 2)
         counter = max(places, key=lambda at: (len({parts[at] for parts in members.values()}), at), default=None)
         for name, parts in members.items():
             if counter is None:
-                found[name] = 0, f"*{name}"
+                frame_files[name] = 0, f"*{name}"
             else:
-                found[name] = int(parts[counter]), "".join([*parts[:counter], "*", *parts[counter + 1 :]])
-    return found
+                frame_files[name] = int(parts[counter]), "".join([*parts[:counter], "*", *parts[counter + 1 :]])
+    return frame_files
 
 
 def _usual(steps: np.ndarray) -> int:

@@ -12,13 +12,13 @@ from tcseg.atomic_files import write_json, write_table
 from tcseg.data.clips import CAMVID_BLOCK
 from tcseg.evaluation.label_map_counts import WINDOWS, Counted, Task
 from tcseg.evaluation.label_map_layouts import Matched
-from tcseg.evaluation.label_map_values import Look, said_by_name
+from tcseg.evaluation.label_map_values import MapContents, encoding_in_name
 from tcseg.evaluation.split_scores import OVERLAPS, SHARES, Blocks, per_block, score, summarise, summed
 from tcseg.labels import IGNORE
 from tcseg.metrics import intervals
 from tcseg.metrics.segmentation import Overlap, Share
 
-SEEN = 0.6  # of the pixels are visible in the next frame of a video; in stills, fewer
+VISIBLE_IN_VIDEO = 0.6  # of the pixels are visible in the next frame of a video; in stills, fewer
 
 SEGMENTATION = ("miou", "miou_category", "miou_boundary")
 INSTANCES = ("iiou", "iiou_category")
@@ -31,7 +31,7 @@ def tabulate(
     matched: Matched,
     total: Counted,
     task: Task,
-    looks: Mapping[tuple[str, Path], Look],
+    contents: Mapping[tuple[str, Path], MapContents],
     problems: list[str],
     labelled: bool,
     layout: str,
@@ -51,7 +51,7 @@ def tabulate(
         for flow in task.flows
     }
     record["classes"] = list(task.classes.label_set.classes)
-    void = {what: _void(task, looks, what) for what in ("predictions", "labels")}
+    void = {what: _void(task, contents, what) for what in ("predictions", "labels")}
     label_files = sum(len(clip.labels) for clip in clips)
     record["data"] = {
         "layout": layout,
@@ -63,10 +63,10 @@ def tabulate(
         "pairs": total.pairs["all"],
         "labelled_pairs": total.pairs["labelled"],
         "unit": "block" if task.alone else unit,
-        "predictions": _told(task, "predictions") | {"void": void["predictions"]},
-        "labels": _told(task, "labels") | {"void": void["labels"]} if label_files else None,
+        "predictions": _reading_facts(task, "predictions") | {"void": void["predictions"]},
+        "labels": _reading_facts(task, "labels") | {"void": void["labels"]} if label_files else None,
         "notes": list(matched.notes),
-        "seen": {flow: _seen(total.blocks, flow) for flow in task.flows},
+        "seen": {flow: _visible_share(total.blocks, flow) for flow in task.flows},
     }
     record["missing"] = problems
     cities = {clip.name: clip.city or clip.name for clip in clips} if unit == "city" and not task.alone else None
@@ -76,18 +76,18 @@ def tabulate(
     return table, record
 
 
-def _void(task: Task, looks: Mapping[tuple[str, Path], Look], what: str) -> float | None:
+def _void(task: Task, contents: Mapping[tuple[str, Path], MapContents], what: str) -> float | None:
     """Share of the maps' pixels that are void."""
     counts = np.zeros(2)
-    for (kind, path), look in looks.items():
+    for (kind, path), content in contents.items():
         if kind == what:
-            reading = task.readings[what, said_by_name(path)]
-            values = look.counts[reading.channel]
+            reading = task.readings[what, encoding_in_name(path)]
+            values = content.counts[reading.channel]
             counts += values[reading.to_train_ids() == IGNORE].sum(), values.sum()
     return round(float(counts[0] / counts[1]), 6) if counts[1] else None
 
 
-def _told(task: Task, what: str) -> dict:
+def _reading_facts(task: Task, what: str) -> dict:
     """How maps of a kind were read, and why."""
     some = [reading for (kind, _), reading in task.readings.items() if kind == what]
     return {
@@ -102,12 +102,12 @@ def _has(blocks: Blocks, name: str) -> bool:
     return any(name in counts for counts in blocks.values())
 
 
-def _seen(blocks: Blocks, flow: str) -> float | None:
+def _visible_share(blocks: Blocks, flow: str) -> float | None:
     """Share of the pixels inside the next frame that are visible there."""
     if not _has(blocks, f"tc_{flow}"):
         return None
-    seen, every = (float(summed(blocks, f"{name}_{flow}").labelled.sum()) for name in ("tc", "tc_unmasked"))
-    return round(seen / every, 4) if every else None
+    visible, every = (float(summed(blocks, f"{name}_{flow}").labelled.sum()) for name in ("tc", "tc_unmasked"))
+    return round(visible / every, 4) if every else None
 
 
 def _class_shares(blocks: Blocks, flow: str) -> dict[int, float]:
@@ -124,8 +124,8 @@ def _class_shares(blocks: Blocks, flow: str) -> dict[int, float]:
 
 def changed_of(counts: Overlap) -> Share:
     """TC's counts -> the share of visible pixels, of some class in both frames' maps, whose class changes along the flow."""
-    seen = float(counts.labelled.sum())
-    return Share(seen - float(counts.intersection.sum()), seen)
+    visible = float(counts.labelled.sum())
+    return Share(visible - float(counts.intersection.sum()), visible)
 
 
 def _row_names(flows: Sequence[str]) -> list[tuple[str, str]]:
@@ -170,10 +170,10 @@ def _number(name: str, key: str, blocks: Blocks, cities: Mapping[str, str] | Non
     counts = per_block(some, key)
     if cities is not None:
         counts = intervals.by_cluster(counts, [cities[block] for block in some])
-    found = {"value": value, "units": intervals.counted_units(counts)}
+    entry = {"value": value, "units": intervals.counted_units(counts)}
     if name != "etc_compat":  # the script's mean is its own
-        _, found["ci_low"], found["ci_high"] = intervals.clip_interval(counts)
-    return found
+        _, entry["ci_low"], entry["ci_high"] = intervals.clip_interval(counts)
+    return entry
 
 
 def _ceiling_row(value: float | None, total: Counted, flow: str) -> dict:
@@ -214,11 +214,11 @@ def _why(name: str, data: Mapping, labelled: bool) -> str:
 
 def _coverage(table: pd.DataFrame) -> dict[str, dict]:
     """Metric (and flow) -> frames, units, void, why: what stands beside the number in the table."""
-    found = {}
+    entry = {}
     for row in table.to_dict("records"):
         key = "_".join(filter(None, (row["metric"], row["flow"])))
-        found[key] = {name: None if pd.isna(row[name]) else row[name] for name in ("frames", "units", "void", "why")}
-    return found
+        entry[key] = {name: None if pd.isna(row[name]) else row[name] for name in ("frames", "units", "void", "why")}
+    return entry
 
 
 # ------------------------------------------------------------------------------------------------ saying it
@@ -249,21 +249,21 @@ def _header(record: dict) -> str:
     data = record["data"]
     lines = [f"classes:     {data['classes']} ({len(record['classes'])})"]
     for what in ("predictions", "labels"):
-        if (said := data[what]) is not None:
+        if (reading := data[what]) is not None:
             count = data["frames"] if what == "predictions" else f"{data['labelled_frames']} of {data['frames']}"
-            channel = {"grey": "", "red": ", red channel", "panoptic": ", instances by 1000"}.get(said["channel"], "")
-            merged = ", merged from Cityscapes' 19 classes" if said["merged"] else ""
-            void = "-" if said["void"] is None else f"{said['void']:.1%}"
+            channel = {"grey": "", "red": ", red channel", "panoptic": ", instances by 1000"}.get(reading["channel"], "")
+            merged = ", merged from Cityscapes' 19 classes" if reading["merged"] else ""
+            void = "-" if reading["void"] is None else f"{reading['void']:.1%}"
             lines.append(
-                f"{what + ':':<12} {said['values']}{channel}{merged} ({said['because']}); {count} frames, {void} void"
+                f"{what + ':':<12} {reading['values']}{channel}{merged} ({reading['because']}); {count} frames, {void} void"
             )
     return "\n".join([*lines, *(f"neighbours:  {note}" for note in data["notes"])])
 
 
 def _numbers(table: pd.DataFrame) -> str:
-    shown = table[table["value"].notna()].drop(columns="why")
-    shown = shown.assign(**{name: 100 * shown[name].astype(float) for name in ("value", "ci_low", "ci_high", "void")})
-    text = shown.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-")
+    percent = table[table["value"].notna()].drop(columns="why")
+    percent = percent.assign(**{name: 100 * percent[name].astype(float) for name in ("value", "ci_low", "ci_high", "void")})
+    text = percent.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-")
     absent = table[table["value"].isna()]
     reasons = [f"  {why}: {_names(rows)}" for why, rows in absent.groupby("why", sort=False)]
     return text + ("\n\nnot measured:\n" + "\n".join(reasons) if reasons else "")
@@ -275,15 +275,15 @@ def _names(rows: pd.DataFrame) -> str:
 
 def _tc_classes(record: dict) -> list[str]:
     """Who votes in TC."""
-    told = []
+    sentences = []
     for flow, shares in record["tc_classes"].items():
         if shares:
             ordered = sorted(shares.items(), key=lambda item: -item[1])
             names = ", ".join(f"{record['classes'][k]} {_percent(share)}" for k, share in ordered)
-            told.append(
+            sentences.append(
                 f"TC ({flow}) is a mean over {len(shares)} classes, one vote each; their shares of the pixels: {names}"
             )
-    return told
+    return sentences
 
 
 def _percent(share: float) -> str:
@@ -303,10 +303,10 @@ def _cautions(record: dict) -> str:
             "Without labels nothing here says whether the maps are right: a map that never changes has changed 0 and TC 100. "
             "Compare only networks whose accuracy is known."
         )
-    for flow, seen in record["data"]["seen"].items():
-        if seen is not None and seen < SEEN:
+    for flow, visible in record["data"]["seen"].items():
+        if visible is not None and visible < VISIBLE_IN_VIDEO:
             lines.append(
-                f"Only {seen:.0%} of the pixels are visible in the next frame ({flow}); are these stills (--stills), or is "
+                f"Only {visible:.0%} of the pixels are visible in the next frame ({flow}); are these stills (--stills), or is "
                 "it another scene?"
             )
     return "\n".join(lines)

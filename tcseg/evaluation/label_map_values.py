@@ -31,8 +31,8 @@ MOSTLY = 0.5  # of the pixels: maps of trainIds that are read as ids are mostly 
 def write_meta(folder: Path, classes: Sequence[str], class_set: str, **more: object) -> Path:
     """Write `meta.json` into a folder of label maps that hold trainIds: what they mean, for whoever reads them."""
     path = folder / META
-    said = {"values": "trainIds", "class_set": class_set, "classes": list(classes), "void": IGNORE, **more}
-    path.write_text(json.dumps(said, indent=1) + "\n")
+    meta = {"values": "trainIds", "class_set": class_set, "classes": list(classes), "void": IGNORE, **more}
+    path.write_text(json.dumps(meta, indent=1) + "\n")
     return path
 
 
@@ -42,31 +42,31 @@ def read_meta(paths: Iterable[Path], root: Path) -> dict | None:
     Raises:
         InputError: it cannot be read, or maps of several kinds lie below one root.
     """
-    said: dict[Path, dict | None] = {}
+    metas: dict[Path, dict | None] = {}
     for folder in {path.parent for path in paths}:
         above = [folder, *folder.parents]
         inside = above[: above.index(root) + 1] if root in above else above[:1]
         at = next((one / META for one in inside if (one / META).is_file()), None)
-        said[folder] = None if at is None else _parse_meta(at)
-    kinds = {json.dumps(one and [one["values"], one.get("classes")]) for one in said.values()}
+        metas[folder] = None if at is None else _parse_meta(at)
+    kinds = {json.dumps(one and [one["values"], one.get("classes")]) for one in metas.values()}
     if len(kinds) > 1:
         raise InputError(f"label maps below {root} are of several kinds, as {META} says; evaluate each kind by itself")
-    return next(iter(said.values()), None)
+    return next(iter(metas.values()), None)
 
 
 def _parse_meta(path: Path) -> dict | None:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}); remove it, or write it again") from None
-    if not isinstance(said, dict) or "values" not in said:  # of another program
+    if not isinstance(meta, dict) or "values" not in meta:  # of another program
         return None
-    if said["values"] not in ("ids", "trainIds"):
-        raise InputError(f"{path} says values {said['values']!r}; known are ids and trainIds")
-    return said
+    if meta["values"] not in ("ids", "trainIds"):
+        raise InputError(f"{path} says values {meta['values']!r}; known are ids and trainIds")
+    return meta
 
 
-def said_by_name(path: Path) -> str | None:
+def encoding_in_name(path: Path) -> str | None:
     """As Cityscapes' scripts end the names of their files: "ids", "trainIds" or "panoptic"; None for any other name."""
     stem = path.stem.lower()
     endings = {"labelids": "ids", "trainids": "trainIds", "_panoptic": "panoptic"}
@@ -77,7 +77,7 @@ def said_by_name(path: Path) -> str | None:
 
 
 @dataclass(frozen=True)
-class Look:
+class MapContents:
     """What a label map holds.
 
     Attributes:
@@ -91,7 +91,7 @@ class Look:
     beyond: dict[str, int]
 
 
-def look_at(path: Path) -> Look:
+def inspect_map(path: Path) -> MapContents:
     """Decode a label map and count its values, in each channel that it may be read by.
 
     Raises:
@@ -106,7 +106,7 @@ def look_at(path: Path) -> Look:
             beyond[channel] = int(values.max()) if values.max() > 255 else int(values.min())
         else:
             counts[channel] = np.bincount(values.ravel().astype(np.uint8), minlength=256)
-    return Look(stored.shape[:2], counts, beyond)
+    return MapContents(stored.shape[:2], counts, beyond)
 
 
 def _channel(stored: np.ndarray, channel: str) -> np.ndarray | None:
@@ -148,9 +148,9 @@ class Reading:
             np.where(table == UNKNOWN, UNKNOWN, cityscapes_to_camvid(table)).astype(np.uint8) if self.merged else table
         )
 
-    def fits(self, look: Look) -> bool:
+    def fits(self, content: MapContents) -> bool:
         """Whether each value is known."""
-        counts = look.counts.get(self.channel)
+        counts = content.counts.get(self.channel)
         return counts is not None and not (counts[self.table.lookup(self.values) == UNKNOWN]).any()
 
     def void(self, counts: np.ndarray) -> float:
@@ -180,19 +180,19 @@ def _form(path: Path) -> str:
 
 
 def _outside(path: Path, wrong: Sequence[int], table: ClassTable, encodings: Sequence[str]) -> str:
-    shown = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
-    known = " nor ".join(f"{table.label_set.name}'s {one} ({table.known(one)})" for one in encodings)
-    return f"{path} contains [{shown}], not among {known}"
+    listed = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
+    expected = " nor ".join(f"{table.label_set.name}'s {one} ({table.known(one)})" for one in encodings)
+    return f"{path} contains [{listed}], not among {expected}"
 
 
 # ------------------------------------------------------------------------------------------------ deciding
 
 
 def decide(
-    looks: Mapping[Path, Look],
+    contents: Mapping[Path, MapContents],
     table: ClassTable,
     what: str,
-    said: str | None = None,
+    stated: str | None = None,
     because: str = "",
     merged: bool = False,
 ) -> Reading:
@@ -209,21 +209,21 @@ def decide(
     Raises:
         InputError: values fit no reading (the first file is named), or two (the option that decides is named).
     """
-    channels = ["panoptic", "grey"] if said == "panoptic" else CHANNELS
-    encodings = [said] if said in table.encodings else [*table.encodings]
-    if said and said not in (*table.encodings, "panoptic"):
+    channels = ["panoptic", "grey"] if stated == "panoptic" else CHANNELS
+    encodings = [stated] if stated in table.encodings else [*table.encodings]
+    if stated and stated not in (*table.encodings, "panoptic"):
         encodings = ["ids"]  # a table whose ids are its trainIds
     every = [Reading(table, values, channel, merged, because) for channel in channels for values in encodings]
-    fitting = [one for one in every if all(one.fits(look) for look in looks.values())]
+    fitting = [one for one in every if all(one.fits(content) for content in contents.values())]
     if not fitting:
-        raise _fits_nothing(looks, table, what, encodings, said, because)
+        raise _fits_nothing(contents, table, what, encodings, stated, because)
     by_channel = {one.channel for one in fitting}
     if len(by_channel) > 1:  # panoptic maps without instances, and grey ones in three channels: the same values
         fitting = [one for one in fitting if one.channel == next(c for c in channels if c in by_channel)]
     if len(fitting) == 1:
         reason = because or _why_alone(fitting[0], table)
         return Reading(table, fitting[0].values, fitting[0].channel, merged, reason)
-    return _of_two(fitting, looks, table, what, merged)
+    return _of_two(fitting, contents, table, what, merged)
 
 
 def _why_alone(reading: Reading, table: ClassTable) -> str:
@@ -234,10 +234,10 @@ def _why_alone(reading: Reading, table: ClassTable) -> str:
     )
 
 
-def _of_two(fitting: list[Reading], looks: Mapping[Path, Look], table: ClassTable, what: str, merged: bool) -> Reading:
+def _of_two(fitting: list[Reading], contents: Mapping[Path, MapContents], table: ClassTable, what: str, merged: bool) -> Reading:
     """Ids or trainIds, where each value is both: trainIds, if as ids most of the picture would be void."""
     as_ids, as_train_ids = fitting
-    counts = sum(look.counts[as_ids.channel] for look in looks.values())
+    counts = sum(content.counts[as_ids.channel] for content in contents.values())
     counts = np.where(np.arange(256) == IGNORE, 0, counts)  # void in both
     void, used = as_ids.void(counts), set(np.flatnonzero(counts).tolist())
     both = used - {0} and used - {0} <= set(table.ids)  # a map of ids in which much is unlabelled looks so, too
@@ -250,45 +250,45 @@ def _of_two(fitting: list[Reading], looks: Mapping[Path, Look], table: ClassTabl
     )
 
 
-def _fits_nothing(looks, table, what, encodings, said, because) -> InputError:
+def _fits_nothing(contents, table, what, encodings, stated, because) -> InputError:
     """Which file spoils every reading, and what it is."""
 
     def spoils(path: Path, channel: str, values: str) -> bool:
-        return not Reading(table, values, channel).fits(looks[path])
+        return not Reading(table, values, channel).fits(contents[path])
 
     best = min(
         ((channel, values) for channel in CHANNELS for values in encodings),
-        key=lambda reading: sum(spoils(path, *reading) for path in looks),
+        key=lambda reading: sum(spoils(path, *reading) for path in contents),
     )
-    path = next(path for path in looks if spoils(path, *best))
-    look, source = looks[path], f" ({because})" if because else ""
-    if best[0] in look.counts:
-        wrong = np.flatnonzero((look.counts[best[0]] > 0) & (table.lookup(best[1]) == UNKNOWN)).tolist()
+    path = next(path for path in contents if spoils(path, *best))
+    content, source = contents[path], f" ({because})" if because else ""
+    if best[0] in content.counts:
+        wrong = np.flatnonzero((content.counts[best[0]] > 0) & (table.lookup(best[1]) == UNKNOWN)).tolist()
         other = [one for one in table.encodings if one not in encodings]
-        fits = all(Reading(table, other[0], best[0]).fits(one) for one in looks.values()) if other else False
+        fits = all(Reading(table, other[0], best[0]).fits(one) for one in contents.values()) if other else False
         hint = f"; they fit {other[0]}: say {'--ids' if other[0] == 'ids' else '--train-ids'}" if fits else ""
-        return InputError(_outside(path, wrong, table, encodings) + source + hint + _other_classes(looks, table))
-    if "grey" in look.beyond:
-        told = (
-            f"a map of {look.beyond['grey']} and other large values: instances? A label map holds a class in each pixel"
+        return InputError(_outside(path, wrong, table, encodings) + source + hint + _other_classes(contents, table))
+    if "grey" in content.beyond:
+        holds = (
+            f"a map of {content.beyond['grey']} and other large values: instances? A label map holds a class in each pixel"
         )
-    elif look.counts.keys() | look.beyond.keys() >= {"red"}:
-        told = "colours, not classes; write the class of each pixel as an 8-bit grey PNG"
+    elif content.counts.keys() | content.beyond.keys() >= {"red"}:
+        holds = "colours, not classes; write the class of each pixel as an 8-bit grey PNG"
     else:
-        told = "values that are no classes"
-    return InputError(f"{path} holds {told}{source}")
+        holds = "values that are no classes"
+    return InputError(f"{path} holds {holds}{source}")
 
 
-def _other_classes(looks: Mapping[Path, Look], table: ClassTable) -> str:
+def _other_classes(contents: Mapping[Path, MapContents], table: ClassTable) -> str:
     """Whether the values are those of another known class set."""
     for name, other in (("cityscapes", CITYSCAPES_TABLE), ("camvid", CAMVID_TABLE)):
         readings = (Reading(other, values, "grey") for values in other.encodings)
-        if other != table and any(all(one.fits(look) for look in looks.values()) for one in readings):
+        if other != table and any(all(one.fits(content) for content in contents.values()) for one in readings):
             return f"; they fit --classes {name}"
     return ""
 
 
-def classes_of(meta: dict | None, wanted: ClassTable | None) -> tuple[ClassTable | None, bool]:
+def classes_of(meta: dict | None, target: ClassTable | None) -> tuple[ClassTable | None, bool]:
     """The classes that maps hold by their `meta.json`, and whether they are merged into CamVid's, which are wanted.
 
     Raises:
@@ -296,20 +296,20 @@ def classes_of(meta: dict | None, wanted: ClassTable | None) -> tuple[ClassTable
     """
     names = tuple(meta["classes"]) if meta and meta.get("classes") else None
     if names is None:
-        return wanted, False
+        return target, False
     tables = {CITYSCAPES_TABLE.label_set.classes: CITYSCAPES_TABLE, CAMVID_TABLE.label_set.classes: CAMVID_TABLE}
-    if wanted is None and names not in tables:
+    if target is None and names not in tables:
         raise InputError(
             f"the predictions' {META} names {len(names)} classes ({', '.join(names[:3])} ...), which are neither Cityscapes' nor "
             "CamVid's: --classes FILE says which ids they have in the label maps"
         )
-    if wanted is None:
+    if target is None:
         return tables[names], False
-    if names == wanted.label_set.classes:
-        return wanted, False
-    if names == CITYSCAPES.classes and wanted == CAMVID_TABLE:
+    if names == target.label_set.classes:
+        return target, False
+    if names == CITYSCAPES.classes and target == CAMVID_TABLE:
         return CITYSCAPES_TABLE, True
     raise InputError(
         f"the predictions' {META} names {len(names)} classes ({', '.join(names[:3])} ...), but --classes has "
-        f"{wanted.label_set.num_classes} ({', '.join(wanted.label_set.classes[:3])} ...); known sets: {', '.join(KNOWN)}"
+        f"{target.label_set.num_classes} ({', '.join(target.label_set.classes[:3])} ...); known sets: {', '.join(KNOWN)}"
     )

@@ -76,8 +76,8 @@ def units(counts: Sequence[Counts], block: int = 1) -> list[dict[str, np.ndarray
         ValueError: different numbers of clips.
     """
     require_same_clips(counts)
-    kept = np.any([counted(one) for one in counts], axis=0)
-    rows = [{name: np.asarray(values)[kept] for name, values in one.items()} for one in counts]
+    used = np.any([counted(one) for one in counts], axis=0)
+    rows = [{name: np.asarray(values)[used] for name, values in one.items()} for one in counts]
     return [in_blocks(one, block) for one in rows] if block > 1 else rows
 
 
@@ -155,7 +155,7 @@ def draws_of(clips: int, block: int, draws: int, seed: int) -> np.ndarray:
     return block_draws(clips, block, draws, seed) if block > 1 else clip_draws(clips, draws, seed)
 
 
-def all_and_each_left_out(clips: int) -> np.ndarray:
+def leave_one_out_weights(clips: int) -> np.ndarray:
     """Weights (1 + clips, clips): all clips, then all but one."""
     return np.concatenate([np.ones((1, clips)), 1 - np.eye(clips)])
 
@@ -205,12 +205,12 @@ def jackknife(values: np.ndarray) -> Jackknife:
 
 def _over_units(effect: Callable[[np.ndarray], np.ndarray], units: int, level: float) -> Interval:
     """The interval of effect(weights), whose weights are (draws, units)."""
-    values = effect(all_and_each_left_out(units))
+    values = effect(leave_one_out_weights(units))
     if units < 2:
         return Interval(float(values[0]), float("nan"), float("nan"))
-    found = jackknife(values)
-    middle = _t_limits(float(values[0]), found.error, found.df, level)
-    return Interval(middle.value, middle.low + min(0.0, found.correction), middle.high + max(0.0, found.correction))
+    estimate = jackknife(values)
+    middle = _t_limits(float(values[0]), estimate.error, estimate.df, level)
+    return Interval(middle.value, middle.low + min(0.0, estimate.correction), middle.high + max(0.0, estimate.correction))
 
 
 def percentile_limits(value: float, resampled: np.ndarray, clusters: float, level: float = 0.95) -> Interval:
@@ -237,9 +237,9 @@ def clip_interval(counts: Counts, level: float = 0.95) -> Interval:
         The metric of all clips and its interval, which ends where shares do, at 0 and 1; (value, nan, nan) with fewer than two
         clips in which anything was counted: one clip says nothing about another.
     """
-    (kept,) = units([counts])
-    found = _over_units(lambda weights: metric_of(kept, weights), clips_in(kept), level)
-    return Interval(found.value, *np.clip([found.low, found.high], 0.0, 1.0).tolist())
+    (used,) = units([counts])
+    estimate = _over_units(lambda weights: metric_of(used, weights), clips_in(used), level)
+    return Interval(estimate.value, *np.clip([estimate.low, estimate.high], 0.0, 1.0).tolist())
 
 
 def paired_interval(a: Counts, b: Counts, level: float = 0.95) -> Interval:

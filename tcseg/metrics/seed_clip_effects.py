@@ -209,7 +209,7 @@ def _units(a: Sequence[Counts], b: Sequence[Counts], block: int = 1) -> tuple[li
 def _spread(a: Sequence[Counts], b: Sequence[Counts], contrast: Contrast) -> tuple[np.ndarray, Spread]:
     """The effect of each seed, (seeds,), and the errors of their mean."""
     seeds, clips = len(a), intervals.clips_in(a[0])
-    effects = seed_effects(a, b, contrast, intervals.all_and_each_left_out(clips))
+    effects = seed_effects(a, b, contrast, intervals.leave_one_out_weights(clips))
     if clips < 2:
         return effects[:, 0], Spread(0.0, 0, float("nan"), 0.0, 0.0, 1.0)
     over_clips = intervals.jackknife(effects.mean(0))

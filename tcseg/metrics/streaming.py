@@ -106,8 +106,8 @@ class TemporalConsistency(Metric):
         Raises:
             InputError: shapes differ, or maps are not of integers 0..255.
         """
-        for a, b, flow, seen in _pairs(map_a, map_b, flow_ab, visible):
-            self.counts += count_pair(a, b, flow, seen, self.num_classes).overlaps()["tc"]
+        for a, b, flow, visible_pixels in _pairs(map_a, map_b, flow_ab, visible):
+            self.counts += count_pair(a, b, flow, visible_pixels, self.num_classes).overlaps()["tc"]
 
     def compute(self) -> dict[str, float]:
         """`tc`."""
@@ -144,10 +144,10 @@ class FlickerRate(Metric):
                 raise InputError(
                     f"{name} are {labels.shape}, but the maps {(len(pairs), *pairs[0][0].shape)}; they must agree"
                 )
-        for (a, b, flow, seen), labels in zip(pairs, zip(*true, strict=True), strict=True):
-            found = count_pair(a, b, flow, seen, self.num_classes, (*labels, np.zeros_like(seen))).flicker
+        for (a, b, flow, visible_pixels), labels in zip(pairs, zip(*true, strict=True), strict=True):
+            flicker = count_pair(a, b, flow, visible_pixels, self.num_classes, (*labels, np.zeros_like(visible_pixels))).flicker
             self.counts = Flicker(
-                *(x + y for x, y in zip(vars(self.counts).values(), vars(found).values(), strict=True))
+                *(x + y for x, y in zip(vars(self.counts).values(), vars(flicker).values(), strict=True))
             )
 
     def compute(self) -> dict[str, float]:
@@ -182,13 +182,13 @@ def _pairs(map_a: Maps, map_b: Maps, flow_ab: Maps, visible: Maps | None) -> lis
     a, b = _batch("map_a", map_a), _batch("map_b", map_b)
     flow = _as_array(flow_ab)
     flow = (flow[None] if flow.ndim == 3 else flow).astype(np.float32)
-    seen = np.ones(a.shape, bool) if visible is None else _batch("visible", visible).astype(bool)
-    expected = (len(a), 2, *a.shape[1:])
-    for name, shape, wanted in (
+    visible_pixels = np.ones(a.shape, bool) if visible is None else _batch("visible", visible).astype(bool)
+    flow_shape = (len(a), 2, *a.shape[1:])
+    for name, shape, required in (
         ("map_b", b.shape, a.shape),
-        ("flow_ab", flow.shape, expected),
-        ("visible", seen.shape, a.shape),
+        ("flow_ab", flow.shape, flow_shape),
+        ("visible", visible_pixels.shape, a.shape),
     ):
-        if shape != wanted:
-            raise InputError(f"{name} has shape {shape}; with map_a of {a.shape} it must be {wanted}")
-    return list(zip(a, b, flow, seen, strict=True))
+        if shape != required:
+            raise InputError(f"{name} has shape {shape}; with map_a of {a.shape} it must be {required}")
+    return list(zip(a, b, flow, visible_pixels, strict=True))

@@ -76,13 +76,13 @@ def fingerprint(model: nn.Module) -> str:
     """
     shapes = {key: list(value.shape) for key, value in _state(model).items()}
     try:
-        answers, settings = _run(model)
+        outputs, settings = _run(model)
     except Exception:  # whatever somebody's encoder raises: after hours of training its weights must still be written
         return f"shapes:{_digits(shapes)}"
-    return _digits([shapes, [f"{value:.4e}" for value in answers], settings])
+    return _digits([shapes, [f"{value:.4e}" for value in outputs], settings])
 
 
-def answers(model: nn.Module) -> list[float]:
+def outputs(model: nn.Module) -> list[float]:
     """The `PROBES` numbers that a fingerprint is of, before they are rounded."""
     return _run(model)[0]
 

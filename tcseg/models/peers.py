@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, InputError, require_one_of
 from tcseg.labels import default_classes
 from tcseg.models.networks import MEAN, STD
 
@@ -451,6 +451,5 @@ def build(name: str, num_classes: int) -> Peer:
         ValueError: unknown name.
         RuntimeError: it comes from a package that is not installed.
     """
-    if name not in PEERS:
-        raise InputError(f"peer is {name!r}; it must be one of {', '.join(PEERS)}")
+    require_one_of("peer", name, PEERS)
     return Peer(name, num_classes).to(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tcseg.errors import CannotRunError, InputError, NotFoundError
+from tcseg.errors import CannotRunError, InputError, NotFoundError, require_one_of
 from tcseg.labels import LabelSet, default_classes, own_classes
 from tcseg.models import fingerprints, peers, trained_on
 from tcseg.models.networks import ModelSpec, SegmentationModel
@@ -96,8 +96,8 @@ def spec_key(name: str) -> str:
     spec = repr(spec_of(name))
     if name.startswith("timm:"):
         return spec
-    found = fingerprint_of(name, 19)
-    return spec if found == fingerprints.PINNED.get(name) else f"{spec} {found}"
+    measured = fingerprint_of(name, 19)
+    return spec if measured == fingerprints.PINNED.get(name) else f"{spec} {measured}"
 
 
 _fingerprints: dict[tuple[str, int], str] = {}
@@ -170,19 +170,19 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
         key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in model.state_dict().items()
     }
-    aside = path.with_suffix(".part")
-    save_file(state, aside)
+    partial = path.with_suffix(".part")
+    save_file(state, partial)
     own = model.label_set
-    said = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
+    description = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
     halved = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)  # with constants that lost digits
     network = fingerprint_of(model.arch, model.num_classes) if halved else fingerprints.fingerprint(model)
-    known = {"size": trained_on.trained_size(model), "dataset": getattr(model, "trained_on", None)}
-    known = {key: value for key, value in known.items() if value is not None}
-    sidecar = {**said, "class_set": own.name, "architecture": network, **known, **meta}
+    training = {"size": trained_on.trained_size(model), "dataset": getattr(model, "trained_on", None)}
+    training = {key: value for key, value in training.items() if value is not None}
+    sidecar = {**description, "class_set": own.name, "architecture": network, **training, **meta}
     aside_json = path.with_suffix(".json.part")
     aside_json.write_text(json.dumps(sidecar, indent=1))
     aside_json.replace(path.with_suffix(".json"))
-    aside.replace(path)
+    partial.replace(path)
 
 
 def load_weights(path: Path | str) -> SegmentationModel:
@@ -301,8 +301,7 @@ def weights_hash(name: str) -> str:
 
 
 def _shipped_file(name: str, suffix: str) -> Path:
-    if name not in (*SHIPPED, FAST):
-        raise InputError(f"shipped model is {name!r}; it must be one of {', '.join((*SHIPPED, FAST))}")
+    require_one_of("shipped model", name, (*SHIPPED, FAST))
     return WEIGHTS / f"{name}{suffix}"
 
 

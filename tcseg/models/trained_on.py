@@ -77,9 +77,9 @@ def size_for(model: nn.Module, frame: tuple[int, int], size: Size = None) -> tup
         frame: (W,H) of the frames.
         size: as asked for; see `Size`.
     """
-    known = trained_size(model)
-    if size is None and known is not None:
-        size = network_size(frame, known)
+    trained = trained_size(model)
+    if size is None and trained is not None:
+        size = network_size(frame, trained)
     return None if size in (None, NATIVE, frame) else size
 
 
@@ -106,7 +106,7 @@ def read_size(text: str | None) -> Size:
 # ------------------------------------------------------------------------------------------------ in words
 
 
-def by(size: tuple[int, int]) -> str:
+def size_text(size: tuple[int, int]) -> str:
     """(1024, 512) -> "1024x512"."""
     return f"{size[0]}x{size[1]}"
 
@@ -116,12 +116,12 @@ def training_of(model: nn.Module) -> str:
     size, dataset = trained_size(model), getattr(model, "trained_on", None)
     if size is None and dataset is None:
         return "its training size and data are unknown"
-    told = f"it was trained at {by(size) if size else 'an unknown size'}"
-    told += f" on {CALLED.get(dataset, dataset)}" if dataset else ", on unknown data"
-    return f"{told}, and has never seen a real road" if dataset in DRAWN else told
+    text = f"it was trained at {size_text(size) if size else 'an unknown size'}"
+    text += f" on {CALLED.get(dataset, dataset)}" if dataset else ", on unknown data"
+    return f"{text}, and has never seen a real road" if dataset in DRAWN else text
 
 
-def seen_as_text(models: Mapping[str, nn.Module], frame: tuple[int, int], size: Size = None) -> str:
+def describe_input(models: Mapping[str, nn.Module], frame: tuple[int, int], size: Size = None) -> str:
     """The size at which networks see a video, and their training: one line per network, for a terminal.
 
     Args:
@@ -133,10 +133,10 @@ def seen_as_text(models: Mapping[str, nn.Module], frame: tuple[int, int], size: 
 
 
 def _line(name: str, model: nn.Module, frame: tuple[int, int], size: Size) -> str:
-    seen = size_for(model, frame, size)
-    told = f"{name} sees {by(seen or frame)}" + ("" if seen else ", the video's own size")
-    known = trained_size(model)
+    seen_size = size_for(model, frame, size)
+    line = f"{name} sees {size_text(seen_size or frame)}" + ("" if seen_size else ", the video's own size")
+    trained = trained_size(model)
     if size is None:
-        other = "--size native: the video's own" if seen else "" if known else "change it with --size WxH"
-        told += f" ({other} {by(frame)})" if seen else f" ({other})" if other else ""
-    return f"{told}; {training_of(model)}"
+        other = "--size native: the video's own" if seen_size else "" if trained else "change it with --size WxH"
+        line += f" ({other} {size_text(frame)})" if seen_size else f" ({other})" if other else ""
+    return f"{line}; {training_of(model)}"

@@ -1,6 +1,6 @@
 """A procedural city: Cityscapes-like driving video with exact labels, depth, flow and visibility, on a laptop CPU.
 
-numpy, OpenCV and numba only. Rooms: `textures`, `geometry` (polygons and rigid parts), `street` and `layout` (what
+numpy, OpenCV and numba only. Modules: `textures`, `geometry` (polygons and rigid parts), `street` and `layout` (what
 stands where), `props`, `vehicles`, `people` (builders), `traffic` (what moves), `raster`, `shading` and `exact_flow` (numba
 kernels), `effects` (camera), `sequence` (random access to frames), `writer` (the Cityscapes layout on disk), `sheet`
 (contact sheets).

@@ -14,14 +14,15 @@ from .sequence import ANNOTATED, Frame, Sequence
 _PALETTE = np.array([row.color for row in CITYSCAPES_ROWS if row.id >= 0], np.uint8)
 
 
-def flow_colors(flow: np.ndarray, largest: float | None = None) -> np.ndarray:
-    """Flow (2,H,W) -> uint8 (H,W,3) RGB: hue is direction, saturation is length (full at `largest` px)."""
-    length = np.hypot(flow[0], flow[1])
-    largest = largest or max(1.0, float(np.quantile(length, 0.98)))
-    hsv = np.full((*length.shape, 3), 255, np.uint8)
-    hsv[..., 0] = ((np.arctan2(flow[1], flow[0]) / np.pi + 1) * 89.9).astype(np.uint8)
-    hsv[..., 1] = (np.clip(length / largest, 0, 1) * 255).astype(np.uint8)
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+def flow_colors(flow: np.ndarray, maximum: float | None = None) -> np.ndarray:
+    """Flow (2,H,W) in pixels as uint8 (H,W,3) RGB: hue is its direction, strength its length; `maximum` px is full colour.
+
+    Without `maximum`, all but the longest 2 % are below full colour; what is shorter than a pixel is never at full colour.
+    """
+    length, angle = cv2.cartToPolar(np.float32(flow[0]), np.float32(flow[1]), angleInDegrees=True)
+    top = float(maximum or max(1.0, np.quantile(length, 0.98)))
+    hsv = np.stack((angle, np.clip(length / top, 0, 1), np.ones_like(length)), -1)
+    return (cv2.cvtColor(hsv.astype(np.float32), cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
 
 
 def panels(frame: Frame) -> dict[str, np.ndarray]:

@@ -36,7 +36,7 @@ for _row in CITYSCAPES_ROWS:
         _PALETTE[_row.id] = _row.color
 
 
-class Snippet(NamedTuple):
+class SnippetTask(NamedTuple):
     """One snippet to be written: everything a worker process needs."""
 
     root: str
@@ -127,12 +127,12 @@ def _encode(frame: Frame, kind: str) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    aside = path.with_name(path.name + f".{os.getpid()}.part")
-    aside.write_bytes(data)
-    aside.replace(path)
+    partial = path.with_name(path.name + f".{os.getpid()}.part")
+    partial.write_bytes(data)
+    partial.replace(path)
 
 
-def _record(root: Path, snippet: Snippet) -> Path:
+def _record(root: Path, snippet: SnippetTask) -> Path:
     """Hashes of a finished snippet, kept until the manifest is written."""
     return root / ".parts" / f"{snippet.split}_{snippet.index:06d}.json"
 
@@ -154,7 +154,7 @@ def small_worker() -> None:
     sys.modules.setdefault("scipy.linalg", None)  # type: ignore[arg-type]  # None: "there is no such module"
 
 
-def write_snippet(snippet: Snippet, only: frozenset[str] | None = None) -> dict[str, str]:
+def write_snippet(snippet: SnippetTask, only: frozenset[str] | None = None) -> dict[str, str]:
     """Render and write a snippet, or only the named files of it.
 
     Returns:
@@ -162,13 +162,13 @@ def write_snippet(snippet: Snippet, only: frozenset[str] | None = None) -> dict[
     """
     cv2.setNumThreads(1)
     root = Path(snippet.root)
-    wanted: dict[int, list[tuple[str, str]]] = {}
+    by_frame: dict[int, list[tuple[str, str]]] = {}
     for t, kind, name in snippet.files():
         if only is None or name in only:
-            wanted.setdefault(t, []).append((kind, name))
+            by_frame.setdefault(t, []).append((kind, name))
     sequence = Sequence(snippet.city, snippet.scene_seed, snippet.size)
     hashes = {}
-    for t, items in wanted.items():
+    for t, items in by_frame.items():
         hashes |= _write_frame(root, sequence, t, items)
     if only is None:
         record = _record(root, snippet)
@@ -177,10 +177,10 @@ def write_snippet(snippet: Snippet, only: frozenset[str] | None = None) -> dict[
     return hashes
 
 
-def _snippets(root: Path, p: dict) -> list[Snippet]:
+def _snippets(root: Path, p: dict) -> list[SnippetTask]:
     out = []
     for split in SPLITS:
-        out += [Snippet(str(root), split, i, tuple(p["size"]), p["neighbours"], p["seed"]) for i in range(p[split])]
+        out += [SnippetTask(str(root), split, i, tuple(p["size"]), p["neighbours"], p["seed"]) for i in range(p[split])]
     return sorted(out, key=lambda s: (s.split, s.city))  # a worker that keeps to one city paints its textures once
 
 
@@ -227,7 +227,7 @@ def _prepare(root: Path, p: dict) -> None:
         )
 
 
-def _finished(root: Path, snippet: Snippet) -> dict[str, str] | None:
+def _finished(root: Path, snippet: SnippetTask) -> dict[str, str] | None:
     """Hashes of a snippet that an interrupted run completed, or None."""
     try:
         hashes = json.loads(_record(root, snippet).read_text())
@@ -237,7 +237,7 @@ def _finished(root: Path, snippet: Snippet) -> dict[str, str] | None:
     return hashes if set(hashes) == names and all((root / name).is_file() for name in names) else None
 
 
-def _run(tasks: list[Snippet], workers: int | None, progress: bool) -> Iterator[dict[str, str]]:
+def _run(tasks: list[SnippetTask], workers: int | None, progress: bool) -> Iterator[dict[str, str]]:
     """Write snippets in parallel processes (or here, for one worker)."""
     workers = min(workers or usable_cores(), max(1, len(tasks)))
     bar = tqdm(total=len(tasks), desc="procity", unit="snippet", disable=not (progress and sys.stderr.isatty()))
@@ -291,7 +291,7 @@ def generate(
     """
     root = Path(root)
     p = _parameters(size, train, val, test, neighbours, seed)
-    if _is_there(root, p):
+    if _is_complete(root, p):
         return root
     _prepare(root, p)
     _stamp(root, p)
@@ -312,7 +312,7 @@ def generate(
     return root
 
 
-def _is_there(root: Path, p: dict) -> bool:
+def _is_complete(root: Path, p: dict) -> bool:
     """Whether the tree is complete; clears one that an older version made, refuses one with other parameters."""
     old = _manifest(root)
     if old is None:
@@ -360,8 +360,8 @@ def check(root: Path | str, progress: bool = False, quick: bool = False) -> list
     if quick:
         return [f"{name}: missing" for name in files if not (root / name).is_file()]
     with ThreadPoolExecutor(usable_cores()) as pool:  # reading and hashing leave the interpreter's lock
-        found = pool.map(lambda name: _problem(root / name, files[name]), files)
-        bar = tqdm(found, "sha256", len(files), unit="file", disable=not (progress and sys.stderr.isatty()))
+        results = pool.map(lambda name: _problem(root / name, files[name]), files)
+        bar = tqdm(results, "sha256", len(files), unit="file", disable=not (progress and sys.stderr.isatty()))
         return [f"{name}: {problem}" for name, problem in zip(files, bar, strict=True) if problem]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcseg.study.study import Study, open_study, rows_of
+    from tcseg.study.study import Study, open_rows, open_study
 
-__all__ = ["Study", "open_study", "rows_of"]
+__all__ = ["Study", "open_rows", "open_study"]
 
 
 def __getattr__(name: str) -> object:

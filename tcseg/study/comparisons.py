@@ -121,8 +121,8 @@ def score_interval(runs: Sequence[Measured], counts: str) -> intervals.Interval:
 
 def metrics_of(record: dict) -> list[Row]:
     """The metrics that a record has counts for; `tc` is with exact flow where there is one, else with DIS."""
-    known = record["per_clip"]
-    best = next((flow for flow in ("exact", "dis") if f"tc_{flow}" in known), "")
+    per_clip_counts = record["per_clip"]
+    best = next((flow for flow in ("exact", "dis") if f"tc_{flow}" in per_clip_counts), "")
     top = record["metrics"].get("tc_ceiling", {}).get(best)
     rows = [
         Row("miou", "miou", seed_clip_effects.difference),
@@ -135,7 +135,7 @@ def metrics_of(record: dict) -> list[Row]:
     ]
     if top is not None:
         rows.append(Row("tc_gap_closed", f"tc_{best}", seed_clip_effects.gap_closed(top)))
-    return [row for row in rows if row.counts in known]
+    return [row for row in rows if row.counts in per_clip_counts]
 
 
 def effects(
@@ -176,22 +176,22 @@ def _row(comparison: str, metric: Row, records: Sequence[tuple[dict, dict]]) -> 
     base, other = ([record["per_clip"][metric.counts] for record in side] for side in zip(*records, strict=True))
     first = records[0][0]
     block = block_of(first["per_clip"])
-    found = seed_clip_effects.effect(base, other, metric.contrast, block)
+    estimate = seed_clip_effects.effect(base, other, metric.contrast, block)
     return {
         "dataset": first["dataset"],
         "profile": first["profile"],
         "comparison": comparison,
         "metric": metric.metric,
-        "difference": found.value,
-        "ci_low": found.low,
-        "ci_high": found.high,
+        "difference": estimate.value,
+        "ci_low": estimate.low,
+        "ci_high": estimate.high,
         "seeds": len(records),
         "clips": intervals.clips_in(intervals.units([*base, *other], block)[0]),
-        "p": found.p,
-        "seed_difference": found.seeds.value,
-        "seed_low": found.seeds.low,
-        "seed_high": found.seeds.high,
-        "mdd": found.mdd,
+        "p": estimate.p,
+        "seed_difference": estimate.seeds.value,
+        "seed_low": estimate.seeds.low,
+        "seed_high": estimate.seeds.high,
+        "mdd": estimate.mdd,
         "counts": metric.counts,
     }
 

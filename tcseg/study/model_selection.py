@@ -21,7 +21,7 @@ def trained(study: Study, arch: str) -> dict[float, list[Run]]:
     """The runs of a network at profile `bench` by how many times the profile's steps; lengths without runs are left out."""
     base = "student" if arch == "student" else f"student,arch={arch}"
     names = {times: base + (f",steps={times:g}x" if times != 1 else "") for times in NETWORK_LENGTHS}
-    return {times: runs for times, name in names.items() if (runs := study.found(name))}
+    return {times: runs for times, name in names.items() if (runs := study.finished_runs(name))}
 
 
 def best(by_length: dict[float, list[Run]]) -> list[Run]:
@@ -60,8 +60,8 @@ def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
     Raises:
         RuntimeError: an optional package that it needs is missing.
     """
-    here = with_weights(study, arch)
-    return (here[0].model() if here else registry.build(arch, 19)).eval(), bool(here)
+    own_runs = with_weights(study, arch)
+    return (own_runs[0].model() if own_runs else registry.build(arch, 19)).eval(), bool(own_runs)
 
 
 def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:

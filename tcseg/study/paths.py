@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tcseg.data.clips import data_root
+from tcseg.data.folders import data_root
 from tcseg.errors import NotFoundError
 from tcseg.study.recipes import ABLATION_SWEEPS
 
@@ -73,6 +73,6 @@ def measured_table(name: str, runs: str = "train") -> Path:
     for folder in (FIGURES, MEASURED) if runs == "reference" else (MEASURED, FIGURES):
         if (folder / "tables" / f"{name}.csv").exists():
             return folder / "tables" / f"{name}.csv"
-    rooms = [path.stem for path in Path(__file__).with_name("measurements").glob("*/*.py")]
-    maker = min((room for room in rooms if name.startswith(room)), key=len, default=name)
+    modules = [path.stem for path in Path(__file__).with_name("measurements").glob("*/*.py")]
+    maker = min((module for module in modules if name.startswith(module)), key=len, default=name)
     raise NotFoundError(f"there is no table {name}.csv, here or committed; create it with: tcseg measure {maker}")

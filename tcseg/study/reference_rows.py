@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg.data.clips import find_dataset
+from tcseg.data.folders import find_dataset
 from tcseg.labels import DATASETS
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import PRIMARY, PROFILES, RECIPES, Profile
@@ -142,7 +142,7 @@ def committed_file(study: str, name: str) -> Path | None:
     return path if path.exists() and study in files.get(name, {}) else None
 
 
-def refusal(asked: Request, trainable: bool) -> str:
+def refusal(request: Request, trainable: bool) -> str:
     """Why the committed results cannot show what is asked, and what would do, as one line; empty where they can.
 
     Args:
@@ -150,54 +150,54 @@ def refusal(asked: Request, trainable: bool) -> str:
         trainable: whether the same can be had with runs="train", as far as data and earlier chapters go.
     """
     rows = committed_rows()
-    why = _why_not(asked, rows)
+    why = _why_not(request, rows)
     if not why:
         return ""
-    ways = [_change(asked, other) for other in _others(asked) if not _why_not(other, rows)][:1]
+    ways = [_change(request, other) for other in _others(request) if not _why_not(other, rows)][:1]
     if trainable:
-        ways.append(_training(asked))
+        ways.append(_training(request))
     if not ways:
         ways = ["run from a clone of the repository, which has figures/runs"]
-    return ("" if asked.command else "runs is 'reference', but ") + f"{why}; {', or '.join(ways)}"
+    return ("" if request.command else "runs is 'reference', but ") + f"{why}; {', or '.join(ways)}"
 
 
-def _why_not(asked: Request, rows: Sequence[Row]) -> str:
+def _why_not(request: Request, rows: Sequence[Row]) -> str:
     """The first thing that is missing, in words; empty where nothing is."""
-    mine = [row for row in rows if row.study == asked.study]
+    mine = [row for row in rows if row.study == request.study]
     if not mine:
-        shown = {(row.study, row.size) for row in rows if asked.need is ROWS_ALONE or not row.study.endswith("-bench")}
-        known = ", ".join(f"{study} at {w}x{h}" for study, (w, h) in sorted(shown))
-        return f"no reference rows for {asked.study} are committed (there are: {known or 'none'})"
-    here = {(row.recipe, row.seed): row.run_id for row in reversed(mine) if row.size == asked.frame}  # the first counts
-    if not here:
+        shown = {(row.study, row.size) for row in rows if request.need is ROWS_ALONE or not row.study.endswith("-bench")}
+        committed_names = ", ".join(f"{study} at {w}x{h}" for study, (w, h) in sorted(shown))
+        return f"no reference rows for {request.study} are committed (there are: {committed_names or 'none'})"
+    by_recipe = {(row.recipe, row.seed): row.run_id for row in reversed(mine) if row.size == request.frame}  # the first counts
+    if not by_recipe:
         sizes = ", ".join(f"{w}x{h}" for w, h in sorted({row.size for row in mine}))
-        frame = f"frames of {asked.frame[0]}x{asked.frame[1]}"
-        return f"no reference rows for {asked.study} are of {frame}: those committed are of {sizes}"
-    return _why_not_rows(asked, here) or _why_not_files(asked, here)
+        frame = f"frames of {request.frame[0]}x{request.frame[1]}"
+        return f"no reference rows for {request.study} are of {frame}: those committed are of {sizes}"
+    return _why_not_rows(request, by_recipe) or _why_not_files(request, by_recipe)
 
 
-def _why_not_rows(asked: Request, here: dict[tuple[str, int], str]) -> str:
-    need, scale = asked.need, asked.scale
-    if missing := [name for name in need.rows if (name, 0) not in here]:
-        return f"the committed rows of {asked.study} are without {', '.join(missing)}"
+def _why_not_rows(request: Request, by_recipe: dict[tuple[str, int], str]) -> str:
+    need, scale = request.need, request.scale
+    if missing := [name for name in need.rows if (name, 0) not in by_recipe]:
+        return f"the committed rows of {request.study} are without {', '.join(missing)}"
     for name in need.rows if need.every_seed else ():
         seeds = 1 if name == "teacher" else scale.primary_seeds if name in PRIMARY else scale.seeds
-        there = sum((name, seed) in here for seed in range(seeds))
-        if there < seeds:
-            return f"the committed rows of {asked.study} have {there} of {seeds} seeds of {name}"
+        present = sum((name, seed) in by_recipe for seed in range(seeds))
+        if present < seeds:
+            return f"the committed rows of {request.study} have {present} of {seeds} seeds of {name}"
     return ""
 
 
-def _why_not_files(asked: Request, here: dict[tuple[str, int], str]) -> str:
-    need = asked.need
-    if missing := [name for name in need.weights if shipped_weights(here[name, 0]) is None]:
+def _why_not_files(request: Request, by_recipe: dict[tuple[str, int], str]) -> str:
+    need = request.need
+    if missing := [name for name in need.weights if shipped_weights(by_recipe[name, 0]) is None]:
         return (
-            f"the networks of {asked.study} whose answers are shown ({', '.join(missing)}) do not come with the package"
+            f"the networks of {request.study} whose answers are shown ({', '.join(missing)}) do not come with the package"
         )
-    if missing := [name for name in need.tables if committed_file(asked.study, f"tables/{name}.csv") is None]:
-        return f"{asked.study} has no committed table {missing[0]}.csv"
-    if need.data and not has_data(asked.dataset):
-        return f"the frames of {asked.dataset} are not on this machine (data/README.md says how to get them)"
+    if missing := [name for name in need.tables if committed_file(request.study, f"tables/{name}.csv") is None]:
+        return f"{request.study} has no committed table {missing[0]}.csv"
+    if need.data and not has_data(request.dataset):
+        return f"the frames of {request.dataset} are not on this machine (data/README.md says how to get them)"
     return ""
 
 
@@ -206,40 +206,40 @@ def has_data(dataset: str) -> bool:
     return dataset == "procity" or find_dataset(dataset) is not None
 
 
-def _others(asked: Request) -> Iterator[Request]:
+def _others(request: Request) -> Iterator[Request]:
     """Other requests, those with the fewest changes first."""
-    profiles = PROFILES if asked.need is ROWS_ALONE else STUDIES
+    profiles = PROFILES if request.need is ROWS_ALONE else STUDIES
     ways = product(
-        dict.fromkeys((asked.size, None)), dict.fromkeys((asked.seeds, None)), profiles, dict.fromkeys(DATASETS)
+        dict.fromkeys((request.size, None)), dict.fromkeys((request.seeds, None)), profiles, dict.fromkeys(DATASETS)
     )
-    others = [replace(asked, size=s, seeds=n, profile=p, dataset=d) for s, n, p, d in ways]
-    return iter(sorted(others, key=lambda other: len(_changed(asked, other))))
+    others = [replace(request, size=s, seeds=n, profile=p, dataset=d) for s, n, p, d in ways]
+    return iter(sorted(others, key=lambda other: len(_changed(request, other))))
 
 
-def _changed(asked: Request, other: Request) -> list[str]:
-    return [name for name in ("dataset", "profile", "size", "seeds") if getattr(asked, name) != getattr(other, name)]
+def _changed(request: Request, other: Request) -> list[str]:
+    return [name for name in ("dataset", "profile", "size", "seeds") if getattr(request, name) != getattr(other, name)]
 
 
-def _change(asked: Request, other: Request) -> str:
+def _change(request: Request, other: Request) -> str:
     """In words: what to write instead."""
-    changed = _changed(asked, other)
+    changed = _changed(request, other)
     dropped = [
-        f"--{name}" if asked.command else f"TCSEG_{name.upper()}" for name in changed if name in ("size", "seeds")
+        f"--{name}" if request.command else f"TCSEG_{name.upper()}" for name in changed if name in ("size", "seeds")
     ]
-    form = "--{} {}" if asked.command else "{}={!r}"
+    form = "--{} {}" if request.command else "{}={!r}"
     used = [form.format(name, getattr(other, name)) for name in changed if name in ("dataset", "profile")]
-    parts = [f"use {(' ' if asked.command else ' and ').join(used)}"] if used else []
+    parts = [f"use {(' ' if request.command else ' and ').join(used)}"] if used else []
     if dropped:
-        parts.append(f"{'leave out' if asked.command else 'unset'} {' and '.join(dropped)}")
+        parts.append(f"{'leave out' if request.command else 'unset'} {' and '.join(dropped)}")
     return " and ".join(parts)
 
 
-def _training(asked: Request) -> str:
-    if not asked.command:
+def _training(request: Request) -> str:
+    if not request.command:
         return "runs='train'"
-    more = {"size": asked.size and "{}x{}".format(*asked.size), "seeds": asked.seeds}
+    more = {"size": request.size and "{}x{}".format(*request.size), "seeds": request.seeds}
     options = "".join(f" --{name} {value}" for name, value in more.items() if value)
-    return f"train your own: tcseg study --dataset {asked.dataset} --profile {asked.profile}{options}"
+    return f"train your own: tcseg study --dataset {request.dataset} --profile {request.profile}{options}"
 
 
 # ------------------------------------------------------------------------------------------------ are the scores the same?
@@ -257,12 +257,12 @@ def compare(folder: Path, committed: Path = FIGURES) -> pd.DataFrame:
         A row a network: whose it is, both machines and numbers of threads, both mIoUs, flickers and TCs (DIS flow), and whether
         all metrics are equal to the last digit. Empty where the two have no network in common.
     """
-    known = {_identity(record): record for record in _records(committed / "runs", "*.json")}
+    committed_records = {_identity(record): record for record in _records(committed / "runs", "*.json")}
     rows = []
     for record in _records(folder / "runs", "*/record.json"):
-        theirs = known.get(_identity(record))
-        asked = ("recipe", "data_key")
-        if theirs is None or theirs["finished"] == record["finished"] or any(theirs[k] != record[k] for k in asked):
+        theirs = committed_records.get(_identity(record))
+        keys = ("recipe", "data_key")
+        if theirs is None or theirs["finished"] == record["finished"] or any(theirs[k] != record[k] for k in keys):
             continue
         row = dict(zip(("dataset", "profile", "recipe", "seed"), _identity(record), strict=True))
         for end, one in (("", record), ("_committed", theirs)):

@@ -15,10 +15,18 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg.atomic_files import write_table
-from tcseg.data.clips import find_dataset
-from tcseg.data.folders import explain_missing
+from tcseg.data.folders import explain_missing, find_dataset
 from tcseg.data.splits import fingerprint
-from tcseg.errors import CannotWriteError, InputError, NoRowsError, NotFoundError, debugging, require_writable, told
+from tcseg.errors import (
+    CannotWriteError,
+    InputError,
+    NoRowsError,
+    NotFoundError,
+    as_message,
+    debugging,
+    require_one_of,
+    require_writable,
+)
 from tcseg.models.registry import FAST, WEIGHTS
 from tcseg.models.students import CHOSEN
 from tcseg.study.measurements import MEASUREMENTS
@@ -31,11 +39,10 @@ from tcseg.study.report.documents import documents, reproduced
 from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
 from tcseg.study.report.render import TEMPLATES
 from tcseg.study.report.sphinx_build import ReportError, build_report
-from tcseg.study.study import MODES, PROFILES, open_study, size_of
+from tcseg.study.study import open_study, require_known, size_of
 from tcseg.study.sweeps import tables
 
 ROOT = Path(__file__).resolve().parents[2]
-DATASETS = ("procity", "camvid", "cityscapes")
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
@@ -61,15 +68,13 @@ def course_of(
     Raises:
         ValueError: dataset, profile, runs or size is wrong (the known ones are listed), or the data set is not there.
     """
-    for name, value, known in (("dataset", dataset, DATASETS), ("profile", profile, PROFILES), ("runs", runs, MODES)):
-        if value not in known:
-            raise InputError(f"unknown {name} '{value}'; choose from {', '.join(known)}")
+    require_known(dataset, profile, runs)
     if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
         raise InputError(explain_missing(dataset))
     if size:
         size_of(dataset, size)
     folder = Path(out).resolve() if out else study_folder(dataset, profile, runs, size)
-    asked = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
+    environment = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
     package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if NOT_IN_NOTEBOOKS.isdisjoint(p.relative_to(ROOT).parts))
     package += sorted(WEIGHTS.glob("*.*"))  # the students of the first and the last chapter
     package += [TEMPLATES / f"{name}.j2" for name in SHOWN_IN_NOTEBOOKS]
@@ -88,7 +93,7 @@ def course_of(
         parameters={"dataset": dataset, "profile": profile, "runs": runs, "interactive": False},
         inputs=package,
         data=data_fingerprint(dataset),
-        environment={name: value for name, value in asked.items() if value},
+        environment={name: value for name, value in environment.items() if value},
         expected=expected_seconds(folder, profile),
         again=again,
     )
@@ -96,11 +101,11 @@ def course_of(
 
 def measured_tables() -> list[Path]:
     """Tables of the long measurements that the notebooks show, where there are any; a new one makes them stale."""
-    found = []
+    tables_made = []
     for name in MEASUREMENTS:
         with contextlib.suppress(FileNotFoundError):
-            found.append(measured_table(name))
-    return found
+            tables_made.append(measured_table(name))
+    return tables_made
 
 
 def data_fingerprint(dataset: str) -> str:
@@ -116,8 +121,8 @@ def expected_seconds(folder: Path, profile: str) -> dict[str, float]:
     if table.exists() and not folder.name.endswith("-reference"):
         rows = pd.read_csv(table).query("profile == @profile")
         expected = dict(zip(rows["notebook"], rows["seconds"].astype(float)))
-    here = {name: folder / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS}
-    return expected | {name: timings.seconds(path) for name, path in here.items() if path.exists()}
+    own_notebooks = {name: folder / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS}
+    return expected | {name: timings.seconds(path) for name, path in own_notebooks.items() if path.exists()}
 
 
 def run_study(
@@ -161,8 +166,7 @@ def _study(
 ) -> int:
     names = None if notebooks is None else [known_notebook(name) for name in notebooks]
     course = course_of(dataset, profile, runs, out, seeds, size)
-    if profile not in STUDIES:
-        raise InputError(f"profile '{profile}' is no study; choose from {', '.join(STUDIES)}")
+    require_one_of("profile", profile, STUDIES)
     if runs == "reference":
         require_reference(dataset, profile, upto(names), size, seeds)
         if problems := stale():
@@ -190,7 +194,7 @@ def _finish(who: str, work: Callable[[], int]) -> int:
     except (Exception, SystemExit) as error:
         if debugging():
             traceback.print_exception(error)
-        print(f"{who}: {told(error)}", file=sys.stderr)
+        print(f"{who}: {as_message(error)}", file=sys.stderr)
         return 2 if isinstance(error, InputError | CannotWriteError) else 1
 
 
@@ -202,9 +206,9 @@ def require_reference(
     Raises:
         ValueError: with what is missing, and what would do.
     """
-    wanted = size_of(dataset, size) if size else None
-    asked = Request(dataset, profile, wanted, seeds, need_of(chapters), command=True)
-    if refused := refusal(asked, trainable=has_data(dataset)):
+    frame_size = size_of(dataset, size) if size else None
+    request = Request(dataset, profile, frame_size, seeds, need_of(chapters), command=True)
+    if refused := refusal(request, trainable=has_data(dataset)):
         raise NoRowsError(refused)
 
 
@@ -223,10 +227,10 @@ def known_notebook(name: str) -> str:
         ValueError: There is none of that name.
     """
     stem = name.removesuffix(".ipynb")
-    found = [known for known in NOTEBOOKS if known == stem or known.split("_")[0] == stem.zfill(2)]
-    if not found:
-        raise InputError(f"unknown notebook '{name}'; choose from {', '.join(NOTEBOOKS)}")
-    return found[0]
+    matches = [one for one in NOTEBOOKS if one == stem or one.split("_")[0] == stem.zfill(2)]
+    if not matches:
+        require_one_of("notebook", name, NOTEBOOKS)
+    return matches[0]
 
 
 def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | None = None) -> int:
@@ -270,11 +274,11 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
 
 def _rows(dataset: str, profile: str) -> int:
     course_of(dataset, profile, "reference")
-    made = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
+    new_rows = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
     if not any(row.study == f"{dataset}-{profile}" for row in committed_rows()):
         again = f"make sweeps DATASET={dataset} PROFILE={profile}"
         raise NotFoundError(f"no run of {dataset} at {profile} is finished, here or committed; train some: {again}")
-    print(f"{len(made)} new rows in {FIGURES / 'runs'}")
+    print(f"{len(new_rows)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
         for run in (one for one in with_weights(open_study(dataset, profile), CHOSEN[FAST]) if one.seed == 0):
             print(ship(run, FAST).relative_to(ROOT))
@@ -283,13 +287,13 @@ def _rows(dataset: str, profile: str) -> int:
     if dataset == "procity" and not refusal(drawn, trainable=False):
         if code := run_study(dataset, profile, "reference", [CHAPTER_OF_ROWS], with_report=False):
             return code
-        shown = artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb")
+        named_artefacts = artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb")
     else:  # tables alone: not all that the chapter shows is committed
-        study, shown = open_study(dataset, profile, "reference"), set()
+        study, named_artefacts = open_study(dataset, profile, "reference"), set()
         for name, table in tables(study).items():
             study.write_table(name, table)
-            shown.add(name)
-    written = publish_parts(study_folder(dataset, profile, "reference"), shown, dataset, profile)
+            named_artefacts.add(name)
+    written = publish_parts(study_folder(dataset, profile, "reference"), named_artefacts, dataset, profile)
     print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_write_documents())))
     return 0
 
@@ -303,10 +307,10 @@ def artefacts_named(notebook: Path) -> set[str]:
 
 def _write_documents() -> list[Path]:
     """Write README.md, MODEL_CARD.md and data/README.md from their templates and the committed tables."""
-    made = {ROOT / name: text for name, text in documents(FIGURES).items()}
-    for page, text in made.items():
+    texts = {ROOT / name: text for name, text in documents(FIGURES).items()}
+    for page, text in texts.items():
         page.write_text(text, encoding="utf-8")
-    return list(made)
+    return list(texts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -316,12 +320,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", default="procity")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--no-ship", action="store_true", help="reference: leave tcseg/weights as it is")
-    given = parser.parse_args(arguments)
-    if given.what == "rows":
-        return rows(given.dataset, given.profile)
-    if given.what == "reference":
-        return reference(given.dataset, given.profile, ship=False if given.no_ship else None)
-    return run_study(given.dataset, given.profile, runs="train" if given.what == "study" else "reference")
+    parsed = parser.parse_args(arguments)
+    if parsed.what == "rows":
+        return rows(parsed.dataset, parsed.profile)
+    if parsed.what == "reference":
+        return reference(parsed.dataset, parsed.profile, ship=False if parsed.no_ship else None)
+    return run_study(parsed.dataset, parsed.profile, runs="train" if parsed.what == "study" else "reference")
 
 
 if __name__ == "__main__":

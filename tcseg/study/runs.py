@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg.atomic_files import alone, write_json
+from tcseg.atomic_files import exclusive_lock, write_json
 from tcseg.errors import PACKAGE, InputError, NotCommittedError, NotFoundError, TcsegError
 from tcseg.machine import package_version
 from tcseg.models import registry
@@ -269,9 +269,9 @@ def id_of(record: dict) -> str:
 
 def other_code(record: dict, code: str | None = None) -> str:
     """How the code that trained a record differs from `code` (None = today's), or its network from today's; else empty."""
-    wanted, theirs = code or training_code(record.get("recipe", {})), record.get("training_code")
-    if theirs is not None and SAME_CODE.get(theirs, theirs) != wanted:
-        return f"trained by code {theirs}, which is now {wanted}"
+    expected, theirs = code or training_code(record.get("recipe", {})), record.get("training_code")
+    if theirs is not None and SAME_CODE.get(theirs, theirs) != expected:
+        return f"trained by code {theirs}, which is now {expected}"
     then = next((one for one in record.get("inputs") or () if isinstance(one, str) and "Spec(" in one), None)
     if then is None:
         return ""
@@ -312,9 +312,9 @@ def run_or_load(
     folder = store / run_id
     if record := _finished(folder):
         return Run(record, folder)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(alone(folder / ".lock", wait))
+            stack.enter_context(exclusive_lock(folder / ".lock", wait))
         except BlockingIOError:
             return None
         if record := _finished(folder):
@@ -377,9 +377,9 @@ def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     chosen = [r for r in records if (r["dataset"], r["profile"]) == (dataset, profile)]
     if not chosen:
-        known = sorted({f"{r['dataset']}-{r['profile']}" for r in records}) or ["none"]
+        studies = sorted({f"{r['dataset']}-{r['profile']}" for r in records}) or ["none"]
         raise NotFoundError(
-            f"no reference rows for {dataset}-{profile} in {folder} (there are: {', '.join(known)}); use runs='train'"
+            f"no reference rows for {dataset}-{profile} in {folder} (there are: {', '.join(studies)}); use runs='train'"
         )
     current: list[dict] = []
     for code in codes():

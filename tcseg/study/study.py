@@ -22,13 +22,21 @@ from torch import Tensor
 from tcseg import atomic_files, procity
 from tcseg.atomic_files import write_json
 from tcseg.data import tiles
-from tcseg.data.clips import Clips, data_root, find_dataset, find_snippets, load_clips
-from tcseg.data.folders import explain_missing, explain_variable
+from tcseg.data.clips import Clips, find_snippets, load_clips
+from tcseg.data.folders import data_root, explain_missing, explain_variable, find_dataset
 from tcseg.data.frame_size import parse_size
 from tcseg.data.splits import Coverage
-from tcseg.errors import InputError, NoRowsError, NotCommittedError, NotFoundError, TcsegError, require_writable
+from tcseg.errors import (
+    InputError,
+    NoRowsError,
+    NotCommittedError,
+    NotFoundError,
+    TcsegError,
+    require_one_of,
+    require_writable,
+)
 from tcseg.evaluation import split_scores
-from tcseg.labels import LabelSet, label_set
+from tcseg.labels import DATASETS, LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk, writable
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
@@ -55,9 +63,15 @@ SIDES = 32  # what the sides of a study's frames are multiples of
 AS_COMMITTED = "*Figure from the reference run: it needs weights or logs that are not in the repository.*"
 
 
-def _known(what: str, value: object, known: Iterable[str]) -> None:
-    if value not in tuple(known):  # a tuple: a value that cannot be hashed is unknown as well
-        raise InputError(f"{what} is {value!r}; it must be one of {', '.join(map(str, known))}")
+def require_known(dataset: str, profile: str, runs: str, profiles: Iterable[str] = PROFILES) -> None:
+    """Refuse a data set, profile or mode that there is none of.
+
+    Raises:
+        InputError: the message lists the known ones.
+    """
+    require_one_of("dataset", dataset, DATASETS)
+    require_one_of("profile", profile, profiles)
+    require_one_of("runs", runs, MODES)
 
 
 def size_of(dataset: str, text: str) -> tuple[int, int]:
@@ -99,26 +113,24 @@ def open_study(
         >>> round(study.run("consistent", seed=0).metrics["flicker"], 2)
         0.04
     """
-    classes = label_set(dataset)
-    _known("profile", profile, PROFILES if notebook is None else reference_rows.STUDIES)
-    _known("runs", runs, MODES)
+    require_known(dataset, profile, runs, PROFILES if notebook is None else reference_rows.STUDIES)
     if notebook is not None:
-        _known("notebook", notebook, NOTEBOOKS)
+        require_one_of("notebook", notebook, NOTEBOOKS)
     size, seeds = os.environ.get("TCSEG_SIZE"), os.environ.get("TCSEG_SEEDS")
     if seeds and (not seeds.isdecimal() or int(seeds) < 1):
         raise InputError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
     need = reference_rows.NEEDS[notebook] if notebook else reference_rows.ROWS_ALONE
-    asked = reference_rows.Request(dataset, profile, _own_size(dataset, size), int(seeds) if seeds else None, need)
-    given = folder or os.environ.get("TCSEG_STUDY_FOLDER")
-    where = {mode: Path(given or study_folder(dataset, profile, mode, size)) for mode in MODES}
-    untrained = _why_not_trained(asked, where["train"])
+    request = reference_rows.Request(dataset, profile, _own_size(dataset, size), int(seeds) if seeds else None, need)
+    arguments = folder or os.environ.get("TCSEG_STUDY_FOLDER")
+    where = {mode: Path(arguments or study_folder(dataset, profile, mode, size)) for mode in MODES}
+    untrained = _why_not_trained(request, where["train"])
     if runs == "train" and untrained:
         raise NotFoundError(untrained)
-    if runs == "reference" and (refused := reference_rows.refusal(asked, trainable=not untrained)):
+    if runs == "reference" and (refused := reference_rows.refusal(request, trainable=not untrained)):
         raise NoRowsError(refused)
     if dataset != "procity" and runs == "train" and (note := explain_variable()):
-        _say(f"{note}; {dataset} is read from {find_dataset(dataset)}")
-    return Study(dataset, asked.scale, runs, classes, where[runs], notebook, interactive)
+        _log(f"{note}; {dataset} is read from {find_dataset(dataset)}")
+    return Study(dataset, request.scale, runs, label_set(dataset), where[runs], notebook, interactive)
 
 
 def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
@@ -128,20 +140,20 @@ def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
         raise InputError(f"TCSEG_SIZE: {error}, or unset it") from None
 
 
-def _why_not_trained(asked: reference_rows.Request, folder: Path) -> str:
+def _why_not_trained(request: reference_rows.Request, folder: Path) -> str:
     """What training would need and is not there, and what to do about it; empty where all is."""
-    dataset = asked.dataset
+    dataset = request.dataset
     if dataset != "procity" and find_dataset(dataset) is None:
         return explain_missing(dataset)
-    for table, chapter in asked.need.earlier.items():
+    for table, chapter in request.need.earlier.items():
         if not (folder / "tables" / f"{table}.csv").is_file():
-            shown = "" if reference_rows.refusal(asked, trainable=False) else ", or use runs='reference'"
+            shown = "" if reference_rows.refusal(request, trainable=False) else ", or use runs='reference'"
             return f"{folder} has no tables/{table}.csv; run {chapter} first, with the same parameters{shown}"
     return ""
 
 
-def rows_of(dataset: str, profile: str, folder: Path | None = None) -> Study:
-    """A study that is asked about recipes and rows alone (`found`, `why_stale`): nothing of it need be here, `--size` is another's.
+def open_rows(dataset: str, profile: str, folder: Path | None = None) -> Study:
+    """A study for its recipes and rows alone (`finished_runs`, `why_stale`): nothing of it need be here, `--size` is another's.
 
     Args:
         dataset, profile: whose.
@@ -233,9 +245,9 @@ class Study:
                 limit = None  # 367 stills cost less than one snippet of video each
             if self.dataset != "procity" and self.profile == "full":
                 limit = None  # numbers to compare with papers are of the whole split
-            given = self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
-            with atomic_files.alone(self.folder / "cache" / f"{split}.lock"):
-                clips = load_clips(*given, limit, _say)
+            arguments = self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
+            with atomic_files.exclusive_lock(self.folder / "cache" / f"{split}.lock"):
+                clips = load_clips(*arguments, limit, _log)
             cut = self.scale.tile is not None and split == "train"
             self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
         return self._clips[split]
@@ -258,7 +270,7 @@ class Study:
 
     def recipe(self, name: str, seed: int = 0) -> Recipe:
         """A recipe of the study ("teacher", or a key of `RECIPES` or `VARIATIONS`) at this profile's size."""
-        _known("recipe", name, ("teacher", *RECIPES, *VARIATIONS))
+        require_one_of("recipe", name, ("teacher", *RECIPES, *VARIATIONS))
         scale, varied = self.scale, VARIATIONS.get(name, Variation("", name))
         base = TEACHER if varied.base == "teacher" else RECIPES[varied.base]
         student_steps = scale.camvid_steps if self.dataset == "camvid" else scale.student_steps
@@ -312,7 +324,7 @@ class Study:
             counts = {"runs_trained": made, "runs_loaded": len(self._used) - made}
             write_json(self.folder / "usage" / f"{self.notebook}.json", counts)
 
-    def is_made(self, name: str, seed: int) -> bool:
+    def is_finished(self, name: str, seed: int) -> bool:
         """Whether the run is in this study's own store."""
         recipe = self.recipe(name, seed)
         run_id = run_id_of(name, seed, asdict(recipe), self._inputs(recipe))
@@ -323,29 +335,29 @@ class Study:
         teacher = self.teacher(recipe.labelled_share).id if recipe.teacher != "none" else None
         return [self.clips("train").key, registry.spec_key(recipe.arch), teacher]
 
-    def found(self, name: str, codes: Iterable[str | None] | None = None) -> list[Run]:
+    def finished_runs(self, name: str, codes: Iterable[str | None] | None = None) -> list[Run]:
         """The finished runs of a recipe or variation, one per seed, without training: your own, else the committed ones.
 
         Args:
             name: which.
             codes: trained by the first of these that has any; [None] = today's code alone. Default: `runs.codes`.
         """
-        return next((runs for code in (training_codes() if codes is None else codes) if (runs := self._found(name, code))), [])
+        return next((runs for code in (training_codes() if codes is None else codes) if (runs := self._finished(name, code))), [])
 
-    def _found(self, name: str, code: str | None) -> list[Run]:
-        here = [
+    def _finished(self, name: str, code: str | None) -> list[Run]:
+        own_runs = [
             Run(json.loads(path.read_text()), path.parent) for path in self.runs_folder.glob(f"{name}-s*/record.json")
         ]
-        here.sort(key=lambda run: run.record["finished"], reverse=True)
+        own_runs.sort(key=lambda run: run.record["finished"], reverse=True)
         committed = [Run(json.loads(path.read_text()), None) for path in (FIGURES / "runs").glob(f"{name}-s*.json")]
         runs: dict[int, Run] = {}
-        for run in (*here, *committed):
-            mine = run.name == name and self._is_mine(run.record)
-            if mine and run.seed not in runs and not self.why_stale(run.record, code):
+        for run in (*own_runs, *committed):
+            matches = run.name == name and self._belongs_here(run.record)
+            if matches and run.seed not in runs and not self.why_stale(run.record, code):
                 runs[run.seed] = run
         return [runs[seed] for seed in sorted(runs)]
 
-    def _is_mine(self, record: dict) -> bool:
+    def _belongs_here(self, record: dict) -> bool:
         """Whether a record is of this data set and profile, at this size."""
         whose = (record["dataset"], record["profile"], tuple(record["size"]))
         return whose == (self.dataset, self.profile, self.size)
@@ -366,20 +378,20 @@ class Study:
         """The teacher's predictions on the training split ("plain", "trajectory" or "features"); see `teacher_targets.make`."""
         teacher, train = self.teacher(labelled_share), self.clips("train")
         path = self.folder / "cache" / f"targets-{kind}-{teacher.id}-{train.key}.npy"
-        with atomic_files.alone(path.with_suffix(".lock")):
+        with atomic_files.exclusive_lock(path.with_suffix(".lock")):
             return teacher_targets.make(teacher.model(), train, kind, path)
 
     def _reference(self, name: str, seed: int) -> Run:
-        found = [run for run in self._reference_rows if (run.name, run.seed) == (name, seed)]
-        if not found:
+        rows = [run for run in self._reference_rows if (run.name, run.seed) == (name, seed)]
+        if not rows:
             at = f"{self.dataset}-{self.profile} at {self.size[0]}x{self.size[1]}"
             raise NotFoundError(f"no reference row for {name} seed {seed} of {at}; runs='train' trains it")
-        return found[0]
+        return rows[0]
 
     @cached_property
     def _reference_rows(self) -> list[Run]:
         rows = find_reference(FIGURES / "runs", self.dataset, self.profile)
-        return [run for run in rows if self._is_mine(run.record)]
+        return [run for run in rows if self._belongs_here(run.record)]
 
     def _train(self, recipe: Recipe, wait: bool) -> Run | None:
         train, val = self.clips("train"), self.clips("val")
@@ -387,7 +399,7 @@ class Study:
 
         def fit(folder: Path) -> tuple[SegmentationModel, dict]:
             require_disk(folder, 100 << 20, f"training {recipe.name}")
-            _say(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
+            _log(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
             targets = self.targets(recipe.teacher, recipe.labelled_share) if taught else None
             features = self.targets("features", recipe.labelled_share) if recipe.needs_features else None
             return loop.train(recipe, train, folder, targets, features)
@@ -426,15 +438,15 @@ class Study:
         Raises:
             FileNotFoundError: no notebook has written it yet.
         """
-        own, committed = self.tables / f"{name}.csv", None
-        if self.runs == "reference" and not own.exists():
+        path, committed = self.tables / f"{name}.csv", None
+        if self.runs == "reference" and not path.exists():
             committed = reference_rows.committed_file(self.name, f"tables/{name}.csv")
-        if not own.exists() and committed is None:
+        if not path.exists() and committed is None:
             raise NotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
-        table = pd.read_csv(committed or own)
-        for column, mine in (("dataset", self.dataset), ("profile", self.profile)):
+        table = pd.read_csv(committed or path)
+        for column, value in (("dataset", self.dataset), ("profile", self.profile)):
             if committed and column in table:  # others' rows stand there, too
-                table = table[table[column] == mine].reset_index(drop=True)
+                table = table[table[column] == value].reset_index(drop=True)
         return table
 
     def measured(self, name: str) -> pd.DataFrame:
@@ -492,5 +504,5 @@ class Study:
         return timings.as_markdown(timings.of_sections(folders, list(PROFILES), self.notebook or ""))
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ import pandas as pd
 import psutil
 import torch
 
-from tcseg.errors import InputError
+from tcseg.errors import InputError, require_one_of
 from tcseg.machine import usable_cores, worker_pool
 from tcseg.study.comparisons import PAIRS, ablation, effects
 from tcseg.study.recipes import (
@@ -65,14 +65,13 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     networks = profile == "bench"
     chosen = tuple(sweeps or [sweep for sweep in SWEEPS if (sweep in NETWORK_SWEEPS) == networks])
     for sweep in chosen:
-        if sweep not in SWEEPS:
-            raise InputError(f"sweep is {sweep!r}; it must be one of {', '.join(SWEEPS)}")
-    asked = dataset == "procity" or (sweeps is not None and not networks)
-    names = [v.name for v in variations(*chosen) if v.base != "teacher" and asked]
-    others = [name for name in RECIPES if name not in PRIMARY and asked]
+        require_one_of("sweep", sweep, SWEEPS)
+    applicable = dataset == "procity" or (sweeps is not None and not networks)
+    names = [v.name for v in variations(*chosen) if v.base != "teacher" and applicable]
+    others = [name for name in RECIPES if name not in PRIMARY and applicable]
     primary = [*PRIMARY, *others] if "primary" in chosen else []
     names = [
-        *(("student", "student,steps=2x") if asked and "students" in chosen else ()),
+        *(("student", "student,steps=2x") if applicable and "students" in chosen else ()),
         *names,
     ]  # the student is a candidate, too
     whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in dict.fromkeys(names)]
@@ -84,7 +83,7 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
 
 def pending(study: Study, tasks: Sequence[Task]) -> list[Task]:
     """Those that are neither in the study's store nor among the committed rows."""
-    done = {Task(name, run.seed) for name in {task.name for task in tasks} for run in study.found(name, [None])}
+    done = {Task(name, run.seed) for name in {task.name for task in tasks} for run in study.finished_runs(name, [None])}
     return [task for task in tasks if task not in done]
 
 
@@ -103,8 +102,8 @@ def forecast(study: Study, tasks: Sequence[Task]) -> pd.DataFrame:
 def _minutes(study: Study, name: str) -> float:
     one = VARIATIONS.get(name, Variation("", name))
     as_long = [] if "arch" in one.change else [one.base]
-    for known, longer in ((name, 1.0), *((other, one.longer) for other in (replace(one, longer=1.0).name, *as_long))):
-        seconds = [run.record["cost"]["train_seconds"] for run in study.found(known)]
+    for compared_names, longer in ((name, 1.0), *((other, one.longer) for other in (replace(one, longer=1.0).name, *as_long))):
+        seconds = [run.record["cost"]["train_seconds"] for run in study.finished_runs(compared_names)]
         if seconds:
             return longer * sum(seconds) / len(seconds) / 60
     return float("nan")
@@ -116,7 +115,7 @@ def _code(study: Study, names: Iterable[str]) -> str | None:
     Rows of two codes differ by more than what a sweep varies.
     """
     taught = [name for name in names if name in VARIATIONS and study.recipe(name).teacher != "none"]
-    return next((code for code in codes() if any(study.found(name, [code]) for name in taught)), None)
+    return next((code for code in codes() if any(study.finished_runs(name, [code]) for name in taught)), None)
 
 
 def earlier_targets(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> str:
@@ -146,7 +145,7 @@ def table(study: Study, sweep: str) -> pd.DataFrame:
     names = [*bases, *(variation.name for variation in chosen)]
     bases_of = {name: VARIATIONS[name].base if name in VARIATIONS else name for name in names}
     code = _code(study, names)
-    rows = [_row(run, bases_of[name], varied) for name in names for run in study.found(name, [code])]
+    rows = [_row(run, bases_of[name], varied) for name in names for run in study.finished_runs(name, [code])]
     return pd.DataFrame(rows, columns=[*IDENTITY, *varied, *MEASURED])
 
 
@@ -159,13 +158,13 @@ def differences(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> pd.Data
     tables = []
     for sweep in names:
         pairs = compared(sweep)
-        known = {name for pair in pairs.values() for name in pair}
-        code = _code(study, known)
-        runs = [run for name in known for run in study.found(name, [code])]
-        found = effects(runs, pairs, primary=())
-        if len(found):
-            found.insert(2, "sweep", sweep)
-            tables.append(found)
+        compared_names = {name for pair in pairs.values() for name in pair}
+        code = _code(study, compared_names)
+        runs = [run for name in compared_names for run in study.finished_runs(name, [code])]
+        rows = effects(runs, pairs, primary=())
+        if len(rows):
+            rows.insert(2, "sweep", sweep)
+            tables.append(rows)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -196,15 +195,15 @@ def target_mask(
     tables = []
     for code in earlier():
         for name in names:
-            sides = {"today": study.found(name, [None]), "earlier": study.found(name, [code])}
-            found = effects(_sides(sides, lambda record: record), {name: ("today", "earlier")}, ())
-            if len(found):
+            sides = {"today": study.finished_runs(name, [None]), "earlier": study.finished_runs(name, [code])}
+            rows = effects(_sides(sides, lambda record: record), {name: ("today", "earlier")}, ())
+            if len(rows):
                 classes = study.label_set.classes
                 thin = effects(
                     _sides(sides, lambda record, of=classes: _of_thin(record, of)), {name: ("today", "earlier")}, ()
                 )
                 thin = thin[thin["metric"] == "miou"].assign(metric="thin_miou")
-                both = pd.concat([found, thin], ignore_index=True).drop(columns=["comparison", "p_holm"])
+                both = pd.concat([rows, thin], ignore_index=True).drop(columns=["comparison", "p_holm"])
                 tables.append(both.assign(recipe=name, code=code))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
@@ -266,9 +265,9 @@ def prepare(study: Study, tasks: Sequence[Task]) -> None:
         study.targets(kind, share)
 
 
-def together(study: Study, *names: str, seed: int = 0) -> list[Run]:
+def runs_of_seed(study: Study, *names: str, seed: int = 0) -> list[Run]:
     """One seed of some recipes, in the order of the names; what is missing is trained side by side, one a core."""
-    return _made(study, [Task(name, seed) for name in names])
+    return _runs_of(study, [Task(name, seed) for name in names])
 
 
 def all_runs(study: Study, workers: int | None = None) -> list[Run]:
@@ -277,22 +276,22 @@ def all_runs(study: Study, workers: int | None = None) -> list[Run]:
     Further seeds of the same recipes, which sweeps have made, here or among the committed rows, are given too.
     """
     tasks = [Task(name, seed) for name in RECIPES for seed in study.seeds(name)]
-    further = [run for name in RECIPES for run in study.found(name) if Task(name, run.seed) not in tasks]
+    further = [run for name in RECIPES for run in study.finished_runs(name) if Task(name, run.seed) not in tasks]
     for run in further:
         study.count(run, run.trained_now)
-    return sorted([*_made(study, tasks, workers), *further], key=lambda run: (list(RECIPES).index(run.name), run.seed))
+    return sorted([*_runs_of(study, tasks, workers), *further], key=lambda run: (list(RECIPES).index(run.name), run.seed))
 
 
-def _made(study: Study, tasks: Sequence[Task], workers: int | None = None) -> list[Run]:
+def _runs_of(study: Study, tasks: Sequence[Task], workers: int | None = None) -> list[Run]:
     """The runs of some tasks, in order, counted for the page's footer."""
-    made = {}
+    trained = {}
     if study.runs == "train":
-        missing = [task for task in tasks if not study.is_made(task.name, task.seed)]
+        missing = [task for task in tasks if not study.is_finished(task.name, task.seed)]
         # The longest recipes stand last: begun first, they leave short ones to fill the cores at the end.
-        made = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1], workers)}
-    for run in made.values():
+        trained = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1], workers)}
+    for run in trained.values():
         study.count(run, run.trained_now)
-    return [made.get(task) or study.run(task.name, task.seed) for task in tasks]
+    return [trained.get(task) or study.run(task.name, task.seed) for task in tasks]
 
 
 def tables(study: Study) -> dict[str, pd.DataFrame]:
@@ -300,15 +299,15 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
 
     Of all finished runs of a study, here or committed. For real data, whose rows come from sweeps alone.
     """
-    asked = {name: table(study, name) for name in ABLATION_SWEEPS}
-    found = {name: rows for name, rows in asked.items() if rows["recipe"].isin(list(VARIATIONS)).any()}
+    by_sweep = {name: table(study, name) for name in ABLATION_SWEEPS}
+    swept = {name: rows for name, rows in by_sweep.items() if rows["recipe"].isin(list(VARIATIONS)).any()}
     names = dict.fromkeys(["teacher", *RECIPES, *(name for pair in PAIRS.values() for name in pair)])
-    runs = [run for name in names for run in study.found(name)]
+    runs = [run for name in names for run in study.finished_runs(name)]
     six = [run for run in runs if run.name in ("teacher", *RECIPES)]
-    changes = differences(study, list(found))
+    changes = differences(study, list(swept))
     masked = target_mask(study)
-    compared_too = {name: rows for name, rows in (("sweep_effects", changes), ("target_mask", masked)) if len(rows)}
-    return {"ablation": ablation(six), "effects": effects(runs), **found, **compared_too}
+    more_tables = {name: rows for name, rows in (("sweep_effects", changes), ("target_mask", masked)) if len(rows)}
+    return {"ablation": ablation(six), "effects": effects(runs), **swept, **more_tables}
 
 
 def run_sweeps(
@@ -329,11 +328,11 @@ def run_sweeps(
         ValueError: as `plan`.
     """
     missing = pending(study, plan(sweeps, study.dataset, study.profile))
-    made, wanted = 0, len(missing) if limit is None else min(limit, len(missing))
-    for run in side_by_side(study, missing, workers, wanted):
-        made += run.trained_now
-        print(f"{made}/{wanted} {run}" if run.trained_now else f"{run} was trained before, or by another", flush=True)
-    return made
+    trained, total = 0, len(missing) if limit is None else min(limit, len(missing))
+    for run in side_by_side(study, missing, workers, total):
+        trained += run.trained_now
+        print(f"{trained}/{total} {run}" if run.trained_now else f"{run} was trained before, or by another", flush=True)
+    return trained
 
 
 def _workers() -> int:
@@ -366,9 +365,9 @@ def side_by_side(
     prepare(study, tasks[:limit])
     threads = max(1, usable_cores() // workers)
     with worker_pool(workers) as pool:
-        given = study.dataset, study.profile, study.folder, threads
+        arguments = study.dataset, study.profile, study.folder, threads
         try:
-            yield from _all_of(tasks, workers, limit, lambda task, patient: pool.submit(_make, *given, task, patient))
+            yield from _all_of(tasks, workers, limit, lambda task, patient: pool.submit(_make, *arguments, task, patient))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -383,21 +382,21 @@ def _all_of(
         tasks, workers, limit: as in `side_by_side`.
         begin: (task, whether to wait where it is taken) -> its run to come, or None where it is taken.
     """
-    queue, taken, made = deque(tasks), deque(), 0
+    queue, busy, trained = deque(tasks), deque(), 0
     going: dict[Future[Run | None], Task] = {}
     while True:
-        while (queue or taken) and len(going) < workers and (limit is None or made + len(going) < limit):
+        while (queue or busy) and len(going) < workers and (limit is None or trained + len(going) < limit):
             patient = not queue
-            task = (queue or taken).popleft()
+            task = (queue or busy).popleft()
             going[begin(task, patient)] = task
         if not going:
             return
         for future in wait(going, return_when=FIRST_COMPLETED).done:
             task, run = going.pop(future), future.result()
             if run is None:
-                taken.append(task)
+                busy.append(task)
                 continue
-            made += run.trained_now
+            trained += run.trained_now
             yield run
 
 

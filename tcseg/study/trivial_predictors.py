@@ -67,18 +67,18 @@ def carried(model: SegmentationModel, clips: Clips) -> Predictor:
     return predictor
 
 
-def smoothed(look: Predictor, num_classes: int, share: float = 0.15, frames: int = 15) -> Predictor:
+def smoothed(base: Predictor, num_classes: int, share: float = 0.15, frames: int = 15) -> Predictor:
     """Blur answers over space and time until little is left of what is small: the majority in a large box.
 
     Args:
-        look: whose answers.
+        base: whose label maps.
         num_classes: K.
         share: side of the box as a share of the picture's height.
         frames: length of the box in time.
     """
 
     def predictor(index: int) -> np.ndarray:
-        maps = look(index)
+        maps = base(index)
         side = max(3, round(share * maps.shape[1]))
         best, votes = np.full(maps.shape, IGNORE, np.uint8), np.zeros(maps.shape, np.float32)
         for train_id in range(num_classes):
@@ -131,18 +131,18 @@ def controls(clips: Clips, model: SegmentationModel, train_id: int) -> dict[str,
         train_id: the most frequent class, for the constant map.
     """
 
-    def look(index: int) -> np.ndarray:
+    def predictor(index: int) -> np.ndarray:
         return predict(model, np.asarray(clips.frames[index]))
 
-    found = {"constant map": constant_map(clips, train_id)}
+    predictors = {"constant map": constant_map(clips, train_id)}
     if clips.flows:
-        found["first frame, carried along"] = carried(model, clips)
-    found["student, over-smoothed"] = smoothed(look, clips.label_set.num_classes)
-    found["student, averaged over time"] = filtered(model, clips, Exponential)
+        predictors["first frame, carried along"] = carried(model, clips)
+    predictors["student, over-smoothed"] = smoothed(predictor, clips.label_set.num_classes)
+    predictors["student, averaged over time"] = filtered(model, clips, Exponential)
     if clips.annotated.all():
-        found |= {flip_name(rate): flipped(clips, rate) for rate in FLIP_RATES}
-        found["true labels"] = true_labels(clips)
-    return found
+        predictors |= {flip_name(rate): flipped(clips, rate) for rate in FLIP_RATES}
+        predictors["true labels"] = true_labels(clips)
+    return predictors
 
 
 def flip_name(rate: float) -> str:
@@ -167,8 +167,8 @@ def _metric_rows(blocks: Blocks) -> list[dict]:
     for name in dict.fromkeys(name for counts in blocks.values() for name in counts):
         counts, value = per_block(blocks, name), score(name, summed(blocks, name))
         if name.startswith("etc_compat"):  # its mean is over all classes, absent ones count zero
-            there = intervals.counted(counts)
-            counts["labelled"] = (np.array(counts["labelled"]) + 1e-10 * there[:, None] / max(1, there.sum())).tolist()
+            pixels = intervals.counted(counts)
+            counts["labelled"] = (np.array(counts["labelled"]) + 1e-10 * pixels[:, None] / max(1, pixels.sum())).tolist()
         rows.append(_row(name, value, counts))
         if name == "miou":
             shares = {"count": np.sum(counts["intersection"], 1), "total": np.sum(counts["labelled"], 1)}
@@ -192,9 +192,9 @@ def as_ablation_rows(table: pd.DataFrame, flows: Sequence[str], ceilings: Mappin
         flows: a row each; empty where there is no such flow.
         ceilings: TC of the true labels by flow.
     """
-    kept = {flip_name(rate) for rate in FLIP_RATES if rate != SHOWN_RATE}
+    dropped_doses = {flip_name(rate) for rate in FLIP_RATES if rate != SHOWN_RATE}
     rows = []
-    for name, own in table[~table["predictor"].isin(kept)].groupby("predictor", sort=False):
+    for name, own in table[~table["predictor"].isin(dropped_doses)].groupby("predictor", sort=False):
         value = own[own["flow"].isna()].set_index("metric")["value"]
         tc = own[own["metric"] == "tc"].set_index("flow")["value"]
         same = {key: value.get(key) for key in ("miou", "pixel_accuracy", "flicker", "harmful_flicker")}
@@ -231,8 +231,8 @@ def perfect_scores(
     """
     sums: dict[tuple, Overlap] = {}
     for number, (scene, a, b, flow, visible) in enumerate(_scenes(clips, pairs)):
-        known = (a != IGNORE) & (warp_map(b, flow) != IGNORE)
-        masks = {"all pixels": known, "visible pixels": known & visible}
+        valid = (a != IGNORE) & (warp_map(b, flow) != IGNORE)
+        masks = {"all pixels": valid, "visible pixels": valid & visible}
         answer_a, answer_b = (
             np.where(labels == IGNORE, np.uint8(0), labels) for labels in (a, b)
         )  # no void in an answer
@@ -240,9 +240,9 @@ def perfect_scores(
             wrong = flow + smooth_noise(a.shape, sigma, np.random.default_rng([seed, number]))
             for way, warp in WARPS.items():
                 warped = warp(answer_b, wrong)
-                for mask, seen in masks.items():
+                for mask, in_view in masks.items():
                     key = scene, mask, way, sigma
-                    counts = temporal_overlap(answer_a, warped, seen & (warped != IGNORE), clips.label_set.num_classes)
+                    counts = temporal_overlap(answer_a, warped, in_view & (warped != IGNORE), clips.label_set.num_classes)
                     sums[key] = sums[key] + counts if key in sums else counts
     rows = [(*key, float(counts.miou())) for key, counts in sums.items()]
     return pd.DataFrame(rows, columns=["scene", "mask", "way", "sigma", "tc"])

@@ -45,10 +45,10 @@ class Sink:
         if path.suffix.lower() not in (*CODECS, ".gif"):
             raise InputError(f"out is {path.name!r}; its suffix must be one of {', '.join((*CODECS, '.gif'))}")
         self.path, self.fps, self.written = path, fps, 0
-        self._aside = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
+        self._partial = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
         self._video: cv2.VideoWriter | None = None
         self._images: list = []
-        _make(path.parent, self._aside.touch, f"out is {path}")
+        _make(path.parent, self._partial.touch, f"out is {path}")
 
     def write(self, picture: np.ndarray) -> None:
         """Append one picture, uint8 (H,W,3) RGB; an odd side grows by a pixel, because video codecs need even ones."""
@@ -65,7 +65,7 @@ class Sink:
 
     def _open_video(self, width: int, height: int) -> cv2.VideoWriter:
         codec = CODECS[self.path.suffix.lower()]
-        video = cv2.VideoWriter(str(self._aside), cv2.VideoWriter.fourcc(*codec), self.fps, (width, height))
+        video = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*codec), self.fps, (width, height))
         if not video.isOpened():
             raise CannotRunError(
                 f"OpenCV cannot encode {codec} at {width}x{height} here; try a name that ends in .avi or .gif"
@@ -85,20 +85,20 @@ class Sink:
                 self._complete()
         finally:
             with suppress(OSError):
-                self._aside.unlink(missing_ok=True)
+                self._partial.unlink(missing_ok=True)
 
     def _complete(self) -> None:
         if self._images:
-            shown = [(image, ms) for image, ms in zip(self._images, _durations(len(self._images), self.fps)) if ms]
-            images, durations = map(list, zip(*shown, strict=True))
-            images[0].save(self._aside, save_all=True, append_images=images[1:], duration=durations, loop=0)
+            pages = [(image, ms) for image, ms in zip(self._images, _durations(len(self._images), self.fps)) if ms]
+            images, durations = map(list, zip(*pages, strict=True))
+            images[0].save(self._partial, save_all=True, append_images=images[1:], duration=durations, loop=0)
         else:
-            check = cv2.VideoCapture(str(self._aside))
+            check = cv2.VideoCapture(str(self._partial))
             count = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()
             if count < self.written:
                 raise CannotRunError(f"{self.path} has {count} of {self.written} frames after writing; is the disk full?")
-        self._aside.replace(self.path)
+        self._partial.replace(self.path)
 
 
 def _durations(count: int, fps: float) -> list[int]:
@@ -190,28 +190,28 @@ class FrameFiles:
             raise InputError(f"two images of the source are called {twice}; {what} needs a name for each frame")
         self.path, self.names, self.written, self.label_set = folder, names, 0, label_set
         self._suffix, self._save = self.SAVE[what]
-        self._aside = folder.with_name(f".{folder.name}.part")
-        if self._aside.exists():
-            shutil.rmtree(self._aside)  # left by a run that was killed
-        _make(folder.parent, self._aside.mkdir, f"{what} is {folder}")
+        self._partial = folder.with_name(f".{folder.name}.part")
+        if self._partial.exists():
+            shutil.rmtree(self._partial)  # left by a run that was killed
+        _make(folder.parent, self._partial.mkdir, f"{what} is {folder}")
 
-    def write(self, answer: np.ndarray) -> None:
+    def write(self, array: np.ndarray) -> None:
         """Write the next frame's file.
 
         Raises:
             OSError: the disk is full.
         """
         name = f"{self.written:06}" if self.names is None else self.names[self.written]
-        self._save(self._aside / f"{name}{self._suffix}", answer)
+        self._save(self._partial / f"{name}{self._suffix}", array)
         self.written += 1
 
     def close(self, keep: bool) -> None:
         """Give the folder its name, or remove what was written."""
         if keep and self.written:
             if self.label_set is not None:
-                write_meta(self._aside, self.label_set.classes, self.label_set.name)
+                write_meta(self._partial, self.label_set.classes, self.label_set.name)
             if self.path.exists():
                 self.path.rmdir()
-            self._aside.replace(self.path)
+            self._partial.replace(self.path)
         else:
-            shutil.rmtree(self._aside, ignore_errors=True)
+            shutil.rmtree(self._partial, ignore_errors=True)

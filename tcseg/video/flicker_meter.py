@@ -56,7 +56,7 @@ def _trace(now: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return flow, alike & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
-def forget(series: list, keep: int | None) -> None:
+def drop_oldest(series: list, keep: int | None) -> None:
     """Shorten a list to its last `keep` values once it has twice as many; None leaves it alone."""
     if keep is not None and len(series) >= 2 * keep:
         del series[:-keep]
@@ -78,7 +78,7 @@ class Meter:
         self.series: list[list[float]] = []
         self._before: np.ndarray | None = None
         self._maps: list[np.ndarray] = []
-        self._sum, self._known = np.zeros(1), 0  # a camera may run for days: the mean is not taken anew each frame
+        self._sum, self._count = np.zeros(1), 0  # a camera may run for days: the mean is not taken anew each frame
 
     def step(self, frame: np.ndarray, maps: Sequence[np.ndarray]) -> list[float]:
         """Add a frame, and return its shares.
@@ -101,14 +101,14 @@ class Meter:
                 shares = [float(_changed(before, after, flow)[counted].mean()) for before, after in pairs]
         self._before, self._maps = now, list(maps)
         self.series.append(shares)
-        forget(self.series, self._keep)
+        drop_oldest(self.series, self._keep)
         if not np.isnan(shares).any():
-            self._sum, self._known = self._sum + shares, self._known + 1
+            self._sum, self._count = self._sum + shares, self._count + 1
         return shares
 
     def means(self) -> list[float]:
         """Mean over the frames that have a value, one a network; nan where none has."""
-        return (self._sum / self._known).tolist() if self._known else [float("nan")] * len(self._maps)
+        return (self._sum / self._count).tolist() if self._count else [float("nan")] * len(self._maps)
 
 
 def _changed(before: np.ndarray, after: np.ndarray, flow: np.ndarray) -> np.ndarray:
@@ -186,8 +186,8 @@ def _write(strip: np.ndarray, names: Sequence[str], newest, means: Sequence[floa
         lines = [(f"{names[0]} {_percent(newest[0])}", COLORS[0]), (f"mean {_percent(means[0])}", INK)]
         widest = f"{names[0]} 88.8 %"
     else:
-        told = zip(names, newest, means, COLORS * len(names), strict=False)
-        lines = [(f"{name} {_percent(now)}, mean {_percent(mean)}", color) for name, now, mean, color in told]
+        legend = zip(names, newest, means, COLORS * len(names), strict=False)
+        lines = [(f"{name} {_percent(now)}, mean {_percent(mean)}", color) for name, now, mean, color in legend]
         widest = f"{max(names, key=len)} 88.8 %, mean 88.8 %"
     pitch, ascent = strip.shape[0] / len(lines), _text_size("0", scale)[1]
     for index, (line, color) in enumerate(lines):

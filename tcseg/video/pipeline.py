@@ -30,7 +30,7 @@ from tcseg.errors import InputError
 from tcseg.machine import usable_cores
 from tcseg.models.trained_on import Size, size_for
 from tcseg.video.decoding import Source
-from tcseg.video.flicker_meter import forget
+from tcseg.video.flicker_meter import drop_oldest
 from tcseg.video.temporal_filters import FILTERS
 from tcseg.video.window import Window
 
@@ -47,7 +47,7 @@ _END = object()
 
 
 @dataclass(frozen=True)
-class Answer:
+class SegmentedFrame:
     """A frame uint8 (H,W,3), each network's labels uint8 (H,W), and, if wanted, the first one's probabilities (K,h,w)."""
 
     frame: np.ndarray
@@ -61,7 +61,7 @@ class Outputs(Protocol):
     window: Window | None
     """Kept alive by the main thread."""
 
-    def write(self, answer: Answer) -> None:
+    def write(self, segmented: SegmentedFrame) -> None:
         """Take an answer, in the writer's thread."""
 
     def paths(self) -> list[Path]:
@@ -74,7 +74,7 @@ class Outputs(Protocol):
 # ------------------------------------------------------------------------------------------------ the network
 
 
-class Eye:
+class FrameRunner:
     """A network as the pipeline uses it: resize, run, filter if one is wanted, finish.
 
     Attributes:
@@ -98,22 +98,22 @@ class Eye:
     def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Labels uint8 (H,W) of the frame's own size, and probabilities uint8 (K,h,w) if wanted."""
         size = frame.shape[1], frame.shape[0]
-        shown = frame if self.size is None else resized(frame, self.size)
+        network_frame = frame if self.size is None else resized(frame, self.size)
         if self.filter is None:
-            scores = self._logits(shown)
+            scores = self._logits(network_frame)
             probs = _softmax(scores) if self.wants_probs else None
         else:
-            probs = self.filter.step(pad_to_multiple(shown)[0], lambda: _softmax(self._logits(shown)))
+            probs = self.filter.step(pad_to_multiple(network_frame)[0], lambda: _softmax(self._logits(network_frame)))
             scores = probs[None].clamp(min=1e-12).log()  # upsampled as logits are; see steady.label_maps
         # Resized frames need no padding: their logits are upsampled more, straight to the frame's size.
         labels = self.network.finish(scores, size) if self.size is None else upsample_argmax(scores, size)[0]
-        return labels, self._stored(probs, shown) if self.wants_probs else None
+        return labels, self._stored(probs, network_frame) if self.wants_probs else None
 
-    def _logits(self, shown: np.ndarray) -> Any:
-        return self.network.run(self.network.prepare(shown))
+    def _logits(self, network_frame: np.ndarray) -> Any:
+        return self.network.run(self.network.prepare(network_frame))
 
-    def _stored(self, probs: torch.Tensor, shown: np.ndarray) -> np.ndarray:
-        rows, columns = (-(-side // self.stride) for side in shown.shape[:2])
+    def _stored(self, probs: torch.Tensor, network_frame: np.ndarray) -> np.ndarray:
+        rows, columns = (-(-side // self.stride) for side in network_frame.shape[:2])
         return (probs[:, :rows, :columns] * 255).round().to(torch.uint8).numpy()
 
 
@@ -123,7 +123,7 @@ def resized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def open_eyes(
+def open_runners(
     models: Iterable[SegmentationModel],
     runtime: str,
     first: np.ndarray,
@@ -133,8 +133,8 @@ def open_eyes(
     wants_probs: bool = False,
     precision: str = "fp32",
     calibrate: Calibrate | None = None,
-) -> list[list[Eye]]:
-    """Eyes [stream][model]: several streams, but one for a live source, a filter (frames in order), a compiled network or a GPU.
+) -> list[list[FrameRunner]]:
+    """Runners [stream][model]: several streams, but one for a live source, a filter (frames in order), a compiled network or a GPU.
 
     Each network sees frames at the size that `trained_on.size_for` gives it. For int8, `calibrate` gives frames of that size.
     """
@@ -145,13 +145,13 @@ def open_eyes(
     frame = first.shape[1], first.shape[0]
     sizes = [size_for(model, frame, size) for model in models]
     networks = []
-    for model, seen in zip(models, sizes, strict=True):
-        calibration = calibrate(padded_size(seen or frame)) if precision == "int8" and calibrate else None
-        networks.append(open_streams(model, runtime, seen or frame, streams, precision, calibration))
+    for model, network_size in zip(models, sizes, strict=True):
+        calibration = calibrate(padded_size(network_size or frame)) if precision == "int8" and calibrate else None
+        networks.append(open_streams(model, runtime, network_size or frame, streams, precision, calibration))
     return [
         [
-            Eye(opened[i], model.stride, first, seen, steady, wants_probs)
-            for opened, model, seen in zip(networks, models, sizes, strict=True)
+            FrameRunner(opened[i], model.stride, first, network_size, steady, wants_probs)
+            for opened, model, network_size in zip(networks, models, sizes, strict=True)
         ]
         for i in range(streams)
     ]
@@ -208,11 +208,11 @@ class _Writer(threading.Thread):
         self.error: Exception | None = None
 
     def run(self) -> None:
-        while (answer := self.queue.get()) is not _END:
+        while (segmented := self.queue.get()) is not _END:
             if self.error is not None:
                 continue
             try:
-                self.outputs.write(answer)
+                self.outputs.write(segmented)
                 self.written += 1
             except Exception as error:  # handed to the main thread, which raises it
                 self.error = error
@@ -227,40 +227,40 @@ def _next(reader: _Reader, window: Window | None) -> Any:
             return reader.frames.get(timeout=0.1)
 
 
-Seen = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray | None]], float]  # a frame, each eye's answer, milliseconds
+Result = tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray | None]], float]  # frame, each network's output, milliseconds
 
 
-def _look(frame: np.ndarray, eyes: list[Eye]) -> Seen:
-    began = time.perf_counter()
-    return frame, [eye(frame) for eye in eyes], (time.perf_counter() - began) * 1e3
+def _run_all(frame: np.ndarray, runners: list[FrameRunner]) -> Result:
+    started = time.perf_counter()
+    return frame, [runner(frame) for runner in runners], (time.perf_counter() - started) * 1e3
 
 
-def answers(frames: Iterable[np.ndarray], streams: list[list[Eye]]) -> Iterator[Seen]:
+def segment_frames(frames: Iterable[np.ndarray], streams: list[list[FrameRunner]]) -> Iterator[Result]:
     """Each frame's answers, in the order of the frames; with several streams, as many frames are looked at at once."""
     if len(streams) == 1:
-        yield from (_look(frame, streams[0]) for frame in frames)
+        yield from (_run_all(frame, streams[0]) for frame in frames)
         return
     free, waiting = queue.SimpleQueue(), deque()
-    for eyes in streams:
-        free.put(eyes)
+    for runners in streams:
+        free.put(runners)
 
-    def look(frame: np.ndarray) -> Seen:
-        eyes = free.get()
+    def segment(frame: np.ndarray) -> Result:
+        runners = free.get()
         try:
-            return _look(frame, eyes)
+            return _run_all(frame, runners)
         finally:
-            free.put(eyes)
+            free.put(runners)
 
     with torch_threads(max(1, usable_cores() // len(streams))), ThreadPoolExecutor(len(streams), "network") as pool:
         for frame in frames:
-            waiting.append(pool.submit(look, frame))
+            waiting.append(pool.submit(segment, frame))
             if len(waiting) > len(streams):  # one more than are worked on, so that no stream has to wait
                 yield waiting.popleft().result()
         yield from map(Future.result, waiting)
 
 
 def _loop(
-    reader: _Reader, writer: _Writer, streams: list[list[Eye]], on_frame: OnFrame | None, bar: tqdm
+    reader: _Reader, writer: _Writer, streams: list[list[FrameRunner]], on_frame: OnFrame | None, bar: tqdm
 ) -> tuple[list[float], bool]:
     """The main thread's part; returns milliseconds a frame (the last `RECENT` of a camera), and whether Ctrl-C ended it."""
     milliseconds: list[float] = []
@@ -271,13 +271,13 @@ def _loop(
             yield frame
 
     try:
-        for index, (frame, seen, took) in enumerate(answers(frames(), streams)):
+        for index, (frame, results, took) in enumerate(segment_frames(frames(), streams)):
             milliseconds.append(took)
-            forget(milliseconds, keep)
-            maps = [labels for labels, _ in seen]
+            drop_oldest(milliseconds, keep)
+            maps = [labels for labels, _ in results]
             if on_frame is not None:
                 on_frame(index, frame, maps)
-            writer.queue.put(Answer(frame, maps, seen[0][1]))
+            writer.queue.put(SegmentedFrame(frame, maps, results[0][1]))
             bar.update()
     except KeyboardInterrupt:
         return milliseconds, True
@@ -297,7 +297,7 @@ def _first(source: Source) -> tuple[np.ndarray, Iterator[np.ndarray]]:
 def run(
     source: Source,
     outputs: Outputs,
-    new_eyes: Callable[[np.ndarray], list[list[Eye]]],
+    open_networks: Callable[[np.ndarray], list[list[FrameRunner]]],
     on_frame: OnFrame | None,
     progress: bool,
 ) -> dict:
@@ -306,7 +306,7 @@ def run(
     Args:
         source: of frames.
         outputs: where answers go.
-        new_eyes: opens the networks, given the first frame: see `open_eyes`.
+        new_eyes: opens the networks, given the first frame: see `open_runners`.
         on_frame: called in order with (index, frame, label maps).
         progress: a bar.
 
@@ -319,9 +319,9 @@ def run(
     done = False
     try:
         first, stream = _first(source)
-        streams = new_eyes(first)
+        streams = open_networks(first)
         reader, writer = _Reader(source, first, stream), _Writer(outputs, source.live)
-        began = time.perf_counter()
+        started = time.perf_counter()
         reader.start()
         writer.start()
         try:
@@ -331,7 +331,7 @@ def run(
             writer.queue.put(_END)
             writer.join()
             reader.join(2 if source.live else None)  # a camera that has died may never give its last frame
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         for error in (writer.error, None if writer.written else reader.error):
             if error is not None:
                 raise error

@@ -18,13 +18,13 @@ from tqdm.auto import tqdm
 
 from tcseg.deploy.label_map import padded_size
 from tcseg.deploy.runtimes import unavailable
-from tcseg.errors import CannotRunError, InputError
+from tcseg.errors import CannotRunError, InputError, read_options, require_one_of
 from tcseg.labels import LabelSet, colorize
-from tcseg.models.trained_on import NATIVE, Size, by, seen_as_text, size_for
+from tcseg.models.trained_on import NATIVE, Size, describe_input, size_for, size_text
 from tcseg.video.decoding import Source, open_source
 from tcseg.video.encoding import FrameFiles, Sink
 from tcseg.video.flicker_meter import Meter, draw_strip
-from tcseg.video.pipeline import RECENT, Answer, Calibrate, Eye, OnFrame, open_eyes, run
+from tcseg.video.pipeline import RECENT, Calibrate, FrameRunner, OnFrame, SegmentedFrame, open_runners, run
 from tcseg.video.temporal_filters import FILTERS
 from tcseg.video.window import Window, require_window
 
@@ -34,6 +34,70 @@ if TYPE_CHECKING:
 Render = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
 
 
+@dataclass(frozen=True)
+class VideoOptions:
+    """Options of `segment` and `side_by_side`.
+
+    Attributes:
+        overlay: 0..1, how strongly the colours cover the frame.
+        fps: of the output; None = the source's.
+        runtime: "pytorch", "onnxruntime" or "openvino".
+        progress: a bar with live frames a second, and before it a line: what the network sees, and what it was trained on.
+        strip: measure flicker (see `flicker_meter`) and plot it under the picture.
+        show: a window with the picture; q, Esc or closing it ends as Ctrl-C does.
+        steady: the name of a filter at inference, of `temporal_filters.FILTERS`, between the network and the label map; None =
+            none.
+    """
+
+    overlay: float = 0.6
+    fps: float | None = None
+    runtime: str = "pytorch"
+    progress: bool = True
+    strip: bool = False
+    show: bool = False
+    steady: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlay <= 1:
+            raise InputError(f"overlay is {self.overlay}; it must be 0 (the frame) .. 1 (the colours)")
+        if self.steady is not None:
+            require_one_of("steady", self.steady, FILTERS)
+
+
+@dataclass(frozen=True)
+class SegmentOptions(VideoOptions):
+    """Options of `segment` alone, beside those of `VideoOptions`.
+
+    Attributes:
+        on_frame: called in order with (index, frame uint8 (H,W,3) RGB, [labels uint8 (H,W)]).
+        labels: a new folder for label maps, an 8-bit PNG of trainIds a frame, of the frame's size. Called as the source's
+            images are, so that `tcseg evaluate` finds them (any layout); of a video 000000.png, 000001.png, ... A `meta.json`
+            beside them says what they hold.
+        probs: a new folder for probabilities, called likewise, .npz: `np.load(file)["probs"]` is uint8 (K,h,w), 255 = 1, one cell
+            for 4x4 pixels of what the network saw. About 0.3 byte a value: 12 kB a frame at 256x128, 190 kB at 1024x512.
+        precision: "fp32"; "int8" in ONNX Runtime and OpenVINO; "fp16" or "bf16" of a network on a GPU.
+        calibrate: for int8: (W,H) -> frames of that size, uint8 (N,H,W,3) RGB, as those that the network will see.
+    """
+
+    on_frame: OnFrame | None = None
+    labels: Path | str | None = None
+    probs: Path | str | None = None
+    precision: str = "fp32"
+    calibrate: Calibrate | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision == "int8" and self.calibrate is None:
+            raise InputError("precision is 'int8', calibrate is None: int8 takes its ranges from frames; say where from")
+        if self.labels is not None and self.probs is not None and Path(self.labels) == Path(self.probs):
+            raise InputError(f"labels and probs are both {self.labels}; give two folders")
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The folders that are to be written."""
+        return {name: Path(path) for name in ("labels", "probs") if (path := getattr(self, name)) is not None}
+
+
 def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: float = 0.6) -> np.ndarray:
     """Overlay the colours of labels uint8 (H,W) on a frame: uint8 (H,W,3) RGB; `overlay` (0..1) is the opacity.
 
@@ -41,8 +105,8 @@ def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: f
         ValueError: the labels are not uint8, or not of the frame's size.
     """
     if labels.dtype != np.uint8 or labels.shape != frame.shape[:2]:
-        wanted = f"uint8 {frame.shape[:2]}, as the frame is; labels.astype(np.uint8) makes bytes of them"
-        raise InputError(f"labels are {labels.dtype} {labels.shape}; they must be {wanted}")
+        expected = f"uint8 {frame.shape[:2]}, as the frame is; labels.astype(np.uint8) makes bytes of them"
+        raise InputError(f"labels are {labels.dtype} {labels.shape}; they must be {expected}")
     palette = colorize(np.arange(256, dtype=np.uint8), label_set)
     colours = cv2.applyColorMap(labels, palette[:, None])  # ten times faster than indexing the palette with a map
     return cv2.addWeighted(frame, 1 - overlay, colours, overlay, 0)
@@ -69,21 +133,21 @@ class _Outputs:
     probs: FrameFiles | None = None
     meter: Meter | None = None
 
-    def write(self, answer: Answer) -> None:
+    def write(self, segmented: SegmentedFrame) -> None:
         if self.meter is not None:
-            self.meter.step(answer.frame, answer.maps)
+            self.meter.step(segmented.frame, segmented.maps)
         if self.sink is not None or self.window is not None:
-            picture = self._picture(answer)
+            picture = self._picture(segmented)
             for target in (self.sink, self.window):
                 if target is not None:
                     target.write(picture)
         if self.labels is not None:
-            self.labels.write(answer.maps[0])
+            self.labels.write(segmented.maps[0])
         if self.probs is not None:
-            self.probs.write(answer.probs)
+            self.probs.write(segmented.probs)
 
-    def _picture(self, answer: Answer) -> np.ndarray:
-        picture = self.render(answer.frame, answer.maps)
+    def _picture(self, segmented: SegmentedFrame) -> np.ndarray:
+        picture = self.render(segmented.frame, segmented.maps)
         if self.meter is None:
             return picture
         strip = draw_strip(self.meter.series, self.meter.means(), picture.shape[1], self.names)
@@ -130,9 +194,7 @@ def _open_outputs(
     outputs: _Outputs,
     source: Source,
     out: Path | None,
-    fps: float | None,
-    show: bool,
-    folders: dict[str, Path | None],
+    options: VideoOptions,
     label_set: LabelSet | None = None,
 ) -> _Outputs:
     """Make what will be written, aside; if one of them cannot be, the others are removed again."""
@@ -142,12 +204,11 @@ def _open_outputs(
         )
     with ExitStack() as stack:
         stack.callback(lambda: outputs.close(keep=False))
-        outputs.sink = None if out is None else Sink(out, fps or source.fps)
-        for what, folder in folders.items():
-            if folder is not None:
-                meaning = label_set if what == "labels" else None
-                setattr(outputs, what, FrameFiles(folder, what, source.names, meaning))
-        outputs.window = Window(f"tcseg {source.name} (q ends)") if show else None
+        outputs.sink = None if out is None else Sink(out, options.fps or source.fps)
+        for what, folder in options.folders.items() if isinstance(options, SegmentOptions) else ():
+            meaning = label_set if what == "labels" else None
+            setattr(outputs, what, FrameFiles(folder, what, source.names, meaning))
+        outputs.window = Window(f"tcseg {source.name} (q ends)") if options.show else None
         stack.pop_all()
     return outputs
 
@@ -161,10 +222,10 @@ def summary(result: dict) -> str:
     where = written or ("nothing written (no --out, --labels or --probs)" if result["frames"] else "nothing written")
     flicker = result["flicker"]
     several = flicker if isinstance(flicker, dict) else {} if flicker is None else {"flicker": flicker}
-    seen = result["seen"]
-    sizes = dict.fromkeys(seen.values() if isinstance(seen, dict) else [seen])
+    by_network = result["seen"]
+    sizes = dict.fromkeys(by_network.values() if isinstance(by_network, dict) else [by_network])
     return (
-        f"{result['frames']} frames {result['width']}x{result['height']}, seen at {' and '.join(map(by, sizes))}, "
+        f"{result['frames']} frames {result['width']}x{result['height']}, seen at {' and '.join(map(size_text, sizes))}, "
         f"{result['fps']:.1f} frames/s in all, "
         f"{result['p50_ms']:.1f} ms frame -> labels (p50"
         + (f", {result['at_once']} at once)" if result["at_once"] > 1 else ")")
@@ -174,24 +235,13 @@ def summary(result: dict) -> str:
     )
 
 
-def _checked(
-    source: str | int | Path,
-    out: Path | str | None,
-    overlay: float,
-    size: Size,
-    steady: str | None,
-    show: bool,
-) -> Path | None:
+def _checked(source: str | int | Path, out: Path | str | None, size: Size, show: bool) -> Path | None:
     """Find what is wrong before anything is opened; returns `out` as a path."""
-    if not 0 <= overlay <= 1:
-        raise InputError(f"overlay is {overlay}; it must be 0 (the frame) .. 1 (the colours)")
     if isinstance(size, str) and size != NATIVE:
         raise InputError(f"size is {size!r}; it must be (W,H), {NATIVE!r} (the video's own), or None")
     if size not in (None, NATIVE) and (min(size) < 32 or size != padded_size(size)):
         full = padded_size((max(size[0], 1), max(size[1], 1)))
         raise InputError(f"size is {size[0]}x{size[1]}; sides must be multiples of 32: pass {full[0]}x{full[1]}")
-    if steady is not None and steady not in FILTERS:
-        raise InputError(f"steady is {steady!r}; it must be one of: {', '.join(FILTERS)}")
     out = None if out is None else Path(out)
     if out is not None and out.exists() and Path(str(source)).exists() and out.samefile(str(source)):
         raise InputError(f"out is the source itself ({out}); give another name")
@@ -205,19 +255,7 @@ def segment(
     out: Path | str | None,
     model: SegmentationModel,
     size: Size = None,
-    overlay: float = 0.6,
-    fps: float | None = None,
-    on_frame: OnFrame | None = None,
-    runtime: str = "pytorch",
-    progress: bool = True,
-    *,
-    labels: Path | str | None = None,
-    probs: Path | str | None = None,
-    strip: bool = False,
-    show: bool = False,
-    steady: str | None = None,
-    precision: str = "fp32",
-    calibrate: Calibrate | None = None,
+    **options: object,
 ) -> dict:
     """Segment a video: write the painted video or the predictions, or show the result in a window.
 
@@ -231,22 +269,7 @@ def segment(
         size: (W,H), multiples of 32, to which frames are resized for the network; None = as large as those that it was trained
             on, at the video's aspect ratio (`trained_on.network_size`); "native" = their own size, padded if odd, and so is None
             where nothing says what it was trained on. The label map always has the frame's size.
-        overlay: 0..1, how strongly the colours cover the frame.
-        fps: of the output; None = the source's.
-        on_frame: called in order with (index, frame uint8 (H,W,3) RGB, [labels uint8 (H,W)]).
-        runtime: "pytorch", "onnxruntime" or "openvino".
-        progress: a bar with live frames a second, and before it a line: what the network sees, and what it was trained on.
-        labels: a new folder for label maps, an 8-bit PNG of trainIds a frame, of the frame's size. Called as the source's
-            images are, so that `tcseg evaluate` finds them (any layout); of a video 000000.png, 000001.png, ... A `meta.json`
-            beside them says what they hold.
-        probs: a new folder for probabilities, called likewise, .npz: `np.load(file)["probs"]` is uint8 (K,h,w), 255 = 1, one cell
-            for 4x4 pixels of what the network saw. About 0.3 byte a value: 12 kB a frame at 256x128, 190 kB at 1024x512.
-        strip: measure flicker (see `flicker_meter`) and plot it under the picture.
-        show: a window with the picture; q, Esc or closing it ends as Ctrl-C does.
-        steady: the name of a filter at inference, of `temporal_filters.FILTERS`, between the network and the label map; None =
-        none.
-        precision: "fp32"; "int8" in ONNX Runtime and OpenVINO; "fp16" or "bf16" of a network on a GPU.
-        calibrate: for int8: (W,H) -> frames of that size, uint8 (N,H,W,3) RGB, as those that the network will see.
+        options: fields of `VideoOptions` and `SegmentOptions`, such as `strip=True`, `labels=FOLDER`.
 
     Returns:
         frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, seen ((W,H) of what the
@@ -263,36 +286,33 @@ def segment(
         CannotWriteError: the folder of `out`, `labels` or `probs` cannot be written (before any work).
         RuntimeError: the runtime is not installed; no window can be opened; the disk is full.
     """
-    out = _checked(source, out, overlay, size, steady, show)
-    if (reason := unavailable(runtime, precision, next(model.parameters()).device.type)) is not None:
+    chosen = read_options(SegmentOptions, options)
+    out = _checked(source, out, size, chosen.show)
+    device = next(model.parameters()).device.type
+    if (reason := unavailable(chosen.runtime, chosen.precision, device)) is not None:
         raise (CannotRunError if "install" in reason else InputError)(reason)
-    if precision == "int8" and calibrate is None:
-        raise InputError("precision is 'int8', calibrate is None: int8 takes its ranges from frames; say where from")
-    folders = {"labels": None if labels is None else Path(labels), "probs": None if probs is None else Path(probs)}
-    if labels is not None and folders["labels"] == folders["probs"]:
-        raise InputError(f"labels and probs are both {labels}; give two folders")
     opened = open_source(source)
-    outputs = painting(model, overlay, strip, live=opened.live)
-    _open_outputs(outputs, opened, out, fps, show, folders, model.label_set)
+    outputs = painting(model, chosen.overlay, chosen.strip, live=opened.live)
+    _open_outputs(outputs, opened, out, chosen, model.label_set)
 
-    seen: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
 
-    def eyes(first: np.ndarray) -> list[list[Eye]]:
-        more = {"precision": precision, "calibrate": calibrate}
-        seen.update(_seen({"the network": model}, first, size, progress))
-        return open_eyes([model], runtime, first, opened.live, size, steady, probs is not None, **more)
+    def open_for(first: np.ndarray) -> list[list[FrameRunner]]:
+        sizes.update(_network_sizes({"the network": model}, first, size, chosen.progress))
+        more = {"precision": chosen.precision, "calibrate": chosen.calibrate, "wants_probs": chosen.probs is not None}
+        return open_runners([model], chosen.runtime, first, opened.live, size, chosen.steady, **more)
 
-    result = run(opened, outputs, eyes, on_frame, progress) | outputs.flicker()
-    return result | {"seen": seen["the network"]}
+    result = run(opened, outputs, open_for, chosen.on_frame, chosen.progress) | outputs.flicker()
+    return result | {"seen": sizes["the network"]}
 
 
-def _seen(
-    models: Mapping[str, SegmentationModel], first: np.ndarray, size: Size, tell: bool
+def _network_sizes(
+    models: Mapping[str, SegmentationModel], first: np.ndarray, size: Size, log: bool
 ) -> dict[str, tuple[int, int]]:
     """Name -> the (W,H) that a network sees; told on stderr, with what it was trained on, if wanted."""
     frame = first.shape[1], first.shape[0]
-    if tell:
-        tqdm.write(seen_as_text(models, frame, size), file=sys.stderr)
+    if log:
+        tqdm.write(describe_input(models, frame, size), file=sys.stderr)
     return {name: size_for(model, frame, size) or frame for name, model in models.items()}
 
 
@@ -301,15 +321,8 @@ def side_by_side(
     out: Path | str | None,
     models: dict[str, SegmentationModel],
     size: Size = None,
-    overlay: float = 0.6,
-    fps: float | None = None,
     panel_width: int | None = None,
-    runtime: str = "pytorch",
-    progress: bool = True,
-    *,
-    strip: bool = False,
-    show: bool = False,
-    steady: str | None = None,
+    **options: object,
 ) -> dict:
     """Write a video of panels: the frame, then each model's prediction with its name.
 
@@ -318,19 +331,14 @@ def side_by_side(
         out: .mp4, .avi or .gif; None = only shown.
         models: caption -> network, in the order of the panels.
         size: of the frames that the networks see; None = each as large as it was trained at.
-        overlay: of the colours, 0..1.
-        fps: of the output.
         panel_width: of one panel in pixels; None = the frame's own.
-        runtime: "pytorch", "onnxruntime" or "openvino".
-        progress: a bar with live frames a second.
-        strip: plot each model's flicker, in one strip under the panels.
-        show: a window.
-        steady: a filter, for all of them.
+        options: fields of `VideoOptions`; a filter is for all of them, and the strip has each model's flicker.
 
     Returns:
         As `segment`; seen by model, flicker and flicker_series by model where there are several.
     """
-    out = _checked(source, out, overlay, size, steady, show)
+    chosen = read_options(VideoOptions, options)
+    out = _checked(source, out, size, chosen.show)
     opened = open_source(source)
 
     def panel(picture: np.ndarray, text: str) -> np.ndarray:
@@ -342,16 +350,16 @@ def side_by_side(
     def render(frame: np.ndarray, maps: list[np.ndarray]) -> np.ndarray:
         panels = [panel(frame.copy(), "frame")]
         for (name, model), labels in zip(models.items(), maps, strict=True):
-            panels.append(panel(blend(frame, labels, model.label_set, overlay), name))
+            panels.append(panel(blend(frame, labels, model.label_set, chosen.overlay), name))
         return np.hstack(panels)
 
-    outputs = _Outputs(render, tuple(models), meter=_meter(strip, opened.live))
-    _open_outputs(outputs, opened, out, fps, show, {})
+    outputs = _Outputs(render, tuple(models), meter=_meter(chosen.strip, opened.live))
+    _open_outputs(outputs, opened, out, chosen)
 
-    seen: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
 
-    def eyes(first: np.ndarray) -> list[list[Eye]]:
-        seen.update(_seen(models, first, size, progress))
-        return open_eyes(models.values(), runtime, first, opened.live, size, steady)
+    def open_for(first: np.ndarray) -> list[list[FrameRunner]]:
+        sizes.update(_network_sizes(models, first, size, chosen.progress))
+        return open_runners(models.values(), chosen.runtime, first, opened.live, size, chosen.steady)
 
-    return run(opened, outputs, eyes, None, progress) | outputs.flicker() | {"seen": seen}
+    return run(opened, outputs, open_for, None, chosen.progress) | outputs.flicker() | {"seen": sizes}

@@ -31,7 +31,7 @@ from tcseg.flow import estimate, resize_flow, warp
 from tcseg.models.networks import SegmentationModel
 from tcseg.training.teacher_targets import plain_probs
 
-Answer = Callable[[], Tensor]
+RunNetwork = Callable[[], Tensor]
 """Runs the network on the frame at hand: probabilities (K,h,w)."""
 FLOW_WIDTH = (
     512  # flow is estimated on frames at most so wide: finer costs more than a network and moves borders by nothing
@@ -45,7 +45,7 @@ class Filter(Protocol):
     lag: float
     """Mean age of the evidence in an answer, frames."""
 
-    def step(self, frame: np.ndarray, answer: Answer) -> Tensor:
+    def step(self, frame: np.ndarray, run_network: RunNetwork) -> Tensor:
         """Probabilities (K,h,w) of a frame, uint8 (H,W,3) RGB, of one video in order."""
 
 
@@ -60,9 +60,9 @@ class Nothing:
 
     lag = 0.0
 
-    def step(self, frame: np.ndarray, answer: Answer) -> Tensor:
+    def step(self, frame: np.ndarray, run_network: RunNetwork) -> Tensor:
         """The network's own prediction."""
-        return answer()
+        return run_network()
 
 
 class Exponential:
@@ -71,13 +71,13 @@ class Exponential:
     def __init__(self, memory: float = 0.5) -> None:
         self.memory = _share("memory", memory)
         self.lag = memory / (1 - memory)
-        self._kept: Tensor | None = None
+        self._state: Tensor | None = None
 
-    def step(self, frame: np.ndarray, answer: Answer) -> Tensor:
+    def step(self, frame: np.ndarray, run_network: RunNetwork) -> Tensor:
         """The mean so far."""
-        probs = answer()
-        self._kept = probs if self._kept is None else self.memory * self._kept + (1 - self.memory) * probs
-        return self._kept
+        probs = run_network()
+        self._state = probs if self._state is None else self.memory * self._state + (1 - self.memory) * probs
+        return self._state
 
 
 def _gray(frame: np.ndarray) -> np.ndarray:
@@ -88,15 +88,15 @@ def _gray(frame: np.ndarray) -> np.ndarray:
     return cv2.resize(frame, (FLOW_WIDTH, round(height * FLOW_WIDTH / width)), interpolation=cv2.INTER_AREA)
 
 
-def _carried(kept: Tensor, before: np.ndarray, now: np.ndarray) -> tuple[Tensor, Tensor]:
+def _carried(state: Tensor, before: np.ndarray, now: np.ndarray) -> tuple[Tensor, Tensor]:
     """The old probabilities on the new frame's grid, and how far they may be trusted there (h,w), 0..1."""
     flow = torch.from_numpy(estimate("dis", now, before))[None]
-    size = kept.shape[-1], kept.shape[-2]
+    size = state.shape[-1], state.shape[-2]
     pair = [torch.from_numpy(cv2.resize(image, size, interpolation=cv2.INTER_AREA)) for image in (before, now)]
-    then, here = (image.permute(2, 0, 1)[None].float() for image in pair)
+    then, current = (image.permute(2, 0, 1)[None].float() for image in pair)
     small = resize_flow(flow, size)
-    moved, inside = warp(torch.cat((kept[None], then), 1), small)
-    change = (moved[:, -3:] - here).abs().mean(1)
+    moved, inside = warp(torch.cat((state[None], then), 1), small)
+    change = (moved[:, -3:] - current).abs().mean(1)
     return moved[0, :-3], (torch.exp(-change / DOUBT) * inside)[0]
 
 
@@ -106,17 +106,17 @@ class FlowAveraged:
     def __init__(self, memory: float = 0.5) -> None:
         self.memory = _share("memory", memory)
         self.lag = memory / (1 - memory)
-        self._kept: Tensor | None = None
+        self._state: Tensor | None = None
         self._frame: np.ndarray | None = None
 
-    def step(self, frame: np.ndarray, answer: Answer) -> Tensor:
+    def step(self, frame: np.ndarray, run_network: RunNetwork) -> Tensor:
         """The mean so far, moved with the picture."""
-        probs, now = answer(), _gray(frame)
-        if self._kept is not None:
-            moved, trust = _carried(self._kept, self._frame, now)
+        probs, now = run_network(), _gray(frame)
+        if self._state is not None:
+            moved, trust = _carried(self._state, self._frame, now)
             share = self.memory * trust
             probs = share * moved + (1 - share) * probs
-        self._kept, self._frame = probs, now
+        self._state, self._frame = probs, now
         return probs
 
 
@@ -128,9 +128,9 @@ class Median:
     def __init__(self) -> None:
         self._last: deque[Tensor] = deque(maxlen=3)
 
-    def step(self, frame: np.ndarray, answer: Answer) -> Tensor:
+    def step(self, frame: np.ndarray, run_network: RunNetwork) -> Tensor:
         """Median of what there is; of two frames the mean."""
-        self._last.append(answer())
+        self._last.append(run_network())
         stack = torch.stack(tuple(self._last))
         return stack.median(0).values if len(stack) == 3 else stack.mean(0)
 
@@ -143,21 +143,21 @@ class Keyframes:
             raise InputError(f"every is {every}; it must be at least 1")
         self.every, self.lag = every, (every - 1) / 2
         self._count = 0
-        self._kept: Tensor | None = None
+        self._state: Tensor | None = None
         self._frame: np.ndarray | None = None
 
-    def step(self, frame: np.ndarray, answer: Answer) -> Tensor:
+    def step(self, frame: np.ndarray, run_network: RunNetwork) -> Tensor:
         """The network's prediction, or the last one moved along the flow."""
         now = _gray(frame)
         if self._count % self.every == 0:
-            self._kept = answer()
+            self._state = run_network()
         else:
-            moved, trust = _carried(self._kept, self._frame, now)
+            moved, trust = _carried(self._state, self._frame, now)
             # What enters the frame is as its place was answered before.
-            self._kept = torch.where(trust > 0, moved, self._kept)
+            self._state = torch.where(trust > 0, moved, self._state)
         self._frame = now
         self._count += 1
-        return self._kept
+        return self._state
 
 
 FILTERS: dict[str, Callable[[], Filter]] = {
@@ -188,10 +188,10 @@ def filtered(model: SegmentationModel, clips: Clips, new_filter: Callable[[], Fi
 
     def predictor(index: int) -> np.ndarray:
         frames = np.asarray(clips.frames[index])
-        answers = plain_probs(model, torch.from_numpy(frames))
+        probs = plain_probs(model, torch.from_numpy(frames))
         steady = new_filter()
         images = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
-        shown = [steady.step(image, lambda t=t: answers[t]) for t, image in enumerate(images)]
-        return label_maps(torch.stack(shown), clips.size)
+        filtered_probs = [steady.step(image, lambda t=t: probs[t]) for t, image in enumerate(images)]
+        return label_maps(torch.stack(filtered_probs), clips.size)
 
     return predictor

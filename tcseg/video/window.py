@@ -24,11 +24,11 @@ def require_window() -> None:
     """
     program = "import cv2; cv2.namedWindow('tcseg'); cv2.waitKey(1)"
     try:
-        tried = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-        failed, said = tried.returncode != 0, tried.stderr
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        failed, message = done.returncode != 0, done.stderr
     except subprocess.TimeoutExpired:
-        failed, said = True, ""
-    if "not implemented" in said:
+        failed, message = True, ""
+    if "not implemented" in message:
         raise CannotRunError(
             "show needs windows, which this OpenCV is built without; install opencv-python, not -headless"
         )

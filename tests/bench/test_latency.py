@@ -139,7 +139,7 @@ def test_a_busy_machine_is_refused_unless_asked(
 def test_noise_is_looked_for_between_the_rounds_too(model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(busy_machine, "noise", lambda: 0.01)
     beats = cycle([1.0, 9.0])
-    monkeypatch.setattr(busy_machine, "metronome", lambda ms, repeats: np.full(repeats, next(beats)))
+    monkeypatch.setattr(busy_machine, "time_fixed_work", lambda ms, repeats: np.full(repeats, next(beats)))
     options = {"frames": 60, "seconds": 60, "runtimes": ("pytorch",), "progress": False}
     with pytest.raises(busy_machine.NoisyMachineError, match="varies by"):
         bench({"a": model}, (64, 32), **options)
@@ -152,7 +152,7 @@ def test_between_the_rounds_threads_come_to_rest_before_the_control_and_after_it
 ) -> None:
     """numpy's threads wait by spinning: without a pause the first network of a round took up to three times as long."""
     seen = []
-    monkeypatch.setattr(busy_machine, "metronome", lambda ms, repeats: seen.append("control") or np.ones(repeats))
+    monkeypatch.setattr(busy_machine, "time_fixed_work", lambda ms, repeats: seen.append("control") or np.ones(repeats))
     monkeypatch.setattr(latency.time, "sleep", lambda seconds: seen.append(seconds))
     network = Network(
         "x", lambda frame: seen.append("frame") or frame, lambda frame: frame, lambda logits, size: logits
@@ -247,25 +247,25 @@ def test_processes_are_merged_into_medians_and_a_spread() -> None:
         pd.DataFrame([same | {"scope": scope, "n": 30, "p50_ms": p50, "fps": 1000 / p50} for scope in SCOPES])
         for p50 in (9.0, 10.0, 12.0)
     ]
-    table = processes.merged([frame.reindex(columns=list(COLUMNS)) for frame in rows])
+    table = processes.merge([frame.reindex(columns=list(COLUMNS)) for frame in rows])
     assert len(table) == 3 and (table["p50_ms"] == 10).all() and (table["processes"] == 3).all()
     assert table["spread"].tolist() == pytest.approx([0.3] * 3) and table["scope"].tolist() == list(SCOPES)
     table.attrs["missing"] = {"openvino fp32": "why"}
     text = processes.as_text(table.fillna({"noise": 0.05}))
-    assert processes.merged([rows[0].reindex(columns=list(COLUMNS))])["spread"].isna().all(), "one says nothing of it"
+    assert processes.merge([rows[0].reindex(columns=list(COLUMNS))])["spread"].isna().all(), "one says nothing of it"
     assert "differ by at most 30%" in text and "missing: openvino fp32: why" in text
 
 
 @pytest.mark.slow
 def test_a_bench_is_repeated_in_new_processes(model: SegmentationModel) -> None:
     options = {"frames": 2, "runtimes": ("pytorch",), "anyway": True}
-    table = processes.repeated(2, {"a": model}, (64, 32), **options)
+    table = processes.bench_repeatedly(2, {"a": model}, (64, 32), **options)
     assert (table["processes"] == 2).all() and table["p50_ms"].notna().all() and (table["spread"] >= 0).all()
 
 
 def test_what_a_process_cannot_be_sent_is_built_there_anew(model: SegmentationModel) -> None:
     model.register_forward_hook(lambda module, given, made: made)  # as transformers leaves them
-    frames, sent = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), processes._to_send(model)
+    frames, sent = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), processes._picklable(model)
     with pytest.raises((AttributeError, pickle.PicklingError)):
         pickle.dumps(model)
     arrived = pickle.loads(pickle.dumps(sent))
@@ -274,5 +274,5 @@ def test_what_a_process_cannot_be_sent_is_built_there_anew(model: SegmentationMo
 
 
 def test_the_metronome_times_the_same_again_and_again():
-    times = busy_machine.metronome(ms=0.5, repeats=7)
+    times = busy_machine.time_fixed_work(ms=0.5, repeats=7)
     assert times.shape == (7,) and (times > 0).all()

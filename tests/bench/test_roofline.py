@@ -64,12 +64,12 @@ def test_a_roof_has_as_many_threads_as_the_networks(monkeypatch):
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
     with torch_threads(1):
-        roofline.measured(1)
+        roofline.measure_cpu(1)
     assert seen[1] == {1} or not seen[1], "numpy's product ran on all cores"
 
 
 def test_a_roof_is_positive_and_a_frame_is_bound_by_the_slower_of_both():
-    roof = roofline.measured(repeats=2)
+    roof = roofline.measure_cpu(repeats=2)
     assert roof.gflops > 0.1 and roof.gbytes > 0.1
     roof = roofline.Roof(gflops=100.0, gbytes=10.0)
     assert roofline.roof_ms(roof, roofline.Work(1, gflop=1.0, mbytes=1.0)) == 10.0

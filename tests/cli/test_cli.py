@@ -223,14 +223,14 @@ def test_bench_keeps_what_is_measured_when_a_later_size_is_refused(
     from tcseg.bench import busy_machine
     from tcseg.bench import processes as repeats
 
-    right = repeats.repeated
+    right = repeats.bench_repeatedly
 
     def refused(processes: int, networks: dict, size: tuple[int, int], **options: object) -> object:
         if size == (96, 64):
             raise busy_machine.NoisyMachineError("busy")
         return right(processes, networks, size, **options)
 
-    monkeypatch.setattr(repeats, "repeated", refused)
+    monkeypatch.setattr(repeats, "bench_repeatedly", refused)
     out, given = tmp_path / "l.csv", ["bench", "--weights", weights, "--frames", 3, "--runtime", "pytorch", "--anyway"]
     run(*given, "--size", "64x32", "--size", "96x64", "--out", out, code=2)
     assert len(out.read_text().splitlines()) == 4

@@ -11,7 +11,7 @@ import pytest
 
 from tcseg.cli import doctor
 from tcseg.cli.doctor import BAD, GOOD, Line, as_text, check_data, import_fix, next_step
-from tcseg.data import clips
+from tcseg.data import folders
 
 BROKEN_CV2 = "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')\n"
 
@@ -39,18 +39,17 @@ def test_next_step_names_what_is_broken() -> None:
 
 
 def test_finds_the_same_data_as_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor.data_root() == clips.data_root()
     (tmp_path / "camvid" / "val").mkdir(parents=True)
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
     for name in doctor.DATASETS:
-        assert doctor.find_data(name) == clips.find_dataset(name)
-    assert next(line for line in check_data() if line.what == "data camvid").found == str(tmp_path / "camvid")
+        assert doctor.find_data(name) == folders.find_dataset(name)
+    assert next(line for line in check_data() if line.what == "data camvid").detail == str(tmp_path / "camvid")
 
 
 def test_the_brief_names_no_folder_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "camvid" / "val").mkdir(parents=True)
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
-    found = {line.what: line.found for line in doctor.brief()}
+    found = {line.what: line.detail for line in doctor.brief()}
     assert found["data camvid"] == os.path.join("$TCSEG_DATA", "camvid")
     assert {"python", "processor", "memory", "disk", "students"} <= set(found) and "pandas" not in found
     folders = {str(tmp_path), sys.prefix, str(doctor.data_root())}
@@ -78,4 +77,4 @@ def test_an_empty_folder_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "cityscapes").mkdir()
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
     line = next(line for line in check_data() if line.what == "data cityscapes")
-    assert line.state == doctor.WARN and line.found.endswith("cityscapes is empty")
+    assert line.state == doctor.WARN and line.detail.endswith("cityscapes is empty")

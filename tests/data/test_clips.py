@@ -11,7 +11,7 @@ from PIL import Image
 from trees import camvid_tree, cityscapes_tree, write
 
 from tcseg.data import clips as data
-from tcseg.data import integrity
+from tcseg.data import folders, integrity
 from tcseg.labels import IGNORE
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import PROFILES
@@ -136,12 +136,12 @@ def test_labelled_subset_is_stratified(tmp_path):
 def test_environment_variable_comes_first(tmp_path, monkeypatch):
     (tmp_path / "camvid").mkdir()
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
-    assert data.find_dataset("camvid") == tmp_path / "camvid"
-    assert data.find_dataset("no-such-data-set") is None
+    assert folders.find_dataset("camvid") == tmp_path / "camvid"
+    assert folders.find_dataset("no-such-data-set") is None
 
 
 def real(name):
-    folder = data.find_dataset(name)
+    folder = folders.find_dataset(name)
     if folder is None:
         pytest.skip(f"no real {name} in $TCSEG_DATA or data/")
     return folder

@@ -9,7 +9,14 @@ import pytest
 
 from tcseg.cli.app import real_frames
 from tcseg.cli.doctor import GOOD, WARN, check_data
-from tcseg.data.folders import explain_missing, explain_variable, find_dataset, given_folder, kind_of, variable_problem
+from tcseg.data.folders import (
+    explain_missing,
+    explain_variable,
+    find_dataset,
+    kind_of,
+    variable_folder,
+    variable_problem,
+)
 from tcseg.errors import TcsegError
 from tcseg.study.run_study import course_of
 from tcseg.study.study import open_study
@@ -73,7 +80,7 @@ def test_what_is_wrong_is_named_by_everyone(disk: Path, monkeypatch: pytest.Monk
     line = next(line for line in check_data() if line.what == "TCSEG_DATA")
     assert line.state == WARN
     wanted = [text.format(h=disk) for text in WRONG[value]]
-    said = {"doctor": f"{line.found}; {line.fix}", "missing": explain_missing("camvid"), "variable": explain_variable()}
+    said = {"doctor": f"{line.detail}; {line.fix}", "missing": explain_missing("camvid"), "variable": explain_variable()}
     for name, call in {
         "study": lambda: open_study("camvid", "smoke", folder=tmp_path / "study"),
         "runner": lambda: course_of("camvid", "smoke"),
@@ -86,17 +93,17 @@ def test_what_is_wrong_is_named_by_everyone(disk: Path, monkeypatch: pytest.Monk
         missing = [part for part in wanted if part not in text and not (name == "variable" and "expanded" in part)]
         assert not missing or (name in ("doctor", "variable", "frames") and "~" in value), (name, text)
         assert repr(value_here) in text
-    assert f"neither {given_folder().folder / 'camvid'} nor" in said["study"]
+    assert f"neither {variable_folder().folder / 'camvid'} nor" in said["study"]
 
 
 def test_nothing_set_and_blanks(disk: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch):
     for value in (None, "", "  \n"):
         if value is not None:
             monkeypatch.setenv("TCSEG_DATA", value)
-        assert given_folder() is None and variable_problem() is None and explain_variable() == ""
+        assert variable_folder() is None and variable_problem() is None and explain_variable() == ""
         told = explain_missing("cityscapes")
         assert f"there is no folder {data_root / 'cityscapes'}" in told and "data/README.md" in told
-    assert any(line.what == "TCSEG_DATA" and "blank" in line.found for line in check_data())
+    assert any(line.what == "TCSEG_DATA" and "blank" in line.detail for line in check_data())
 
 
 def test_one_data_set_lacks_where_others_are(disk: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ import torch
 
 from tcseg.deploy import export as module
 from tcseg.deploy.export import compare, export, sample_frames
-from tcseg.deploy.exported_files import FORMATS, RUNTIMES, missing, open_file
+from tcseg.deploy.exported_files import FORMATS, RUNTIMES, open_file, why_missing
 from tcseg.deploy.label_map import to_planes, upsample_argmax
 from tcseg.deploy.runtimes import open_network, open_networks
 from tcseg.labels import own_classes
@@ -27,8 +27,8 @@ def model() -> SegmentationModel:
 
 
 def needs(runtime: str) -> None:
-    if missing(runtime):
-        pytest.skip(missing(runtime))
+    if why_missing(runtime):
+        pytest.skip(why_missing(runtime))
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_torch_export_opens_again(tmp_path: Path, model: SegmentationModel) -> N
 
 @pytest.mark.slow
 def test_networks_of_all_runtimes_agree_on_odd_frames(model: SegmentationModel) -> None:
-    present = [runtime for runtime in RUNTIMES if not missing(runtime)]
+    present = [runtime for runtime in RUNTIMES if not why_missing(runtime)]
     frame = sample_frames((101, 43), 1)[0]
     planes = to_planes(frame)
     with torch.inference_mode():
@@ -169,9 +169,9 @@ def test_a_missing_package_is_named_with_its_fix(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
     with pytest.raises(RuntimeError, match=r"needs onnxscript, not installed: pip install onnxscript"):
         export(model, tmp_path / "x.onnx")
-    assert missing("pytorch") is None
+    assert why_missing("pytorch") is None
     with pytest.raises(ValueError, match="runtime is 'tensorrt'"):
-        missing("tensorrt")
+        why_missing("tensorrt")
 
 
 def test_a_graph_that_disagrees_is_not_kept(

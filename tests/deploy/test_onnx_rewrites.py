@@ -12,14 +12,14 @@ from torch import nn
 
 from tcseg.deploy import onnx_rewrites
 from tcseg.deploy.export import sample_frames, write_onnx
-from tcseg.deploy.exported_files import FORMATS, missing, open_file
+from tcseg.deploy.exported_files import FORMATS, open_file, why_missing
 from tcseg.deploy.quantization import convert
 from tcseg.models import registry
 
 SIZE = (128, 64)
 
-if missing("onnxruntime"):
-    pytest.skip(missing("onnxruntime"), allow_module_level=True)
+if why_missing("onnxruntime"):
+    pytest.skip(why_missing("onnxruntime"), allow_module_level=True)
 import onnx  # noqa: E402
 
 
@@ -106,8 +106,8 @@ def test_int8_takes_the_bytes_of_the_frame(written, tmp_path):
 @pytest.mark.parametrize("name", ("mnv3s050-48-o8", "patch16-32-o8"))
 @pytest.mark.parametrize("suffix", (".onnx", ".xml"))
 def test_frames_may_come_as_cameras_give_them(written, tmp_path, name, precision, suffix):
-    if missing(FORMATS[suffix]):
-        pytest.skip(missing(FORMATS[suffix]))
+    if why_missing(FORMATS[suffix]):
+        pytest.skip(why_missing(FORMATS[suffix]))
     _, source = written[name]
     first, last = tmp_path / f"first{suffix}", tmp_path / f"last{suffix}"
     convert(source, first, precision, sample_frames(SIZE, 2))

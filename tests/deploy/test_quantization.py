@@ -11,9 +11,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tcseg.deploy.export import sample_frames, write_onnx
-from tcseg.deploy.exported_files import missing, open_file
+from tcseg.deploy.exported_files import open_file, why_missing
 from tcseg.deploy.label_map import to_planes
-from tcseg.deploy.quantization import check_calibration, convert, kept_in_float
+from tcseg.deploy.quantization import check_calibration, convert, float_nodes
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
 from tcseg.study.measurements.quality import precision as measurement
@@ -25,8 +25,8 @@ RUNTIMES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 
 def needs(*runtimes: str) -> None:
     for runtime in runtimes:
-        if missing(runtime):
-            pytest.skip(missing(runtime))
+        if why_missing(runtime):
+            pytest.skip(why_missing(runtime))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def labels(path: Path, frames: np.ndarray) -> np.ndarray:
 def test_what_stays_in_float(graph: Path) -> None:
     import onnx
 
-    kept = set(kept_in_float(onnx.shape_inference.infer_shapes(onnx.load(graph)).graph))
+    kept = set(float_nodes(onnx.shape_inference.infer_shapes(onnx.load(graph)).graph))
     assert kept == {"float", "centred", "normalised", "stem", "excite", "head", "logits"}
 
 

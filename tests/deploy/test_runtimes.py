@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from tcseg.deploy.label_map import upsample_argmax
-from tcseg.deploy.runtimes import open_network, open_networks, seeing
-from tcseg.deploy.torch_fusing import OfBytes, fold_batch_norms, of_bytes
+from tcseg.deploy.runtimes import open_network, open_networks, with_smaller_frames
+from tcseg.deploy.torch_fusing import OfBytes, fold_batch_norms, fold_normalisation
 from tcseg.deploy.torch_runtimes import TORCH_RUNTIMES, _kernel, ready, steps
 from tcseg.models.peers import PEERS
 from tcseg.models.registry import build, shipped
@@ -95,7 +95,7 @@ def test_the_first_convolution_takes_the_normalisation_over(name: str, fourth: b
     prepared = prepare(frame)
     assert prepared.dtype == torch.uint8 and prepared.shape == (1, 3 + fourth, 64, 96)
     assert (run(prepared) - before).abs().max() < 1e-5 * before.abs().max(), "at the borders, too"
-    assert of_bytes(nn.Conv2d(3, 3, 1)).kernel_size == (1, 1), "what has no normalisation stays"
+    assert fold_normalisation(nn.Conv2d(3, 3, 1)).kernel_size == (1, 1), "what has no normalisation stays"
 
 
 def test_a_network_is_opened_where_nothing_needs_a_gradient() -> None:
@@ -186,11 +186,11 @@ def test_precisions_that_cannot_be_opened(runtimes: tuple[str, ...], precision: 
 def test_a_network_that_sees_less_still_answers_for_every_pixel() -> None:
     model = build("student", 19, False).eval()
     frame = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
-    labels = seeing(open_network(model, size=(64, 32)), (64, 32))(frame)
+    labels = with_smaller_frames(open_network(model, size=(64, 32)), (64, 32))(frame)
     small = cv2.resize(frame, (64, 32), interpolation=cv2.INTER_AREA)
     with torch.no_grad():
         logits = model(torch.from_numpy(small).permute(2, 0, 1)[None])
     assert labels.shape == (64, 128) and (labels == upsample_argmax(logits, (128, 64))[0]).all()
     for size in ((60, 32), (0, 0)):
         with pytest.raises(ValueError, match=f"size is {size[0]}x{size[1]}; both must be positive multiples of 32"):
-            seeing(open_network(model, size=(64, 32)), size)
+            with_smaller_frames(open_network(model, size=(64, 32)), size)

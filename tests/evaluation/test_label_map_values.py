@@ -15,7 +15,7 @@ from PIL import Image
 from tcseg.errors import TcsegError
 from tcseg.evaluation.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, class_table
 from tcseg.evaluation.label_map_files import read_as
-from tcseg.evaluation.label_map_values import Reading, look_at, write_meta
+from tcseg.evaluation.label_map_values import Reading, inspect_map, write_meta
 from tcseg.labels import CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids, train_ids_to_ids
 
 rng = np.random.default_rng(0)
@@ -30,9 +30,9 @@ def put(path: Path, values: np.ndarray) -> Path:
 
 def read(folder: Path, layout="cityscapes", classes=None, train_ids=None, labels: Path | None = None, what="predictions"):
     """Decide and read all maps of a folder: the reading, and the maps stacked."""
-    looks = {("predictions", path): look_at(path) for path in sorted(folder.rglob("*.png"))}
+    looks = {("predictions", path): inspect_map(path) for path in sorted(folder.rglob("*.png"))}
     if labels:
-        looks |= {("labels", path): look_at(path) for path in sorted(labels.rglob("*.png"))}
+        looks |= {("labels", path): inspect_map(path) for path in sorted(labels.rglob("*.png"))}
     readings, _ = read_as(looks, folder, layout, classes, train_ids)
     some = {(kind, said): reading for (kind, said), reading in readings.items() if kind == what}
     (reading,) = some.values()
@@ -127,10 +127,10 @@ def test_all_maps_decide_together(tmp_path):
 
 @given(st.lists(st.sampled_from([*range(34), 255]), min_size=1, max_size=12))
 def test_no_decision_changes_what_the_only_fitting_reading_gives(values):
-    from tcseg.evaluation.label_map_values import Look, decide
+    from tcseg.evaluation.label_map_values import MapContents, decide
 
     counts = np.bincount(values, minlength=256)
-    looks = {Path("x.png"): Look((1, len(values)), {"grey": counts}, {})}
+    looks = {Path("x.png"): MapContents((1, len(values)), {"grey": counts}, {})}
     fitting = [
         one for one in ("ids", "trainIds") if all(v in np.flatnonzero(CITYSCAPES_TABLE.lookup(one) != 254) for v in values)
     ]

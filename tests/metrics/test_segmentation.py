@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tcseg.data.clips import find_dataset
+from tcseg.data.folders import find_dataset
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, ids_to_train_ids, train_ids_to_ids
 from tcseg.metrics import segmentation
 

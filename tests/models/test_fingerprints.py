@@ -14,7 +14,7 @@ from torchvision.ops import StochasticDepth
 
 from tcseg.errors import InputError
 from tcseg.models import networks, peers, registry, students
-from tcseg.models.fingerprints import PINNED, answers, fingerprint
+from tcseg.models.fingerprints import PINNED, fingerprint, outputs
 from tcseg.models.peers import PEERS
 from tcseg.models.students import CANDIDATES
 from tcseg.study import runs
@@ -66,7 +66,7 @@ def test_every_network_is_the_pinned_one(name, asked_afresh):
         pytest.skip("an older transformers: its weights have other names, and files of one do not load with the other")
     assert registry.fingerprint_of(name, 19, model) == PINNED[name]
     assert registry.spec_key(name) == repr(registry.spec_of(name)), "existing ids stay"
-    numbers = answers(model)
+    numbers = outputs(model)
     assert len(set(numbers)) == 8 and all(to_the_nearest_rounding(number) > 1e-7 for number in numbers)
 
 
@@ -175,7 +175,7 @@ def test_a_setting_of_one_module_counts(name, value):
 def test_what_shows_in_training_alone_counts(change):
     model = built()
     change(model)
-    assert answers(model) == answers(built()) and fingerprint(model) != PINNED["student-cpu"]
+    assert outputs(model) == outputs(built()) and fingerprint(model) != PINNED["student-cpu"]
 
 
 class Called(nn.Module):

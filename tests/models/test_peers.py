@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tcseg.deploy.export import sample_frames, write_onnx
-from tcseg.deploy.exported_files import missing, open_file
+from tcseg.deploy.exported_files import open_file, why_missing
 from tcseg.models import peers, registry
 
 
@@ -93,8 +93,8 @@ def test_gradients_equal_those_without_mkldnn(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(peers.PEERS))
 def test_onnx_gives_the_same_logits(tmp_path, name):
-    if missing("onnxruntime"):
-        pytest.skip(missing("onnxruntime"))
+    if why_missing("onnxruntime"):
+        pytest.skip(why_missing("onnxruntime"))
     model, frames = settled(name)
     write_onnx(model, tmp_path / "peer.onnx", (128, 64), batch=1)
     with torch.no_grad():

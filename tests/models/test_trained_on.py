@@ -107,7 +107,7 @@ def test_a_shipped_student_knows_its_training(name: str) -> None:
 
 def test_it_survives_copies_and_folding(network: SegmentationModel) -> None:
     copies = [copy.deepcopy(network), pickle.loads(pickle.dumps(network)), network.to("cpu").float().train().eval()]
-    for one in (*copies, torch_fusing.folded(network)):
+    for one in (*copies, torch_fusing.fold_norms(network)):
         assert (one.trained_size, one.trained_on) == ((64, 32), "procity")
 
 
@@ -115,8 +115,8 @@ def test_weights_that_say_nothing(tmp_path: Path) -> None:
     registry.save_weights(registry.build("student", 19, False), tmp_path / "w.safetensors")
     model = registry.load_weights(tmp_path / "w.safetensors")
     assert model.trained_size is None and model.trained_on is None
-    told = trained_on.seen_as_text({"it": model}, (128, 64))
-    assert told.startswith("it sees 128x64, the video's own size (change it with --size WxH)") and "unknown" in told
+    line = trained_on.describe_input({"it": model}, (128, 64))
+    assert line.startswith("it sees 128x64, the video's own size (change it with --size WxH)") and "unknown" in line
 
 
 @pytest.mark.parametrize("size", ["256x128", [256], [256, 128, 3], [256.0, 128], [0, 128], [-256, 128], [True, True], {}])
@@ -212,8 +212,8 @@ def test_what_is_enlarged_is_not_blocks() -> None:
 def miou(model: SegmentationModel, clip, size) -> float:
     """Of every sixth frame of a drawn drive, at the frames' own size."""
     frames = clip.frames[0, ::6].transpose(0, 2, 3, 1)
-    (eye,) = pipeline.open_eyes([model], "pytorch", frames[0], True, size)[0]
-    counts = [confusion_matrix(labels, eye(frame)[0], 19) for frame, labels in zip(frames, clip.labels[0, ::6], strict=True)]
+    (runner,) = pipeline.open_runners([model], "pytorch", frames[0], True, size)[0]
+    counts = [confusion_matrix(labels, runner(frame)[0], 19) for frame, labels in zip(frames, clip.labels[0, ::6], strict=True)]
     return 100 * float(np.nanmean(Overlap.from_confusion(sum(counts)).iou()))
 
 

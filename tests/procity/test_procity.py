@@ -222,7 +222,7 @@ def test_kernels_know_the_rows_of_the_atlas():
 def test_every_class_is_in_a_fifth_of_the_validation_clips():
     clips, pixels, seen = 24, np.zeros(256), np.zeros(256)
     for index in range(clips):
-        snippet = writer.Snippet("", "val", index, (256, 128), 2, 0)
+        snippet = writer.SnippetTask("", "val", index, (256, 128), 2, 0)
         sequence = procity.Sequence(snippet.city, snippet.scene_seed, snippet.size, effects=False)
         count = np.zeros(256)
         for t in (0, 10, 19, 29):
@@ -264,7 +264,7 @@ def test_names_and_numbers_of_files(tree):
 def test_files_hold_what_was_rendered(tree):
     from tcseg.flow import read_kitti
 
-    snippet = writer.Snippet(str(tree), "val", 0, TINY, 1, 0)
+    snippet = writer.SnippetTask(str(tree), "val", 0, TINY, 1, 0)
     frame = procity.Sequence(snippet.city, snippet.scene_seed, TINY).render(19)
     stem = f"val/{snippet.city}/{snippet.city}_000000_000019"
     image = cv2.imread(str(tree / f"leftImg8bit/{stem}_leftImg8bit.png"))[..., ::-1]

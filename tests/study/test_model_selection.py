@@ -22,10 +22,10 @@ def test_students_meet_peers_after_as_many_steps_and_at_their_best():
 
     cpu = CHOSEN["student-cpu"]
     runs = dict([run(cpu, 1, 0.3, 0.3), run(cpu, 2, 0.5), run("fast-scnn", 1, 0.4), run("fast-scnn", 4, 0.2)])
-    table = model_selection.against_peers(SimpleNamespace(found=lambda name: runs.get(name, [])))
+    table = model_selection.against_peers(SimpleNamespace(finished_runs=lambda name: runs.get(name, [])))
     assert table["comparison"].tolist() == ["student-cpu, 1x_vs_fast-scnn, 1x", "student-cpu, 2x_vs_fast-scnn, 1x"]
     assert table["seeds"].tolist() == [1, 1] and (table["difference"] == 0).all(), "the counts are the same"
-    assert model_selection.against_peers(SimpleNamespace(found=lambda name: [])).empty
+    assert model_selection.against_peers(SimpleNamespace(finished_runs=lambda name: [])).empty
 
 
 def test_a_network_is_shown_after_its_best_length_with_what_the_last_doubling_gained():
@@ -42,7 +42,7 @@ def test_a_network_is_shown_after_its_best_length_with_what_the_last_doubling_ga
         "student,arch=gap": found(1, 0.2),
         "student,arch=gap,steps=4x": found(4, 0.3),
     }
-    store = SimpleNamespace(found=lambda name: runs.get(name, []))
+    store = SimpleNamespace(finished_runs=lambda name: runs.get(name, []))
     assert list(model_selection.trained(store, "x")) == [1, 2, 4] and list(model_selection.trained(store, "student")) == [1]
     assert model_selection.best(model_selection.trained(store, "none")) == []
     speeds = pd.DataFrame({"arch": ["student", "x", "gap", "none"], "peer": False, "best_ms": 1.0})

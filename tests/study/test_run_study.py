@@ -25,12 +25,12 @@ def ran(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dataset": "kitti"}, "unknown dataset 'kitti'; choose from procity, camvid, cityscapes"),
-        ({"profile": "huge"}, "unknown profile 'huge'; choose from smoke, laptop, full, bench"),
-        ({"runs": "guess"}, "unknown runs 'guess'; choose from train, reference"),
+        ({"dataset": "kitti"}, "dataset is 'kitti'; it must be one of procity, camvid, cityscapes"),
+        ({"profile": "huge"}, "profile is 'huge'; it must be one of smoke, laptop, full, bench"),
+        ({"runs": "guess"}, "runs is 'guess'; it must be one of train, reference"),
         ({"size": "500x250"}, "size is '500x250'; write width x height, both multiples of 32, as 1024x512"),
         ({"size": "0x0"}, "size is '0x0'"),
-        ({"notebooks": ["07_more"]}, "unknown notebook '07_more'; choose from 00_start_here, "),
+        ({"notebooks": ["07_more"]}, "notebook is '07_more'; it must be one of 00_start_here, "),
     ],
 )
 def test_unknown_arguments_are_refused_with_the_known(options, message, ran, capsys):
@@ -175,7 +175,7 @@ def test_the_fast_student_that_ships_is_renewed_by_its_first_seed_alone(tmp_path
 def test_rows_are_refused_before_work_starts(capsys):
     assert runner.rows("procity", "huge") == 2 and runner.rows("camvid", "full") == 1
     said = capsys.readouterr()
-    assert "make rows: unknown profile 'huge'; choose from" in said.err
+    assert "make rows: profile is 'huge'; it must be one of" in said.err
     assert "train some: make sweeps DATASET=camvid PROFILE=full" in said.err
     assert said.out == ""
 
@@ -238,7 +238,7 @@ def test_debugging_shows_where_a_command_failed(monkeypatch, capsys):
     [
         ({"profile": "smoke"}, "no reference rows for procity-smoke are committed"),
         ({"profile": "full"}, "no reference rows for procity-full are committed"),
-        ({"profile": "bench"}, "profile 'bench' is no study; choose from smoke, laptop, full"),
+        ({"profile": "bench"}, "profile is 'bench'; it must be one of smoke, laptop, full"),
         (
             {"size": "512x256"},
             "procity-laptop are of frames of 512x256: those committed are of 256x128; leave out --size",

@@ -10,12 +10,12 @@ from threading import Event
 import pytest
 import torch
 
-from tcseg.atomic_files import alone, write_json
+from tcseg.atomic_files import exclusive_lock, write_json
 from tcseg.errors import PACKAGE, NotFoundError
 from tcseg.models import registry
 from tcseg.study import runs
 from tcseg.study.paths import FIGURES
-from tcseg.study.study import rows_of
+from tcseg.study.study import open_rows
 
 
 def make(store, recipe=None, inputs="data", fail=False, calls=None):
@@ -82,12 +82,12 @@ def test_a_run_that_another_process_makes_is_waited_for(tmp_path):
 
 def test_a_file_is_held_by_one(tmp_path):
     with (
-        alone(tmp_path / "deep" / ".lock"),
+        exclusive_lock(tmp_path / "deep" / ".lock"),
         pytest.raises(BlockingIOError),
-        alone(tmp_path / "deep" / ".lock", wait=False),
+        exclusive_lock(tmp_path / "deep" / ".lock", wait=False),
     ):
         pytest.fail("two hold it")
-    with alone(tmp_path / "deep" / ".lock", wait=False):
+    with exclusive_lock(tmp_path / "deep" / ".lock", wait=False):
         pass
 
 
@@ -314,18 +314,18 @@ def changed_code(folder, monkeypatch, module, old, new):
     ],
 )
 def test_a_loss_multiplied_by_nought_makes_every_committed_row_stale(module, old, new, tmp_path, monkeypatch):
-    studies = {key: rows_of(*key, tmp_path / "study") for key in STUDIES}
+    studies = {key: open_rows(*key, tmp_path / "study") for key in STUDIES}
     of = [
         (studies[row["dataset"], row["profile"]], row) for row in ROWS if row["training_code"] == training_code_of(row)
     ]
     assert len(of) > 80 and not any(study.why_stale(row) for study, row in of)
-    assert all(study.found(name) for name, study in zip(NAMES, map(studies.get, STUDIES), strict=True))
+    assert all(study.finished_runs(name) for name, study in zip(NAMES, map(studies.get, STUDIES), strict=True))
     changed_code(tmp_path, monkeypatch, module, old, new)
     told = {study.why_stale(row) for study, row in of}
     assert all(re.fullmatch(r"trained by code [0-9a-f]{12}, which is now [0-9a-f]{12}", one) for one in told)
     assert len({one[-12:] for one in told}) == 1
     for (dataset, profile), study in studies.items():
-        assert not any(study.found(name) for name in NAMES)
+        assert not any(study.finished_runs(name) for name in NAMES)
         with pytest.raises(
             NotFoundError, match=r"reference rows of .* are stale: trained by code 0b5db49ea082, which is now"
         ):

@@ -58,10 +58,10 @@ def test_a_bad_number_of_seeds_is_named(seeds, monkeypatch, tmp_path):
 
 def test_a_study_of_another_size_takes_no_rows_of_the_usual_one(monkeypatch, tmp_path):
     usual = open_study("procity", "laptop", "reference", folder=tmp_path)
-    (row, *_) = usual.found("student")
+    (row, *_) = usual.finished_runs("student")
     assert usual.run("student").record == row.record
     monkeypatch.setenv("TCSEG_SIZE", "512x256")
-    assert open_study("procity", "laptop", folder=tmp_path).found("student") == []
+    assert open_study("procity", "laptop", folder=tmp_path).finished_runs("student") == []
     with pytest.raises(ValueError, match="of frames of 512x256: those committed are of 256x128; unset TCSEG_SIZE"):
         open_study("procity", "laptop", "reference", folder=tmp_path)
     monkeypatch.setenv("TCSEG_SIZE", "480x352")  # fine for CamVid, not for procity's camera
@@ -78,7 +78,7 @@ def test_runs_of_an_old_loss_are_not_found(study):
     for number, code in enumerate((today, "before", today)):
         record = old | {"run_id": f"{name}-s0-{number}", "training_code": code, "finished": f"2026-01-0{5 - number}"}
         write_json(study.runs_folder / record["run_id"] / "record.json", record)
-    assert [run.id for run in study.found(name)] == [f"{name}-s0-0"], "the newest of today's code"
+    assert [run.id for run in study.finished_runs(name)] == [f"{name}-s0-0"], "the newest of today's code"
 
 
 def test_missing_data_says_where_it_was_looked_for(tmp_path, data_root, monkeypatch, capsys):
@@ -175,12 +175,12 @@ def test_reference_mode_shows_the_committed_figure_of_this_study_alone(committed
     said = []
     monkeypatch.setattr(study_module, "display", said.append)
     monkeypatch.setattr(study_module, "Image", lambda *args, **kwargs: "shown")
-    study = study_module.rows_of("procity", "laptop", tmp_path / "procity")
+    study = study_module.open_rows("procity", "laptop", tmp_path / "procity")
     study.figure("picture", needs_weights, alt="x")
     assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG") and said.pop() == "shown"
     assert "Figure from the reference run" in said.pop().data
 
-    other = study_module.rows_of("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
+    other = study_module.open_rows("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
     other.figure("picture", needs_weights, alt="x")
     assert said.pop().data == "*Not shown: kd-s0 is a committed row without weights.*" and said == []
     assert not (other.figures / "picture.png").exists()
@@ -191,17 +191,17 @@ def test_what_else_goes_wrong_in_a_figure_is_no_want_of_weights(committed, tmp_p
         raise FileNotFoundError("frame 7 is missing")
 
     with pytest.raises(FileNotFoundError, match="frame 7"):  # a fault, not a row without weights
-        study_module.rows_of("procity", "laptop", tmp_path / "procity").figure("picture", broken, alt="x")
+        study_module.open_rows("procity", "laptop", tmp_path / "procity").figure("picture", broken, alt="x")
     with pytest.raises(NotCommittedError):  # nothing to fall back on in training
         study.figure("picture", needs_weights, alt="x")
 
 
 def test_a_committed_table_is_read_as_far_as_it_is_of_the_study(committed, tmp_path):
     for dataset, miou in (("procity", 1), ("camvid", 2)):
-        study = study_module.rows_of(dataset, "laptop", tmp_path / dataset)
+        study = study_module.open_rows(dataset, "laptop", tmp_path / dataset)
         assert study.read_table("scores")["miou"].tolist() == [miou]
     with pytest.raises(FileNotFoundError, match=r"table scores\.csv is not in"):
-        study_module.rows_of("procity", "bench", tmp_path / "bench").read_table("scores")
+        study_module.open_rows("procity", "bench", tmp_path / "bench").read_table("scores")
 
 
 def test_banner_warns_of_smoke(study):

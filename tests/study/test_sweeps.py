@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tcseg.atomic_files import alone
+from tcseg.atomic_files import exclusive_lock
 from tcseg.labels import CAMVID
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
@@ -21,7 +21,7 @@ from tcseg.study import runs, sweeps
 from tcseg.study.comparisons import effects
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import PRIMARY, RECIPES, VARIATIONS, compared, variations
-from tcseg.study.study import open_study, rows_of
+from tcseg.study.study import open_rows, open_study
 from tcseg.study.sweeps import Task
 
 
@@ -62,9 +62,9 @@ def test_runs_side_by_side_are_found_again(tmp_path):
     study = open_study("procity", "smoke", folder=tmp_path)
     tasks = sweeps.plan(["pareto"])
     made = sweeps.run_sweeps(study, ["pareto"], workers=2, limit=3)
-    assert made == 3 and all(study.is_made(task.name, task.seed) for task in tasks[:3])
+    assert made == 3 and all(study.is_finished(task.name, task.seed) for task in tasks[:3])
     assert sweeps.pending(study, tasks) == tasks[3:]
-    record = study.found(tasks[0].name)[0].record
+    record = study.finished_runs(tasks[0].name)[0].record
     assert record["cost"]["threads"] == 1 and record["recipe"]["temporal"] == 0.75
     path = tmp_path / "runs" / record["run_id"] / "record.json"
     path.write_text(json.dumps({**record, "recipe": {**record["recipe"], "temporal": 0.25}}))
@@ -113,7 +113,7 @@ def test_a_run_that_another_is_at_comes_last_and_is_made_if_that_one_dies(tmp_pa
     store, tasks = Store(tmp_path), [Task(name, 0) for name in "abc"]
     lock = tmp_path / runs.run_id_of("a", 0, {}, "data") / ".lock"
     with ExitStack() as other:
-        other.enter_context(alone(lock))
+        other.enter_context(exclusive_lock(lock))
         assert store.run("a", 0, wait=False) is None
         names = []
         for run in sweeps.side_by_side(store, tasks, 1):
@@ -127,7 +127,7 @@ def test_a_run_that_another_is_at_comes_last_and_is_made_if_that_one_dies(tmp_pa
 def test_a_limit_counts_what_is_trained_here(tmp_path):
     store, tasks = Store(tmp_path), [Task(name, 0) for name in "abcd"]
     store.run("a", 0)
-    with alone(tmp_path / runs.run_id_of("b", 0, {}, "data") / ".lock"):
+    with exclusive_lock(tmp_path / runs.run_id_of("b", 0, {}, "data") / ".lock"):
         found = list(sweeps.side_by_side(store, tasks, 1, limit=2))
     assert [(run.name, run.trained_now) for run in found] == [("a", False), ("c", True), ("d", True)]
 
@@ -135,7 +135,7 @@ def test_a_limit_counts_what_is_trained_here(tmp_path):
 def test_a_sweep_that_asks_nothing_says_so(tmp_path):
     for named in (None, ["pareto"]):
         with pytest.raises(ValueError, match="no sweep asks anything of camvid at profile bench"):
-            sweeps.run_sweeps(rows_of("camvid", "bench", tmp_path), named)
+            sweeps.run_sweeps(open_rows("camvid", "bench", tmp_path), named)
 
 
 def test_profile_bench_asks_for_networks_and_the_others_for_training():
@@ -183,7 +183,7 @@ def test_differences_are_those_of_paired_committed_runs(tmp_path):
     study = open_study("procity", "laptop", "reference", folder=tmp_path)
     found = sweeps.differences(study, ["schedule"])
     row = found[found["metric"] == "miou"].set_index("comparison").loc["student,steps=2x_vs_student"]
-    short, long = ({r.seed: r.metrics["miou"] for r in study.found(n)} for n in ("student", "student,steps=2x"))
+    short, long = ({r.seed: r.metrics["miou"] for r in study.finished_runs(n)} for n in ("student", "student,steps=2x"))
     gains = [long[seed] - short[seed] for seed in short.keys() & long.keys()]
     assert row["seeds"] == len(gains) > 1 and set(found["sweep"]) == {"schedule"}
     assert row["seed_difference"] == pytest.approx(sum(gains) / len(gains), abs=2e-6)  # records keep six digits
@@ -195,7 +195,7 @@ def test_what_is_missing_is_forecast_from_what_was_measured():
         return SimpleNamespace(seed=0, record={"cost": {"train_seconds": seconds}})
 
     rows = {"kd": [run(60.0), run(120.0)], "kd,method=cwd,distillation=3": [run(600.0)]}
-    store = SimpleNamespace(found=lambda name, codes=(): rows.get(name, []))
+    store = SimpleNamespace(finished_runs=lambda name, codes=(): rows.get(name, []))
     names = ["kd,method=cwd,distillation=3", "kd,method=dist,distillation=1", "kd,steps=2x", "student,arch=fast-scnn"]
     found = sweeps.forecast(store, [Task(name, seed) for seed in (0, 1) for name in names]).set_index("recipe")
     assert found.loc[names[:3], "minutes_each"].tolist() == [10.0, 1.5, 3.0]
@@ -210,7 +210,7 @@ def test_what_masked_targets_change_is_held_against_the_code_before(monkeypatch)
     rows = runs.find_reference(FIGURES / "runs", "camvid", "laptop")
     today, before = ([run for run in rows if run.name == name] for name in ("consistent", "student"))
     found = {None: today, "code": before}
-    study = SimpleNamespace(found=lambda name, codes: found[codes[0]] if name == "kd" else [], label_set=CAMVID)
+    study = SimpleNamespace(finished_runs=lambda name, codes: found[codes[0]] if name == "kd" else [], label_set=CAMVID)
     monkeypatch.setattr(sweeps, "earlier", lambda: {"code": "differs"})
     table = sweeps.target_mask(study).set_index("metric")
     known = effects([*today, *before], {"both": ("consistent", "student")}, ()).set_index("metric")
@@ -230,4 +230,4 @@ def test_what_masked_targets_change_is_held_against_the_code_before(monkeypatch)
 
     wanted = np.mean([of_thin(one) - of_thin(two) for one, two in zip(today, before, strict=True)])
     assert table["difference"]["thin_miou"] == pytest.approx(wanted)
-    assert len(sweeps.target_mask(SimpleNamespace(found=lambda name, codes: [], label_set=CAMVID))) == 0
+    assert len(sweeps.target_mask(SimpleNamespace(finished_runs=lambda name, codes: [], label_set=CAMVID))) == 0

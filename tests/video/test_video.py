@@ -26,7 +26,7 @@ from tcseg.deploy.runtimes import Network
 from tcseg.errors import CannotWriteError
 from tcseg.evaluation.label_map_files import read_as
 from tcseg.evaluation.label_map_layouts import find_clips
-from tcseg.evaluation.label_map_values import look_at
+from tcseg.evaluation.label_map_values import inspect_map
 from tcseg.labels import own_classes
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.registry import build, save_weights
@@ -386,7 +386,7 @@ def test_label_maps_are_read_by_evaluate(tmp_path: Path, model: SegmentationMode
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     (clip,) = find_clips(tmp_path / "out", frames, None, layout).clips
     assert [path.stem for path in clip.predictions] == list(NAMES)
-    looks = {("predictions", path): look_at(path) for path in clip.predictions}
+    looks = {("predictions", path): inspect_map(path) for path in clip.predictions}
     readings, table = read_as(looks, tmp_path / "out", layout, None, None)
     assert table.label_set == model.label_set and readings["predictions", None].values == "trainIds"
     read = [readings["predictions", None].read(path) for path in clip.predictions]
@@ -437,7 +437,7 @@ def test_folders_are_new_and_whole(tmp_path: Path, model: SegmentationModel) -> 
     ):
         with pytest.raises(ValueError, match=text):
             segment(source, tmp_path / "x.avi", model, on_frame=never, progress=False, **folders)
-    with pytest.raises(ValueError, match="steady is 'slow'; it must be one of: running mean 0.3"):
+    with pytest.raises(ValueError, match="steady is 'slow'; it must be one of running mean 0.3"):
         segment(source, None, model, on_frame=never, progress=False, steady="slow")
     with pytest.raises(ValueError, match="two images of the source are called 1"):
         FrameFiles(tmp_path / "a", "labels", ["0", "1", "1"])
@@ -614,7 +614,7 @@ def test_a_filter_and_a_live_source_have_one_stream(model: SegmentationModel, mo
     monkeypatch.setattr(pipeline, "usable_cores", lambda: 8)
     monkeypatch.setattr(pipeline, "open_streams", lambda _m, _r, _s, streams, *_: [counted({})] * streams)
     first = pictures(1)[0]
-    count = lambda live, steady=None: len(pipeline.open_eyes([model], "pytorch", first, live, None, steady))  # noqa: E731
+    count = lambda live, steady=None: len(pipeline.open_runners([model], "pytorch", first, live, None, steady))  # noqa: E731
     assert (count(False), count(True), count(False, "running mean 0.5")) == (pipeline.STREAMS, 1, 1)
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
+from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, mark_empty, styled
 
 METRIC_NAMES = {
     "miou": "mIoU",
@@ -101,7 +101,7 @@ def ablation_heatmap(table: pd.DataFrame, baseline: str = "student") -> Figure:
     names = [name for name in METRIC_NAMES if len(summary) and summary[(name, "mean")].notna().any()]
     if not names:
         ax.set(xlabel="metric", ylabel="recipe")
-        say_empty(ax)
+        mark_empty(ax)
         return figure
     mean = 100 * summary.xs("mean", axis=1, level=1)[names]
     spread = 100 * summary.xs("std", axis=1, level=1)[names]
@@ -137,15 +137,15 @@ def accuracy_consistency(points: pd.DataFrame, ceiling: float = float("nan"), fl
             for axis, key in (("xerr", "tc"), ("yerr", "miou"))
             if np.isfinite(row.get(f"{key}_low", np.nan)) and np.isfinite(row.get(f"{key}_high", np.nan))
         }
-        look = {"fmt": next(controls), "color": GRAY} if control else {"fmt": "o", "color": color_of(name, index)}
-        ax.errorbar(row["tc"], row["miou"], **bars_of, **look, elinewidth=1, capsize=2, label=name)
+        marker_style = {"fmt": next(controls), "color": GRAY} if control else {"fmt": "o", "color": color_of(name, index)}
+        ax.errorbar(row["tc"], row["miou"], **bars_of, **marker_style, elinewidth=1, capsize=2, label=name)
     if np.isfinite(ceiling):
         ax.axvline(100 * ceiling, color=RED, linestyle="--", linewidth=1, label="ceiling: true labels")
     ax.set(xlabel=f"temporal consistency, {flow} flow (%)", ylabel="mIoU (%)")
     if len(points):
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     else:
-        say_empty(ax)
+        mark_empty(ax)
     return figure
 
 
@@ -174,7 +174,7 @@ def effects_forest(effects: pd.DataFrame) -> Figure:
         ax.set_ylim(len(kinds) - 0.5, -0.5)
     if not metrics:
         axes[0, 0].set(xlabel="difference (points)", ylabel="comparison")
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -193,14 +193,14 @@ def _forest_panel(ax: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
 def cost(parts: pd.DataFrame) -> Figure:
     """What a training step of each recipe costs, and nothing at inference: columns recipe and `COST_PARTS` of `cost.csv`."""
     figure, axes = canvas(6.4, 0.36 * max(2, len(parts)) + 1.4)
-    ax, left = axes[0, 0], np.zeros(len(parts))
+    ax, offset = axes[0, 0], np.zeros(len(parts))
     for (column, name), color in zip(COST_PARTS.items(), (BLUE, ORANGE, PINK, GREEN), strict=True):
-        ax.barh(parts["recipe"], parts[column], left=left, color=color, label=name)
-        left += parts[column].to_numpy(float)
+        ax.barh(parts["recipe"], parts[column], left=offset, color=color, label=name)
+        offset += parts[column].to_numpy(float)
     if len(parts):
         figure.legend(loc="outside lower center", ncols=3)
         ax.invert_yaxis()
     else:
-        say_empty(ax)
+        mark_empty(ax)
     ax.set(xlabel="milliseconds per step, idle machine")
     return figure

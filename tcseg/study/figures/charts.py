@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, CYCLE, GRAY, PALE, RED, canvas, color_of, say_empty, styled
+from .style import BLUE, CYCLE, GRAY, PALE, RED, canvas, color_of, mark_empty, styled
 
 
 @styled
@@ -24,7 +24,7 @@ def lines(series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logy:
     if logy and any(np.nanmax(np.asarray(values, float), initial=0) > 0 for values in series.values()):
         ax.set_yscale("log")
     if not any(np.isfinite(np.asarray(values, float)).any() for values in series.values()):
-        say_empty(ax)
+        mark_empty(ax)
     elif len(series) > 1:
         ax.legend()
     return figure
@@ -60,7 +60,7 @@ def bars(values: pd.DataFrame, xlabel: str, reference: float | None = None, refe
     if not np.isfinite(numbers).any():
         ax.set_xlim(0, 1)
     if not len(values):
-        say_empty(ax)
+        mark_empty(ax)
     return figure
 
 
@@ -76,8 +76,8 @@ def class_shares(shares: pd.DataFrame, xlabel: str = "share of the labelled pixe
     ax = axes[0, 0]
     for index, source in enumerate(shares.columns):
         percent = 100 * shares[source].to_numpy(float)
-        shown = np.where(percent > 0, percent, np.nan)
-        ax.plot(shown, range(len(shares)), "osD^"[index % 4], color=CYCLE[index], label=source)
+        positive = np.where(percent > 0, percent, np.nan)
+        ax.plot(positive, range(len(shares)), "osD^"[index % 4], color=CYCLE[index], label=source)
     _class_axis(ax, shares.index)
     ax.set_xlabel(xlabel)
     if np.nansum(shares.to_numpy(float)) > 0:
@@ -85,7 +85,7 @@ def class_shares(shares: pd.DataFrame, xlabel: str = "share of the labelled pixe
         ax.xaxis.set_major_formatter("{x:g}")
         ax.legend(loc="lower right")
     else:
-        say_empty(ax)
+        mark_empty(ax)
     return figure
 
 
@@ -96,9 +96,9 @@ def class_iou(table: pd.DataFrame) -> Figure:
     ax = axes[0, 0]
     percent = 100 * table.to_numpy(float)
     for y, row in enumerate(percent):
-        seen = row[np.isfinite(row)]
-        if seen.size:
-            ax.plot([seen.min(), seen.max()], [y, y], color=PALE, linewidth=2, zorder=1)
+        finite = row[np.isfinite(row)]
+        if finite.size:
+            ax.plot([finite.min(), finite.max()], [y, y], color=PALE, linewidth=2, zorder=1)
         else:
             ax.text(1, y, "in neither map", va="center", color=GRAY)
     for index, model in enumerate(table.columns):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from .style import canvas, say_empty, styled
+from .style import canvas, mark_empty, styled
 
 
 def _ratio(rows: Mapping[str, Mapping[str, np.ndarray]]) -> float:
@@ -39,5 +39,5 @@ def contact_sheet(rows: Mapping[str, Mapping[str, np.ndarray]], width: float = 9
     for ax, name in zip(axes[0], names, strict=False):
         ax.set_title(name)
     if not rows:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .style import CYCLE, GRAY, canvas, color_of, say_empty, styled
+from .style import CYCLE, GRAY, canvas, color_of, mark_empty, styled
 
 QUALITY = (
     ("epe_visible", 1.0, "error where visible (px)", "log"),
@@ -30,7 +30,7 @@ def flow_quality(table: pd.DataFrame) -> Figure:
         for index, (name, rows) in enumerate(table.groupby("estimator", sort=False)):
             rows = rows.sort_values("width")
             ax.plot(
-                rows["width"].astype(str), factor * rows[column].where(rows[column] > 0), **_look(name, index, rows)
+                rows["width"].astype(str), factor * rows[column].where(rows[column] > 0), **_line_style(name, index, rows)
             )
         ax.set(xlabel="width (px)", title=title)
         if (table[column] > 0).any():
@@ -40,17 +40,17 @@ def flow_quality(table: pd.DataFrame) -> Figure:
                 ax.yaxis.set_minor_formatter(NullFormatter())
             ax.yaxis.set_major_formatter("{x:g}")
         else:
-            say_empty(ax, "not measured")
+            mark_empty(ax, "not measured")
     if len(table):
         handles, names = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
-def _look(name: str, index: int, rows: pd.DataFrame) -> dict:
-    known = rows["epe_visible"].notna().any()
-    look = {"color": "black", "linestyle": "--"} if name == "exact" else {"color": CYCLE[index % len(CYCLE)]}
-    return {"marker": "o", "markersize": 4, "label": name if known else f"{name} (not measured)", **look}
+def _line_style(name: str, index: int, rows: pd.DataFrame) -> dict:
+    measured = rows["epe_visible"].notna().any()
+    line_style = {"color": "black", "linestyle": "--"} if name == "exact" else {"color": CYCLE[index % len(CYCLE)]}
+    return {"marker": "o", "markersize": 4, "label": name if measured else f"{name} (not measured)", **line_style}
 
 
 @styled
@@ -71,7 +71,7 @@ def tc_by_flow(table: pd.DataFrame, ceiling: str = "true labels") -> Figure:
     if len(table):
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     else:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 

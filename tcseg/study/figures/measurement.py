@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .ablation import LOWER_IS_BETTER
-from .style import BLUE, CYCLE, GRAY, GREEN, RED, canvas, say_empty, styled
+from .style import BLUE, CYCLE, GRAY, GREEN, RED, canvas, mark_empty, styled
 
 TITLES = {
     "miou": "mIoU",
@@ -46,8 +46,8 @@ def tc_vs_flow_noise(table: pd.DataFrame) -> Figure:
         rows = table[(table["scene"] == scene) & (table["mask"] == mask)]
         for index, way in enumerate(ways):
             own = rows[rows["way"] == way].sort_values("sigma")
-            look = {"color": CYCLE[index], "marker": "osD^"[index % 4], "linestyle": ("-", ":", "-", "-")[index % 4]}
-            ax.plot(own["sigma"], 100 * own["tc"], label=way, markersize=4, **look)
+            line_style = {"color": CYCLE[index], "marker": "osD^"[index % 4], "linestyle": ("-", ":", "-", "-")[index % 4]}
+            ax.plot(own["sigma"], 100 * own["tc"], label=way, markersize=4, **line_style)
         ax.set(title=f"{scene} scene,\n{mask}", xlabel="error of the flow (px)", ylim=(None, 101))
         ax.sharey(axes[0, 0])
     axes[0, 0].set_ylabel("TC of a perfect model (%)")
@@ -55,7 +55,7 @@ def tc_vs_flow_noise(table: pd.DataFrame) -> Figure:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
     else:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -81,7 +81,7 @@ def metrics_controls(table: pd.DataFrame, flow: str | None, networks: Sequence[s
     if metrics:
         figure.supxlabel("percent; star: best except the ground truth, red if it is a control", fontsize=9)
     else:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -110,11 +110,11 @@ def dose_response(table: pd.DataFrame) -> Figure:
     figure, axes = canvas(6.8, 4.2)
     ax = axes[0, 0]
     for index, name in enumerate(table.columns):
-        look = {"linestyle": "--" if name in LOWER_IS_BETTER else "-", "marker": "osD^"[index % 4], "markersize": 4}
-        ax.plot(100 * table.index, 100 * table[name], label=TITLES.get(name, name), color=CYCLE[index % 7], **look)
+        line_style = {"linestyle": "--" if name in LOWER_IS_BETTER else "-", "marker": "osD^"[index % 4], "markersize": 4}
+        ax.plot(100 * table.index, 100 * table[name], label=TITLES.get(name, name), color=CYCLE[index % 7], **line_style)
     ax.set(xlabel="pixels flipped at random (%)", ylabel="score (%)")
     if table.empty:
-        say_empty(ax, "needs labels on every frame")
+        mark_empty(ax, "needs labels on every frame")
     else:
         figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure

@@ -12,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tcseg.labels import IGNORE, LabelSet, colorize
+from tcseg.procity import flow_colors
 
-from .style import YELLOW, canvas, say_empty, styled
+from .style import YELLOW, canvas, mark_empty, styled
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -41,14 +42,6 @@ def highlight(frame: np.ndarray, mask: np.ndarray, color: tuple[int, int, int] =
     return np.where(mask[..., None], np.array(color, np.float32), gray).clip(0, 255).astype(np.uint8)
 
 
-def flow_colors(flow: np.ndarray, maximum: float | None = None) -> np.ndarray:
-    """Flow (2,H,W) in pixels as colour: hue is its direction, strength its length; `maximum` px is full colour."""
-    length, angle = cv2.cartToPolar(np.float32(flow[0]), np.float32(flow[1]), angleInDegrees=True)
-    top = float(maximum or np.quantile(length, 0.98)) or 1.0
-    hsv = np.stack((angle, np.clip(length / top, 0, 1), np.ones_like(length)), -1)
-    return (cv2.cvtColor(hsv.astype(np.float32), cv2.COLOR_HSV2RGB) * 255).astype(np.uint8)
-
-
 @styled
 def image_grid(images: Mapping[str, np.ndarray], columns: int = 2, width: float = 6.8) -> Figure:
     """Pictures side by side, each with its title.
@@ -67,11 +60,11 @@ def image_grid(images: Mapping[str, np.ndarray], columns: int = 2, width: float 
         ax.imshow(image, cmap="gray", interpolation="nearest", aspect="auto" if image.shape[0] < 8 else "equal")
         ax.set_title(title)
     if not images:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
-def answers(
+def predictions(
     frame: np.ndarray, labels: np.ndarray, guesses: Mapping[str, np.ndarray], label_set: LabelSet, width: float = 6.8
 ) -> Figure:
     """A frame and its truth, then for each model its answer and the labelled pixels that it gets wrong.
@@ -102,12 +95,12 @@ def scalar_maps(maps: Mapping[str, np.ndarray], unit: str, columns: int = 2, max
     for ax in axes.flat:
         ax.axis("off")
     for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
-        shown = ax.imshow(values, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
+        drawn = ax.imshow(values, cmap="magma", vmin=0, vmax=top, interpolation="nearest")
         ax.set_title(title)
     if maps:
-        figure.colorbar(shown, ax=list(axes.flat), label=unit, shrink=0.9, pad=0.02)
+        figure.colorbar(drawn, ax=list(axes.flat), label=unit, shrink=0.9, pad=0.02)
     else:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 
@@ -174,7 +167,7 @@ def time_slices(slices: Mapping[str, np.ndarray], label_set: LabelSet) -> Figure
         ax.grid(False)
     axes[0, 0].set(ylabel="row of the image (px)", xlabel="time (frames)")
     if not slices:
-        say_empty(axes[0, 0])
+        mark_empty(axes[0, 0])
     return figure
 
 

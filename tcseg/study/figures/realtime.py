@@ -8,7 +8,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, say_empty, styled
+from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, mark_empty, styled
 
 SCOPES = ("network", "network+argmax", "end_to_end")
 
@@ -39,7 +39,7 @@ def latency(table: pd.DataFrame, budget_ms: float = 1000 / 30) -> Figure:
     ax.set_ylim(max(1, len(names)) - 0.4, -0.6)
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     if not names:
-        say_empty(ax)
+        mark_empty(ax)
     return figure
 
 
@@ -61,10 +61,10 @@ def waterfall(table: pd.DataFrame) -> Figure:
     if len(wide):
         network, labelled, whole = (wide[scope].to_numpy(float) for scope in SCOPES)
         parts = {"prepare": whole - labelled, "network": network, "label map": labelled - network}
-        left = np.zeros(len(wide))
+        offset = np.zeros(len(wide))
         for (name, width), color in zip(parts.items(), (GREEN, BLUE, ORANGE), strict=True):
-            ax.barh(range(len(wide)), width.clip(0), left=left, color=color, label=name)
-            left += width.clip(0)
+            ax.barh(range(len(wide)), width.clip(0), left=offset, color=color, label=name)
+            offset += width.clip(0)
         for y, total in enumerate(whole):
             ax.text(total, y, f" {total:.1f}", va="center", fontsize=9)
         ax.set_yticks(range(len(wide)), wide.index)
@@ -72,7 +72,7 @@ def waterfall(table: pd.DataFrame) -> Figure:
         ax.margins(x=0.12)
         figure.legend(loc="outside lower center", ncols=3)
     else:
-        say_empty(ax)
+        mark_empty(ax)
     ax.set(xlabel="milliseconds per frame, end to end, p50")
     ax.grid(False, axis="y")
     return figure
@@ -89,7 +89,7 @@ def roofline(table: pd.DataFrame, gflops: float, gbytes: float) -> Figure:
     """
     figure, axes = canvas(6.4, 4.0)
     ax = axes[0, 0]
-    shown = table.dropna(subset=["gflop", "mbytes", "p50_ms"])
+    plotted = table.dropna(subset=["gflop", "mbytes", "p50_ms"])
     x = np.geomspace(1, 300, 100)
     ax.plot(
         x,
@@ -97,9 +97,9 @@ def roofline(table: pd.DataFrame, gflops: float, gbytes: float) -> Figure:
         color="black",
         label=f"matrix product {gflops:.0f} GFLOP/s, copy {gbytes:.0f} GB/s",
     )
-    for index, row in enumerate(shown.itertuples()):
-        there = 1e3 * row.gflop / row.mbytes, 1e3 * row.gflop / row.p50_ms
-        ax.plot(*there, "osD^vPX<>"[index % 9], color=CYCLE[index % len(CYCLE)], label=row.model)
+    for index, row in enumerate(plotted.itertuples()):
+        point = 1e3 * row.gflop / row.mbytes, 1e3 * row.gflop / row.p50_ms
+        ax.plot(*point, "osD^vPX<>"[index % 9], color=CYCLE[index % len(CYCLE)], label=row.model)
     ax.set(xscale="log", yscale="log", xlabel="operations per byte (convolutions and linear layers)", ylabel="GFLOP/s")
     ax.xaxis.set_major_formatter("{x:g}")
     for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
@@ -138,7 +138,7 @@ def jitter(times: dict[str, np.ndarray], budget_ms: float = 1000 / 30) -> Figure
         _few_ticks(ax.xaxis)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     else:
-        say_empty(ax)
+        mark_empty(ax)
     ax.set(xlabel="milliseconds per frame, end to end (lines: p99)", ylabel="frames")
     return figure
 
@@ -166,7 +166,7 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
         _few_ticks(ax.yaxis)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     else:
-        say_empty(ax)
+        mark_empty(ax)
     ax.set(xlabel=xlabel, ylabel="frames per second, end to end")
     return figure
 
@@ -183,18 +183,18 @@ def speed_and_quality(table: pd.DataFrame, times: int = 2) -> Figure:
         times: the profile's steps that networks are compared after.
     """
     figure, axes = canvas(8.4, 3.8, 1, 3)
-    shown = table.dropna(subset=["best_ms", f"miou_{times}x"]).sort_values("best_ms").reset_index(drop=True)
+    plotted = table.dropna(subset=["best_ms", f"miou_{times}x"]).sort_values("best_ms").reset_index(drop=True)
     panels = (("miou", "mIoU (%)", 1), ("tc", "TC (%)", 1), ("flicker", "flicker (%)", -1))
     for ax, (score, label, sign) in zip(axes[0], panels, strict=True):
-        equal = shown.assign(score=100 * shown[f"{score}_{times}x"]).dropna(subset=["score"])
+        equal = plotted.assign(score=100 * plotted[f"{score}_{times}x"]).dropna(subset=["score"])
         for index, row in equal.iterrows():
             marker = ("sP" if row["peer"] else "o^")[index // len(CYCLE) % 2]
-            look = {"marker": marker, "color": CYCLE[index % len(CYCLE)], "linestyle": ""}
-            ax.plot(row["best_ms"], row["score"], label=row["model"], **look)
+            marker_style = {"marker": marker, "color": CYCLE[index % len(CYCLE)], "linestyle": ""}
+            ax.plot(row["best_ms"], row["score"], label=row["model"], **marker_style)
             if row["miou"] > row[f"miou_{times}x"]:
                 ends = [row["score"], 100 * row[score]]
-                ax.plot([row["best_ms"]] * 2, ends, color=look["color"], linewidth=0.7, zorder=0)
-                ax.plot(row["best_ms"], ends[1], fillstyle="none", **look)
+                ax.plot([row["best_ms"]] * 2, ends, color=marker_style["color"], linewidth=0.7, zorder=0)
+                ax.plot(row["best_ms"], ends[1], fillstyle="none", **marker_style)
         best = (sign * equal["score"]).cummax()
         front = equal[sign * equal["score"] >= best]
         ax.plot(front["best_ms"], front["score"], color=PALE, zorder=0)
@@ -203,7 +203,7 @@ def speed_and_quality(table: pd.DataFrame, times: int = 2) -> Figure:
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
         if equal.empty:
-            say_empty(ax)
+            mark_empty(ax)
     handles, names = axes[0, 0].get_legend_handles_labels()
     if names:
         figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)

@@ -44,7 +44,7 @@ ON_A_PHONE = 0.85
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Give a figure the house style without touching the caller's rcParams; ticks are made while the style holds."""
+    """Give a figure the style of this project without touching the caller's rcParams; ticks are made while the style holds."""
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -62,7 +62,7 @@ def canvas(width: float = 6.4, height: float = 3.6, rows: int = 1, columns: int 
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def say_empty(ax: Axes, what: str = "not measured") -> None:
+def mark_empty(ax: Axes, what: str = "not measured") -> None:
     """Write in the middle of an empty chart why it is empty."""
     ax.text(0.5, 0.5, what, transform=ax.transAxes, ha="center", va="center", color=GRAY)
 

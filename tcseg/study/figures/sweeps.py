@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from .style import GRAY, PALE, RECIPE_COLORS, RED, canvas, color_of, say_empty, styled
+from .style import GRAY, PALE, RECIPE_COLORS, RED, canvas, color_of, mark_empty, styled
 
 NOT_YET = "not run yet: tcseg sweep"
 SCORES = {"miou": "mIoU (%)", "tc": "TC (%)", "flicker": "flicker (%)"}
@@ -23,9 +23,9 @@ def _seeds(rows: pd.DataFrame, by: str, score: str) -> pd.DataFrame:
 
 
 def _line(ax: Axes, rows: pd.DataFrame, by: str, score: str, name: str, color: str) -> None:
-    found = _seeds(rows, by, score)
-    ax.plot(found.index, found["mean"], marker="o", markersize=4, color=color, label=name)
-    ax.fill_between(found.index, found["min"], found["max"], color=color, alpha=0.15, linewidth=0)
+    statistics = _seeds(rows, by, score)
+    ax.plot(statistics.index, statistics["mean"], marker="o", markersize=4, color=color, label=name)
+    ax.fill_between(statistics.index, statistics["min"], statistics["max"], color=color, alpha=0.15, linewidth=0)
 
 
 @styled
@@ -40,17 +40,17 @@ def sweep_lines(table: pd.DataFrame, by: str, xlabel: str, ticks: dict[float, st
     """
     figure, axes = canvas(8.4, 3.2, 1, len(SCORES))
     for ax, (score, label) in zip(axes[0], SCORES.items(), strict=True):
-        shown = table[table["base"] != "teacher"] if len(table) else table
-        shown = shown if shown[by].nunique() > 1 else shown[:0]  # one value varies nothing
-        for index, (name, rows) in enumerate(shown.groupby("base", sort=False) if len(shown) else ()):
+        plotted = table[table["base"] != "teacher"] if len(table) else table
+        plotted = plotted if plotted[by].nunique() > 1 else plotted[:0]  # one value varies nothing
+        for index, (name, rows) in enumerate(plotted.groupby("base", sort=False) if len(plotted) else ()):
             _line(ax, rows, by, score, name, color_of(name, index))
-        if len(shown):
-            values = sorted(set(shown[by]))
+        if len(plotted):
+            values = sorted(set(plotted[by]))
             ax.set_xscale("log")
             ax.set_xticks(values, [(ticks or {}).get(value, _short(value)) for value in values])
             ax.xaxis.set_minor_locator(NullLocator())
         else:
-            say_empty(ax, NOT_YET)
+            mark_empty(ax, NOT_YET)
         ax.set(xlabel=xlabel, title=label)
     if axes[0, 0].lines:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -74,8 +74,8 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only
     """
     figure, axes = canvas(6.4, 4.0 + 0.14 * len(others))
     ax = axes[0, 0]
-    shown = others.dropna(subset=["miou", "tc"])
-    for index, (name, row) in enumerate(shown.iterrows()):
+    plotted = others.dropna(subset=["miou", "tc"])
+    for index, (name, row) in enumerate(plotted.iterrows()):
         color, fill = (color_of(name, index), "full") if name in RECIPE_COLORS else (GRAY, "none")
         style = {"color": color, "fillstyle": fill, "linestyle": "", "label": name}
         ax.plot(100 * row["tc"], 100 * row["miou"], "sXDPv^<>p"[index % 9], **style)
@@ -88,8 +88,8 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only
             ax.plot(
                 *means.loc[only, ["tc", "miou"]], "o", markersize=16, fillstyle="none", color=RED, markeredgewidth=2
             )
-    elif shown.empty:
-        say_empty(ax, NOT_YET)
+    elif plotted.empty:
+        mark_empty(ax, NOT_YET)
     ax.set(xlabel="TC (%)", ylabel="mIoU (%)")
     if ax.lines:
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
@@ -113,5 +113,5 @@ def sweep_dots(table: pd.DataFrame) -> Figure:
         ax.invert_yaxis()
         ax.set(xlabel=label)
         if not names:
-            say_empty(ax, NOT_YET)
+            mark_empty(ax, NOT_YET)
     return figure

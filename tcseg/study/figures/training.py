@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from .style import CYCLE, canvas, color_of, say_empty, styled
+from .style import CYCLE, canvas, color_of, mark_empty, styled
 
 
 @styled
@@ -27,7 +27,7 @@ def training_curves(logs: Mapping[str, pd.DataFrame], columns: Sequence[str] = (
             positive |= bool((rows[column] > 0).all())
         ax.set(xlabel="step", ylabel=column.replace("_", " "))
         if not ax.lines:
-            say_empty(ax, "not logged by these runs")
+            mark_empty(ax, "not logged by these runs")
             continue
         if positive:
             ax.set_yscale("log")
@@ -41,10 +41,10 @@ def training_curves(logs: Mapping[str, pd.DataFrame], columns: Sequence[str] = (
 def soft_targets(probs: pd.DataFrame) -> Figure:
     """One pixel's probabilities at several temperatures: index = class, one column a temperature; the six likeliest."""
     figure, axes = canvas(6.8, 2.6, 1, max(1, probs.shape[1]))
-    shown = probs.loc[probs.max(axis=1).sort_values(ascending=False).index[:6]]
-    for index, temperature in enumerate(shown.columns):
+    plotted = probs.loc[probs.max(axis=1).sort_values(ascending=False).index[:6]]
+    for index, temperature in enumerate(plotted.columns):
         ax = axes[0, index]
-        ax.barh(range(len(shown)), 100 * shown[temperature], color=CYCLE[index])
-        ax.set(title=str(temperature), xlim=(0, 100), xlabel="probability (%)", ylim=(len(shown) - 0.4, -0.6))
-        ax.set(yticks=range(len(shown)), yticklabels=list(shown.index) if index == 0 else [""] * len(shown))
+        ax.barh(range(len(plotted)), 100 * plotted[temperature], color=CYCLE[index])
+        ax.set(title=str(temperature), xlim=(0, 100), xlabel="probability (%)", ylim=(len(plotted) - 0.4, -0.6))
+        ax.set(yticks=range(len(plotted)), yticklabels=list(plotted.index) if index == 0 else [""] * len(plotted))
     return figure

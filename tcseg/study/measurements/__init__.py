@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tcseg import atomic_files
-from tcseg.errors import InputError
+from tcseg.errors import InputError, require_one_of
 from tcseg.machine import machine_facts
 from tcseg.procity import VERSION
 from tcseg.study.measurements.parts import forget
@@ -62,14 +62,13 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool =
     Raises:
         ValueError: the name is unknown (the known ones are listed), or `anyway` with what no busy machine is refused for.
     """
-    if name not in MEASUREMENTS:
-        raise InputError(f"measurement is {name!r}; it must be one of {', '.join(MEASUREMENTS)}")
+    require_one_of("measurement", name, MEASUREMENTS)
     make = _module_of(name).measure
     if anyway and "anyway" not in inspect.signature(make).parameters:
         raise InputError(f"measurement {name} refuses no busy machine: leave out --anyway")
-    before, began = _stamps(out), time.monotonic()
-    made = make(out, quick, **({"anyway": True} if anyway else {}))
-    tables = [made] if isinstance(made, pd.DataFrame) else made
+    before, started = _stamps(out), time.monotonic()
+    result = make(out, quick, **({"anyway": True} if anyway else {}))
+    tables = [result] if isinstance(result, pd.DataFrame) else result
     for whole in tables:
         table = write_table(out, name, whole)
         written = [
@@ -78,7 +77,7 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool =
         ]
         files = [path.relative_to(out).as_posix() for path in written]
         facts = {"date": now(), "git": git_state(), "versions": versions(), "machine": machine_facts()}
-        facts |= {"procity": VERSION, "seconds": round(time.monotonic() - began)}
+        facts |= {"procity": VERSION, "seconds": round(time.monotonic() - started)}
         atomic_files.write_json(out / "records" / f"{name}.json", {"quick": quick, "files": files, **facts})
     forget(out, name)
     return written

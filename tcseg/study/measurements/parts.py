@@ -27,8 +27,8 @@ class Parts:
         given: what else the parts depend on, as which networks are trained.
     """
 
-    def __init__(self, out: Path | None, name: str, anyway: bool, given: object = None) -> None:
-        self.folder = out / "parts" / f"{name}-{digest([_code(), machine_facts(), given])}" if out else None
+    def __init__(self, out: Path | None, name: str, anyway: bool, inputs: object = None) -> None:
+        self.folder = out / "parts" / f"{name}-{digest([_code(), machine_facts(), inputs])}" if out else None
         self.anyway = anyway
 
     def part(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -50,8 +50,8 @@ class Parts:
             if error.table is None:
                 raise
             atomic_files.write_table(busy, error.table)
-            told = f"{error}. What was measured is in {busy}; with --anyway it is taken as it is"
-            raise NoisyMachineError(told, error.table) from None
+            message = f"{error}. What was measured is in {busy}; with --anyway it is taken as it is"
+            raise NoisyMachineError(message, error.table) from None
         atomic_files.write_table(busy if self.anyway else kept, table)  # what nobody refused, nobody has found quiet
         return table
 

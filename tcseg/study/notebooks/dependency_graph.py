@@ -24,8 +24,8 @@ from doit.exceptions import BaseFail
 from doit.reporter import ZeroReporter
 from doit.tools import config_changed
 
-from tcseg.atomic_files import alone
-from tcseg.errors import debugging, told
+from tcseg.atomic_files import exclusive_lock
+from tcseg.errors import as_message, debugging
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.execution import NotebookError, Progress, check_parameters, execute
 from tcseg.study.paths import NOTEBOOKS
@@ -89,19 +89,19 @@ def digest(files: Iterable[Path]) -> str:
 class _Reporter(ZeroReporter):
     """Keeps what doit has to say of failures that are its own: a dependency that is not there, a task that cannot be."""
 
-    said: list[str]
+    messages: list[str]
 
     def add_failure(self, task: Any, fail: BaseFail) -> None:
         """A task failed."""
-        self.said.append(fail.get_msg().strip())
+        self.messages.append(fail.get_msg().strip())
 
     def cleanup_error(self, exception: BaseFail) -> None:
         """Cleaning up failed."""
-        self.said.append(exception.get_msg().strip())
+        self.messages.append(exception.get_msg().strip())
 
     def runtime_error(self, msg: str) -> None:
         """The run itself failed."""
-        self.said.append(msg.strip())
+        self.messages.append(msg.strip())
 
 
 class _Run:
@@ -129,17 +129,17 @@ class _Run:
             return
         except ValueError:
             self.database.unlink()
-            self.progress.say(f"{self.database} was damaged, and is begun anew: every notebook runs once more")
+            self.progress.log(f"{self.database} was damaged, and is begun anew: every notebook runs once more")
 
     def go(self) -> int:
         """Each notebook through doit, one call each, so that what has finished is on disk before the next begins."""
         for position, name in enumerate(self.names, start=1):
             code = self._keep(lambda name=name: run_tasks(ModuleTaskLoader(self._graph()), {name: {}}))
             if self.error is not None or code != 0:
-                self._tell(name, code)
+                self._log(name, code)
                 return 1
             if name not in self.executed:
-                self.progress.say(f"[{position}/{len(self.names)}] {name}  up to date")
+                self.progress.log(f"[{position}/{len(self.names)}] {name}  up to date")
         return 0
 
     def _keep(self, work: Callable[[], Any]) -> Any:
@@ -152,7 +152,7 @@ class _Run:
             self.error = self.error or error
             return None
 
-    def _tell(self, name: str, code: int | None) -> None:
+    def _log(self, name: str, code: int | None) -> None:
         """What failed: the whole of it, how to go on, and in the last line why."""
         error = self.error
         if error is None:
@@ -164,10 +164,10 @@ class _Run:
             lines = str(error).strip().splitlines()
             whole = "\n".join(lines) if len(lines) > 1 else ""
             whole = "".join(traceback.format_exception(error)).rstrip() if debugging() else whole
-            last = f"{name}: {told(error)}"
+            last = f"{name}: {as_message(error)}"
         if whole and whole != last:
-            self.progress.say(whole)
-        self.progress.say(f"Correct it, then continue from there with: {self.course.again}")
+            self.progress.log(whole)
+        self.progress.log(f"Correct it, then continue from there with: {self.course.again}")
         print(last, file=self.errors, flush=True)
 
     def _graph(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class _Run:
                 action = partial(self._keep, partial(self._execute, name))
                 yield self.course.task(name, self.states[name], lambda action=action: action() is not None)
 
-        reporter = type("Reporter", (_Reporter,), {"said": self.of_doit})
+        reporter = type("Reporter", (_Reporter,), {"messages": self.of_doit})
         config = {"dep_file": str(self.database), "backend": "json", "reporter": reporter}
         return {"DOIT_CONFIG": config, "task_notebooks": tasks}
 
@@ -239,7 +239,7 @@ def run_course(course: Course, names: Sequence[str] | None = None, stream: TextI
         try:
             return run.go()
         except KeyboardInterrupt:
-            run.progress.say(f"Interrupted; what has finished is kept. Go on with: {course.again}")
+            run.progress.log(f"Interrupted; what has finished is kept. Go on with: {course.again}")
             return 130
 
 
@@ -250,9 +250,9 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         NotebookError: Another process holds it.
     """
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(alone(folder / ".lock", wait=False))
+            stack.enter_context(exclusive_lock(folder / ".lock", wait=False))
         except BlockingIOError:
             message = f"another study is at work in {folder}: wait for it, or give this one another folder (--out)"
             raise NotebookError(message) from None

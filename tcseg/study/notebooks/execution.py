@@ -83,15 +83,15 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
     Raises:
         NotebookError: A name is unknown (the known ones are listed) or a value has another type than its annotation.
     """
-    known = known_parameters(notebook)
+    declared = known_parameters(notebook)
     for name, value in parameters.items():
-        if name not in known:
-            raise NotebookError(f"{notebook.name} has no parameter '{name}'; it knows {', '.join(known)}")
-        wanted, given = known[name].inferred_type_name, type(value).__name__
-        if wanted == "None":
-            raise NotebookError(f"parameter '{name}' of {notebook.name} has no type: write '{name}: {given} = ...'")
-        if given != wanted and (given, wanted) != ("int", "float"):
-            raise NotebookError(f"parameter '{name}' of {notebook.name} must be {wanted}; got {value!r} ({given})")
+        if name not in declared:
+            raise NotebookError(f"{notebook.name} has no parameter '{name}'; it knows {', '.join(declared)}")
+        expected, actual = declared[name].inferred_type_name, type(value).__name__
+        if expected == "None":
+            raise NotebookError(f"parameter '{name}' of {notebook.name} has no type: write '{name}: {actual} = ...'")
+        if actual != expected and (actual, expected) != ("int", "float"):
+            raise NotebookError(f"parameter '{name}' of {notebook.name} must be {expected}; got {value!r} ({actual})")
 
 
 class Progress:
@@ -133,14 +133,14 @@ class Progress:
         if self._broken is not None:
             raise self._broken
         seconds = time.monotonic() - self.notebook_started
-        self.say(f"{self.title}  {outcome} in {clock(seconds)}")
+        self.log(f"{self.title}  {outcome} in {clock(seconds)}")
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Write one line that stays."""
         self.stream.write(("\r\x1b[K" if self.rewrites else "") + line + "\n")
         self.stream.flush()
 
-    def left(self) -> str:
+    def remaining(self) -> str:
         """The estimate of what is left of the study; empty where a notebook has never been timed."""
         names = (self.notebook, *self.later)
         if any(name not in self.expected for name in names):
@@ -150,7 +150,7 @@ class Progress:
 
     def _write(self) -> None:
         where = f"cell {self.cell}/{self.cells}" if self.cells else "starting a kernel"
-        line = f"{self.title}  {where}  elapsed {clock(time.monotonic() - self.started)}{self.left()}"
+        line = f"{self.title}  {where}  elapsed {clock(time.monotonic() - self.started)}{self.remaining()}"
         self.stream.write(f"\r\x1b[K{line}" if self.rewrites else f"{line}\n")
         self.stream.flush()
 

@@ -23,15 +23,15 @@ def sections(executed: Path) -> dict[str, float]:
 
     Headings without code are left out; what comes before the first one is called `OPENING`.
     """
-    found, heading = {}, OPENING
+    by_heading, heading = {}, OPENING
     for cell in nbformat.read(executed, as_version=4).cells:
         if cell.cell_type == "markdown":
             titles = [line.removeprefix("## ") for line in cell.source.splitlines() if line.startswith("## ")]
             heading = titles[-1] if titles else heading
         elif cell.cell_type == "code":
             took = cell.metadata.get("papermill", {}).get("duration") or 0.0
-            found[heading] = found.get(heading, 0.0) + float(took)
-    return found
+            by_heading[heading] = by_heading.get(heading, 0.0) + float(took)
+    return by_heading
 
 
 def write(tables: Path, executed: Path, order: Sequence[str], profile: str, trained: int, loaded: int) -> None:

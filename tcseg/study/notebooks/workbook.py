@@ -51,18 +51,18 @@ class Exercise:
 
 def exercises(notebook: NotebookNode, name: str) -> list[Exercise]:
     """The exercises of a notebook, in order."""
-    found = []
+    list_of_exercises = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            found += [_exercise(name, match) for match in EXERCISE.finditer(cell.source)]
-    return found
+            list_of_exercises += [_exercise(name, match) for match in EXERCISE.finditer(cell.source)]
+    return list_of_exercises
 
 
 def _exercise(name: str, match: re.Match[str]) -> Exercise:
     return Exercise(name, int(match["number"]), match["question"], match["hint"], match["solution"], match["answer"])
 
 
-def unfolded(notebook: NotebookNode, name: str, code: Callable[[Exercise], str]) -> NotebookNode:
+def without_solution(notebook: NotebookNode, name: str, code: Callable[[Exercise], str]) -> NotebookNode:
     """A copy in which each folded solution has become a code cell below its question and hint.
 
     Args:
@@ -96,7 +96,7 @@ def _cell(make: Callable[..., NotebookNode], name: str, source: str) -> Notebook
     return make(source, id=name)
 
 
-def _first_there(path: Path) -> Path:
+def _first_existing(path: Path) -> Path:
     """The path itself, or the nearest folder above it that exists."""
     return next(one for one in (path, *path.absolute().parents) if one.exists())
 
@@ -115,14 +115,14 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
     chapters = sorted(source.glob("[0-9]*.ipynb"))
     if not chapters:
         raise NotFoundError(f"no notebooks in {source}: run from a clone of the repository")
-    if not _first_there(goal).is_dir():
+    if not _first_existing(goal).is_dir():
         raise CannotWriteError(f"{goal} is, or lies in, a file: give a folder")
-    if there := [path.name for path in chapters if (goal / path.name).exists()]:
-        raise CannotWriteError(f"{goal} already holds {there[0]}, perhaps with your solutions: give another folder")
+    if existing := [path.name for path in chapters if (goal / path.name).exists()]:
+        raise CannotWriteError(f"{goal} already holds {existing[0]}, perhaps with your solutions: give another folder")
     require_writable(goal, "give another folder")
     for path in chapters:
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
         aside = goal / f".{path.name}.part"
-        nbformat.write(unfolded(notebook, path.stem, lambda one: one.stub), aside)
+        nbformat.write(without_solution(notebook, path.stem, lambda one: one.stub), aside)
         aside.replace(goal / path.name)
     return [goal / path.name for path in chapters]

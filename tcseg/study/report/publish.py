@@ -24,7 +24,7 @@ from tcseg.models import registry
 from tcseg.study.paths import FIGURES, MEASURED
 from tcseg.study.report.reproduction import command_of
 from tcseg.study.runs import Run, codes, git_state, now, versions
-from tcseg.study.study import PRIMARY, PROFILES, rows_of
+from tcseg.study.study import PRIMARY, PROFILES, open_rows
 
 MAX_BYTES = 1_000_000  # of a committed file
 MAX_SVG_BYTES = 300_000
@@ -322,6 +322,6 @@ def _why_stale(record: dict[str, Any], by: Sequence[str | None] = (None,)) -> st
     if record["profile"] not in PROFILES:
         return f"there is no profile {record['profile']} any more"
     with tempfile.TemporaryDirectory() as folder:
-        study = rows_of(record["dataset"], record["profile"], Path(folder))
+        study = open_rows(record["dataset"], record["profile"], Path(folder))
         reasons = [study.why_stale(record, code) for code in by]
     return "" if "" in reasons else reasons[0]

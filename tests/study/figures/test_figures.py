@@ -102,7 +102,7 @@ def test_pictures(frame: np.ndarray, labels: np.ndarray) -> None:
 
 
 def test_answers_show_each_model_and_its_errors(frame: np.ndarray, labels: np.ndarray) -> None:
-    figure = named(figures.answers(frame, labels, {"teacher": labels}, CITYSCAPES))
+    figure = named(figures.predictions(frame, labels, {"teacher": labels}, CITYSCAPES))
     assert [ax.get_title() for ax in figure.axes] == ["frame", "true labels", "teacher", "teacher: wrong"]
 
 

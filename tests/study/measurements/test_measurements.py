@@ -440,9 +440,9 @@ def test_a_busy_moment_costs_a_size_another_try():
             raise found
         return found, size, options
 
-    assert latency._patiently(step, 3, cold=True) == ("a table", 3, {"cold": True})
+    assert latency._retry_when_busy(step, 3, cold=True) == ("a table", 3, {"cold": True})
     with pytest.raises(NoisyMachineError):
-        latency._patiently(lambda: (_ for _ in ()).throw(NoisyMachineError("always")))
+        latency._retry_when_busy(lambda: (_ for _ in ()).throw(NoisyMachineError("always")))
 
 
 def test_a_stopped_measurement_goes_on_with_its_next_part(tmp_path, capsys):
@@ -502,7 +502,7 @@ def test_the_measurement_of_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.nn.Module, "cuda", lambda self: self)
     monkeypatch.setattr(gpu, "bench", bench)
-    monkeypatch.setattr(gpu, "apart", bench)
+    monkeypatch.setattr(gpu, "bench_in_process", bench)
     monkeypatch.setattr(gpu, "DTYPES", {"fp32": torch.float32})
     monkeypatch.setattr(gpu, "SIZES", ((256, 128), (128, 64)))
     first, *_, table = gpu.measure(tmp_path, quick=True)

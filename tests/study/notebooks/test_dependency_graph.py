@@ -291,7 +291,7 @@ def test_a_clock_that_broke_is_told(three, monkeypatch):
     monkeypatch.setattr(course_module.Progress, "LOG_EVERY", 0.01)
 
     def slow(*args, **kwargs):
-        monkeypatch.setattr(course_module.Progress, "left", lambda self: 1 / 0)
+        monkeypatch.setattr(course_module.Progress, "remaining", lambda self: 1 / 0)
         time.sleep(0.2)
 
     monkeypatch.setattr(course_module, "execute", slow)

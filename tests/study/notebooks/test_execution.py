@@ -56,9 +56,9 @@ def test_progress_says_where_and_how_long():
     stream = io.StringIO()
     progress = Progress({"a": 30, "b": 90}, stream)
     progress.start("1/2", "a", ("b",))
-    assert progress.left() == "  left about 2:00"
+    assert progress.remaining() == "  left about 2:00"
     progress.start("2/2", "b", ("c",))  # never timed: no estimate rather than a wrong one
-    assert progress.left() == ""
+    assert progress.remaining() == ""
     progress.stop("done")
     assert "[1/2] a  starting a kernel  elapsed 0:00  left about 2:00\n" in stream.getvalue()
     assert stream.getvalue().endswith("[2/2] b  done in 0:00\n")

@@ -21,7 +21,7 @@ import pytest
 
 from tcseg.study.notebooks.dependency_graph import Course, run_course
 from tcseg.study.notebooks.execution import NotebookError
-from tcseg.study.notebooks.workbook import unfolded
+from tcseg.study.notebooks.workbook import without_solution
 from tcseg.study.paths import NOTEBOOKS
 from tcseg.study.report.sphinx_build import build_report, check_site
 from tcseg.study.run_study import course_of
@@ -57,7 +57,7 @@ def procity(tmp_path_factory) -> Course:
     course = private(course_of("procity", "smoke", out=folder / "study"), folder)
     for name in NOTEBOOKS:  # the folded solutions run with the chapters that they belong to, their checks, too
         path = course.source / f"{name}.ipynb"
-        notebook = unfolded(nbformat.read(path, as_version=4), name, lambda one: one.solution)
+        notebook = without_solution(nbformat.read(path, as_version=4), name, lambda one: one.solution)
         nbformat.write(notebook, path)
     code, said = run(course)
     assert code == 0, said

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from tcseg.errors import CannotWriteError
-from tcseg.study.notebooks.workbook import exercises, unfolded, write_workbook
+from tcseg.study.notebooks.workbook import exercises, without_solution, write_workbook
 
 CHAPTERS = sorted((Path(__file__).resolve().parents[3] / "notebooks").glob("[0-9]*.ipynb"))
 
@@ -50,7 +50,7 @@ def test_a_stub_keeps_the_lines_around_its_functions(chapter):
 def test_the_copy_holds_no_solution_and_all_else(chapter):
     name, notebook = chapter
     before = nbformat.writes(notebook)
-    copy = unfolded(notebook, name, lambda one: one.stub)
+    copy = without_solution(notebook, name, lambda one: one.stub)
     nbformat.validate(copy)
     assert nbformat.writes(notebook) == before, "the source must not be touched"
     text = "\n".join(cell.source for cell in copy.cells)

@@ -56,41 +56,41 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
     extent = QUICK if quick else FULL
     values: dict[str, float] = {}
     for width, (snippets, frames) in extent.speed.items():
-        _say(f"CPU time at {width}x{width // 2}")
+        _log(f"CPU time at {width}x{width // 2}")
         values |= procity_speed.frame_cost((width, width // 2), snippets, frames)
         values |= procity_speed.worker_memory((width, width // 2), min(4, snippets))
-    _say("first compilation")
+    _log("first compilation")
     values |= procity_speed.compilation()
     for width, snippets in extent.exact.items():
-        _say(f"exactness at {width}x{width // 2}")
+        _log(f"exactness at {width}x{width // 2}")
         values |= procity_truth.exactness((width, width // 2), snippets)
     values["flow_depth_max_px"] = procity_truth.depth_and_motion((512, 256), extent.exact[512])
     values |= _data_set(out, extent)
     values |= _gap(out, extent.profile)
     values |= _transfer(out)
-    _say("contact sheet")
+    _log("contact sheet")
     write_figure(out, "procity_sheet", draw_sheet(), SHEET_ALT)
     return pd.DataFrame({"name": list(values), "value": [float(f"{value:.6g}") for value in values.values()]})
 
 
-def _say(what: str) -> None:
+def _log(what: str) -> None:
     print(f"procity: {what}", file=sys.stderr, flush=True)
 
 
 def _data_set(out: Path, extent: Extent) -> dict[str, float]:
     """Make the laptop data set on two cores, and count its classes."""
-    _say("the laptop data set")
+    _log("the laptop data set")
     with tempfile.TemporaryDirectory() as root:
-        made = procity_speed.data_set(Path(root) / "data", *extent.data_set)
+        dataset = procity_speed.data_set(Path(root) / "data", *extent.data_set)
         classes = procity_truth.class_table(Path(root) / "data")
     write_table(out, "procity_classes", classes)
-    return made | procity_truth.class_facts(classes, extent.data_set[2])
+    return dataset | procity_truth.class_facts(classes, extent.data_set[2])
 
 
 def _gap(out: Path, profile: str) -> dict[str, float]:
     """The study's teacher (trained if need be) on fresh snippets of the train cities and on val."""
     study = open_study("procity", profile)
-    _say("the teacher in train's cities and in val's")
+    _log("the teacher in train's cities and in val's")
     teacher, val = study.teacher().model(), study.clips("val")
     fresh = procity_gap.fresh_clips(len(study.clips("train")), len(val), study.size)
     both = procity_gap.confusions(teacher, fresh), procity_gap.confusions(teacher, val)
@@ -104,7 +104,7 @@ def _transfer(out: Path) -> dict[str, float]:
     try:
         table = pd.read_csv(own if own.exists() else measured_table("transfer"))
     except FileNotFoundError as error:
-        _say(f"student_camvid_miou_from_procity is left empty: {error}")
+        _log(f"student_camvid_miou_from_procity is left empty: {error}")
         return {"student_camvid_miou_from_procity": np.nan}
     row = table[(table["training"] == "procity") & (table["fine_tune_steps"] == 0)]
     return {"student_camvid_miou_from_procity": float(row["miou_11"].iloc[0])}
@@ -122,7 +122,7 @@ def draw_sheet(size: tuple[int, int] = (256, 128)) -> Figure:
     rows = {}
     for split, indices in SHEET.items():
         for index in indices:
-            snippet = writer.Snippet("", split, index, size, 0, 0)
+            snippet = writer.SnippetTask("", split, index, size, 0, 0)
             sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
             frame = sequence.render(procity.ANNOTATED, flow=(True, False))
             rows[f"{split}\n{snippet.city}"] = procity.panels(frame)

@@ -39,7 +39,7 @@ def fresh_clips(first: int, count: int, size: tuple[int, int]) -> Clips:
     labels = np.empty((count, procity.FRAMES, size[1], size[0]), np.uint8)
     names = []
     for i in range(count):
-        snippet = writer.Snippet("", "train", start + i, size, 0, 0)
+        snippet = writer.SnippetTask("", "train", start + i, size, 0, 0)
         sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
         for t in range(procity.FRAMES):
             frame = sequence.render(t, flow=(False, False))
@@ -73,18 +73,18 @@ def class_gap(train: np.ndarray, val: np.ndarray) -> pd.DataFrame:
     Args:
         train, val: confusion matrices by clip, (N,K,K+1).
     """
-    here, there = train.sum(0), val.sum(0)
-    shares = here.sum(1) / here.sum()
+    train_pixels, val_pixels = train.sum(0), val.sum(0)
+    shares = train_pixels.sum(1) / train_pixels.sum()
     return pd.DataFrame(
         {
             "class": CITYSCAPES.classes,
             "share_train_cities": shares,
-            "share_val_cities": there.sum(1) / there.sum(),
-            "iou_train_cities": Overlap.from_confusion(here).iou(),
-            "iou_val_cities": Overlap.from_confusion(there).iou(),
-            "iou_val_cities_reweighted": Overlap.from_confusion(reweighted(there, shares)).iou(),
-            "recall_train_cities": _recall(here),
-            "recall_val_cities": _recall(there),
+            "share_val_cities": val_pixels.sum(1) / val_pixels.sum(),
+            "iou_train_cities": Overlap.from_confusion(train_pixels).iou(),
+            "iou_val_cities": Overlap.from_confusion(val_pixels).iou(),
+            "iou_val_cities_reweighted": Overlap.from_confusion(reweighted(val_pixels, shares)).iou(),
+            "recall_train_cities": _recall(train_pixels),
+            "recall_val_cities": _recall(val_pixels),
         }
     )
 

@@ -68,15 +68,15 @@ class Stopwatch:
 
         @wraps(function)
         def timed(*args: object, **kwargs: object) -> object:
-            began = time.process_time()
+            started = time.process_time()
             self._inner.append(0.0)
             try:
                 return function(*args, **kwargs)
             finally:
-                spent = time.process_time() - began
-                self.seconds[stage] += spent - self._inner.pop()
+                elapsed = time.process_time() - started
+                self.seconds[stage] += elapsed - self._inner.pop()
                 if self._inner:
-                    self._inner[-1] += spent
+                    self._inner[-1] += elapsed
 
         return timed
 
@@ -110,7 +110,7 @@ def frame_cost(size: tuple[int, int], snippets: int, frames: int) -> dict[str, f
     sequence.city_atlas.cache_clear()
     with stopwatch() as watch, tempfile.TemporaryDirectory() as root:
         for index in range(snippets):
-            snippet = writer.Snippet(root, "val", index, size, 0, 0)
+            snippet = writer.SnippetTask(root, "val", index, size, 0, 0)
             writer.write_snippet(snippet, frozenset(name for t, _, name in snippet.files() if t < frames))
     shape, count = f"{size[0]}x{size[1]}", snippets * frames
     rows = {f"cpu_ms_{stage}_{shape}": 1e3 * watch.seconds[stage] / count for stage in (*OF_A_FRAME, "writing")}
@@ -131,9 +131,9 @@ def compilation() -> dict[str, float]:
     seconds = {}
     with tempfile.TemporaryDirectory() as cache:
         for name in ("first_frame_compiling", "first_frame_cached"):
-            began = time.perf_counter()
+            started = time.perf_counter()
             _python(_RENDER, NUMBA_CACHE_DIR=cache)
-            seconds[f"seconds_{name}"] = time.perf_counter() - began
+            seconds[f"seconds_{name}"] = time.perf_counter() - started
     return seconds
 
 
@@ -145,9 +145,9 @@ def worker_memory(size: tuple[int, int], snippets: int) -> dict[str, float]:
 
 def data_set(root: Path, size: tuple[int, int], train: int, val: int, test: int) -> dict[str, float]:
     """Make a data set with two processes: wall and CPU seconds, bytes and files."""
-    began, before = time.perf_counter(), os.times()
+    started, before = time.perf_counter(), os.times()
     procity.generate(root, size, train, val, test, workers=2)
-    after, seconds = os.times(), time.perf_counter() - began
+    after, seconds = os.times(), time.perf_counter() - started
     cpu = sum(
         getattr(after, kind) - getattr(before, kind) for kind in ("user", "system", "children_user", "children_system")
     )

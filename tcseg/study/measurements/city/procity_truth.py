@@ -29,7 +29,7 @@ COMMON = ("road", "building", "vegetation", "car", "sidewalk", "sky", "person", 
 
 def val_sequence(index: int, size: tuple[int, int], effects: bool = True) -> procity.Sequence:
     """A snippet of the default data set's val split."""
-    snippet = writer.Snippet("", "val", index, size, 2, 0)
+    snippet = writer.SnippetTask("", "val", index, size, 2, 0)
     return procity.Sequence(snippet.city, snippet.scene_seed, size, effects)
 
 

@@ -46,7 +46,7 @@ def over_clips(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iter
     (a,), (b,) = pair
     clips = intervals.clips_in(a)
     resamples = _resamples(clips, draws, trial // SHARED)
-    weights = (intervals.all_and_each_left_out(clips), resamples)
+    weights = (intervals.leave_one_out_weights(clips), resamples)
     one, other = ([intervals.metric_of(model, rows) for rows in weights] for model in (a, b))
     errors = [_errors(model, resamples[:STUDENTISED]) for model in (a, b)]
     ours = [intervals.clip_interval(a), intervals.clip_interval(b), seed_clip_effects.effect([a], [b], world.contrast)]
@@ -57,8 +57,8 @@ def over_clips(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iter
         ours,
         strict=True,
     ):
-        found = _jackknives(left_out, name != "pair") | _bootstraps(left_out, drawn, error)
-        yield name, found | {OURS["clips"]: tuple(own[1:3])}
+        limits = _jackknives(left_out, name != "pair") | _bootstraps(left_out, drawn, error)
+        yield name, limits | {OURS["clips"]: tuple(own[1:3])}
 
 
 @lru_cache(maxsize=2)
@@ -68,10 +68,10 @@ def _resamples(clips: int, draws: int, seed: int) -> np.ndarray:
 
 def _jackknives(values: np.ndarray, share: bool) -> Limits:
     """Student's t with the jackknife's error: plain; about the corrected value; with fewer degrees of freedom; on logits."""
-    clips, found = len(values) - 1, intervals.jackknife(values)
-    plain, fewer = (scipy_stats.t.ppf(0.975, df) * found.error for df in (clips - 1, found.df))
+    clips, jackknife = len(values) - 1, intervals.jackknife(values)
+    plain, fewer = (scipy_stats.t.ppf(0.975, df) * jackknife.error for df in (clips - 1, jackknife.df))
     middles = {"jackknife t": (values[0], plain), "jackknife t, fewer df": (values[0], fewer)}
-    middles["jackknife t, corrected"] = (values[0] + found.correction, plain)
+    middles["jackknife t, corrected"] = (values[0] + jackknife.correction, plain)
     limits = {name: (middle - half, middle + half) for name, (middle, half) in middles.items()}
     if share:
         logits = special.logit(values)
@@ -138,13 +138,13 @@ def _of_pair(world: World, one: np.ndarray, other: np.ndarray, a: _Drawn, b: _Dr
 def over_both(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iterator[tuple[str, Limits]]:
     """Seeds and clips."""
     a, b = pair
-    found = seed_clip_effects.effect(a, b, world.contrast)
+    estimate = seed_clip_effects.effect(a, b, world.contrast)
     drawn = seed_clip_effects.seed_effects(a, b, world.contrast, intervals.clip_draws(intervals.clips_in(a[0]), draws, trial))
     seeds = intervals.clip_draws(len(a), draws, trial + 1).T / len(a)
     hierarchical = seed_clip_effects.hierarchical_bootstrap(a, b, world.contrast, 1, draws, trial)
-    limits = {"seeds alone, t": found.seeds[1:]}
+    limits = {"seeds alone, t": estimate.seeds[1:]}
     limits["naive: seeds and clips drawn"] = tuple(np.quantile((seeds * drawn).sum(0), [0.025, 0.975]))
-    yield "pair", limits | {"hierarchical bootstrap": hierarchical[1:], OURS["both"]: found[1:3]}
+    yield "pair", limits | {"hierarchical bootstrap": hierarchical[1:], OURS["both"]: estimate[1:3]}
 
 
 def over_frames(world: World, pair: Pair, trial: int, draws: int = DRAWS) -> Iterator[tuple[str, Limits]]:
@@ -211,11 +211,11 @@ def _rows(case: Case, truth: Sequence[float], trials: int, draws: int, seed: int
     limits: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for trial in range(trials):
         pair = case.world.split(rng, case.seeds, case.rows)
-        for models, found in case.ask(case.world, pair, trial, draws):
-            for method, ends in found.items():
+        for models, limits_of in case.ask(case.world, pair, trial, draws):
+            for method, ends in limits_of.items():
                 limits.setdefault((method, models), []).append(ends)
-    for (method, models), found in limits.items():
-        (low, high), right = np.transpose(found), truth[MODELS.index(models)]
+    for (method, models), limits_of in limits.items():
+        (low, high), right = np.transpose(limits_of), truth[MODELS.index(models)]
         inside = int(((low <= right) & (right <= high)).sum())
         sure = scipy_stats.binomtest(inside, trials).proportion_ci(method="wilson")
         yield {

@@ -26,7 +26,7 @@ from tcseg.labels import IGNORE, ids_to_train_ids
 from tcseg.metrics.temporal import warp_map
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
-from tcseg.procity.writer import Snippet
+from tcseg.procity.writer import SnippetTask
 from tcseg.study import figures
 from tcseg.study.measurements import write_figure, write_table
 from tcseg.study.runs import Run
@@ -86,7 +86,7 @@ class Pair:
 
 def val_scene(index: int, size: tuple[int, int]) -> procity.Sequence:
     """The scene of val's clip `index`, at a size of one's choice."""
-    snippet = Snippet("", "val", index, size, 0, 0)
+    snippet = SnippetTask("", "val", index, size, 0, 0)
     return procity.Sequence(snippet.city, snippet.scene_seed, size)
 
 
@@ -151,9 +151,9 @@ def quality(size: tuple[int, int], clips: int, starts: Iterable[int], estimators
         for pair in pairs(size, clips, starts):
             rows.append({"estimator": "exact", "ms": np.nan, **errors(pair.flow, pair)})
             for name in estimators:
-                began = time.perf_counter()
+                started = time.perf_counter()
                 flow = ESTIMATORS[name](pair.frame_a, pair.frame_b)
-                rows.append({"estimator": name, "ms": 1e3 * (time.perf_counter() - began), **errors(flow, pair)})
+                rows.append({"estimator": name, "ms": 1e3 * (time.perf_counter() - started), **errors(flow, pair)})
     grouped = pd.DataFrame(rows).groupby("estimator")
     total = grouped.sum()
     hidden = (total["pixels"] - total["visible"]).replace(0, np.nan)
@@ -209,16 +209,16 @@ def tc_by_flow(clips: Clips, networks: dict[str, SegmentationModel], estimators:
         share (tc / ceiling), masked (share of pixels that the flow's visibility drops).
     """
     clips = replace(clips, flows={**clips.flows, **{name: estimated(clips, name) for name in estimators}})
-    answers = {TRUTH: clips.labels}
+    maps_by_name = {TRUTH: clips.labels}
     for name, network in networks.items():
-        answers[name] = np.stack([predict(network, frames) for frames in clips.frames])
-    tc = {name: evaluate_predictor(maps.__getitem__, clips)["metrics"]["tc"] for name, maps in answers.items()}
+        maps_by_name[name] = np.stack([predict(network, frames) for frames in clips.frames])
+    tc = {name: evaluate_predictor(maps.__getitem__, clips)["metrics"]["tc"] for name, maps in maps_by_name.items()}
     return pd.DataFrame([
         {
             "predictor": name, "estimator": flow, "tc": tc[name][flow], "ceiling": tc[TRUTH][flow],
             "share": tc[name][flow] / tc[TRUTH][flow], "masked": 1 - float(clips.flows[flow][1].mean()),
         }
-        for name in answers for flow in clips.flows
+        for name in maps_by_name for flow in clips.flows
     ])  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from tcseg import procity
 from tcseg.data.clips import Clips
 from tcseg.deploy.export import write_onnx
-from tcseg.deploy.exported_files import open_file, require
+from tcseg.deploy.exported_files import open_file, require_runtime
 from tcseg.deploy.label_map import upsample_argmax
 from tcseg.deploy.quantization import CALIBRATION_FRAMES, PRECISIONS, convert
 from tcseg.errors import InputError
@@ -58,7 +58,7 @@ def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationMod
         RuntimeError: ONNX Runtime or OpenVINO is not installed.
     """
     for runtime in SUFFIXES:
-        require(runtime)
+        require_runtime(runtime)
     study = open_study("procity", "smoke" if quick else "laptop")
     calibration, clips = training_frames(study.size, 4 if quick else CALIBRATION_FRAMES), study.clips("val")
     networks = {name: shipped(name) for name in SHIPPED} | dict(others or {})
@@ -102,19 +102,19 @@ def precision_rows(name: str, model: SegmentationModel, clips: Clips, calibratio
             for runtime, suffix in SUFFIXES.items():
                 path = Path(folder) / f"{precision}{suffix}"
                 convert(source, path, precision, calibration)
-                found = _labels(open_file(path), clips)
-                agreement = float(np.mean([(a == b).mean() for a, b in zip(found, labels, strict=True)]))
+                maps = _labels(open_file(path), clips)
+                agreement = float(np.mean([(a == b).mean() for a, b in zip(maps, labels, strict=True)]))
                 size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.exists())
-                yield _row(name, runtime, precision, _scores(found, clips), truth, agreement, size)
+                yield _row(name, runtime, precision, _scores(maps, clips), truth, agreement, size)
 
 
 def _labels(run: Callable[[np.ndarray], np.ndarray], clips: Clips) -> list[np.ndarray]:
     """Label maps of every clip, frame by frame: uint8 (T,H,W) each."""
-    size, found = (clips.frames.shape[-1], clips.frames.shape[-2]), []
+    size, maps = (clips.frames.shape[-1], clips.frames.shape[-2]), []
     for frames in clips.frames:
         planes = (np.ascontiguousarray(frame[None]) for frame in frames)
-        found.append(np.concatenate([upsample_argmax(run(one), size) for one in planes]))
-    return found
+        maps.append(np.concatenate([upsample_argmax(run(one), size) for one in planes]))
+    return maps
 
 
 def _scores(labels: list[np.ndarray], clips: Clips) -> dict[str, float]:
@@ -127,9 +127,9 @@ def _row(
 ) -> dict[str, object]:
     lost = round(truth["miou"] - scores["miou"], 6)
     more = round(scores["flicker"] / truth["flicker"] - 1, 5) if truth["flicker"] else float("nan")
-    offered = lost <= MOST_MIOU_LOST and not more > MOST_FLICKER_MORE
+    recommended = lost <= MOST_MIOU_LOST and not more > MOST_FLICKER_MORE
     facts = {"model": name, "runtime": runtime, "precision": precision, "agreement": round(agreement, 6), "bytes": size}
-    return {**facts, **scores, "miou_lost": lost, "flicker_more": more, "offered": offered}
+    return {**facts, **scores, "miou_lost": lost, "flicker_more": more, "offered": recommended}
 
 
 # ------------------------------------------------------------------------------------------------ what int8 is calibrated on
@@ -165,7 +165,7 @@ def training_frames(size: tuple[int, int], count: int = CALIBRATION_FRAMES) -> n
     """The labelled frames of procity's first training snippets, rendered at a size: uint8 (N,H,W,3) RGB."""
     rows = 32 * max(1, -(-max(size[0], 2 * size[1]) // 64))
     rendered = (2 * rows, rows)  # the city's camera is twice as wide as high
-    snippets = [writer.Snippet("", "train", index, rendered, 0, 0) for index in range(count)]
+    snippets = [writer.SnippetTask("", "train", index, rendered, 0, 0) for index in range(count)]
     snippets.sort(key=lambda snippet: snippet.city)  # a city's textures are painted once
     sequences = (procity.Sequence(snippet.city, snippet.scene_seed, rendered) for snippet in snippets)
     images = (sequence.render(procity.ANNOTATED, truth=False).image for sequence in sequences)

@@ -27,7 +27,7 @@ from tcseg.study.recipes import PRIMARY
 from tcseg.study.runs import Run
 from tcseg.study.study import Study, open_study
 from tcseg.video import temporal_filters
-from tcseg.video.pipeline import Eye
+from tcseg.video.pipeline import FrameRunner
 
 SIZE = (1024, 512)  # of the frames on which milliseconds are taken
 FRAMES = 60
@@ -63,7 +63,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         FileNotFoundError: the students of the study are not trained on this machine.
         NoisyMachineError: something else keeps the machine busy.
     """
-    busy_machine.refuse(busy_machine.steadiest(), anyway or quick)
+    busy_machine.require_quiet(busy_machine.lowest_noise(), anyway or quick)
     study = open_study("procity", "smoke" if quick else "laptop")
     runs = {name: _trained(study, name, quick) for name in PRIMARY}
     clips, few = study.clips("val"), 12 if quick else FRAMES
@@ -71,13 +71,13 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     rows, scored = [], []
     for recipe, name, make in _cells(quick):
         label = recipe if not name else f"{recipe}, {name}"
-        found = [_scored(label, run, clips, make) for run in runs[recipe]]
-        scored += found
-        means = pd.DataFrame([_scores(one.record["metrics"]) for one in found]).mean()
+        results = [_scored(label, run, clips, make) for run in runs[recipe]]
+        scored += results
+        means = pd.DataFrame([_scores(one.record["metrics"]) for one in results]).mean()
         model = runs[recipe][0].model().eval()
         alone, added = milliseconds(open_network(model, size=SIZE), model.stride, frames, name)
         rows.append({
-            "recipe": recipe, "filter": name, "seeds": len(found), **means.round(5), "lag": round(make().lag, 2),
+            "recipe": recipe, "filter": name, "seeds": len(results), **means.round(5), "lag": round(make().lag, 2),
             "frame_ms": round(alone, 2), "added_ms": round(added, 2), "threads": threads, "cpu": cpu_name(),
         })  # fmt: skip
     others = dict.fromkeys(one.name for one in scored if one.name.startswith(f"{PRIMARY[0]}, "))
@@ -97,10 +97,10 @@ def _cells(quick: bool) -> list[tuple[str, str, NewFilter]]:
 def _trained(study: Study, name: str, quick: bool) -> list[Run]:
     if quick:
         return [study.run(name)]
-    found = [run for run in study.found(name) if run.folder is not None][:SEEDS]
-    if not found:
+    results = [run for run in study.finished_runs(name) if run.folder is not None][:SEEDS]
+    if not results:
         raise NotFoundError(f"no {name} is trained in {study.folder}; make the study first: make study")
-    return found
+    return results
 
 
 def _scored(label: str, run: Run, clips: Clips, make: NewFilter) -> _Scored:
@@ -137,7 +137,7 @@ def milliseconds(network: Network, stride: int, frames: np.ndarray, name: str) -
     """
     looks = []
     counted = replace(network, run=lambda prepared: looks.append(0) or network.run(prepared))
-    plain, filtered = Eye(network, stride, frames[0], None), Eye(counted, stride, frames[0], None, name or None)
+    plain, filtered = FrameRunner(network, stride, frames[0], None), FrameRunner(counted, stride, frames[0], None, name or None)
     looks.clear()
     without, with_filter = [], []
     for _ in range(ROUNDS):
@@ -148,7 +148,7 @@ def milliseconds(network: Network, stride: int, frames: np.ndarray, name: str) -
     return float(np.median(without)), float(np.median(whole) - np.median(without))
 
 
-def _timed(eye: Eye, frame: np.ndarray) -> float:
-    began = time.perf_counter()
-    eye(frame)
-    return 1e3 * (time.perf_counter() - began)
+def _timed(runner: FrameRunner, frame: np.ndarray) -> float:
+    started = time.perf_counter()
+    runner(frame)
+    return 1e3 * (time.perf_counter() - started)

@@ -118,14 +118,14 @@ def on_camvid(camvid: Study, seed: int, steps: int, store: Path, initial: Run | 
     return run.record
 
 
-def table(found: list[Cell]) -> pd.DataFrame:
-    """The table of `measure`; `found` in the order of `cells`."""
+def table(cells_measured: list[Cell]) -> pd.DataFrame:
+    """The table of `measure`; `cells_measured` in the order of `cells`."""
     rows = []
-    for cell in found:
+    for cell in cells_measured:
         mean = t_interval(cell.miou())
         row = {"training": cell.training, "fine_tune_steps": cell.fine_tune_steps, "steps": cell.steps}
         row |= {"seeds": len(cell.results), "miou_11": mean.value, "ci_low": mean.low, "ci_high": mean.high}
-        row |= _gains(cell, [other for other in found if other.training == CAMVID_ALONE])
+        row |= _gains(cell, [other for other in cells_measured if other.training == CAMVID_ALONE])
         iou = np.array([result["per_class"]["iou"] for result in cell.results], float).mean(0)
         rows.append(row | {f"iou_{name}": value for name, value in zip(CAMVID.classes, iou, strict=True)})
     return pd.DataFrame(rows).round(5)

@@ -49,8 +49,8 @@ _STEADY, _STEADY_SPREAD = 3.6 - 2.8 * _RANK, 0.3 + 0.5 * _RANK
 
 def _confused(share: np.ndarray) -> np.ndarray:
     """What a class is taken for: the larger ones more often. (K,K), rows of sum one."""
-    found = np.sqrt(share) * (1 - np.eye(CLASSES))
-    return found / found.sum(1, keepdims=True)
+    rates = np.sqrt(share) * (1 - np.eye(CLASSES))
+    return rates / rates.sum(1, keepdims=True)
 
 
 _TAKEN_FOR, _CHANGES_TO = _confused(_SHARE), _confused(_ANSWERED)
@@ -150,9 +150,9 @@ class World:
             splits: large ones, whose mean is taken.
         """
         world, seeds, ones = replace(self, alike=0.0), 20 if self.spread else 1, np.ones((1, LARGE))
-        found = []
+        estimates = []
         for _ in range(splits):
             a, b = world.split(rng, seeds, LARGE)
             values = [np.mean([intervals.metric_of(one, ones) for one in model]) for model in (a, b)]
-            found.append([*values, seed_clip_effects.seed_effects(a, b, self.contrast, ones).mean()])
-        return tuple(np.mean(found, axis=0).tolist())
+            estimates.append([*values, seed_clip_effects.seed_effects(a, b, self.contrast, ones).mean()])
+        return tuple(np.mean(estimates, axis=0).tolist())

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tcseg.data.clip_files import camvid_snippets, read_frame, read_labels
-from tcseg.data.clips import find_dataset
+from tcseg.data.folders import find_dataset
 from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import LabelSet, cityscapes_to_camvid, label_set
 from tcseg.metrics.segmentation import Overlap, confusion_matrix
@@ -24,7 +24,7 @@ from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.trained_on import NATIVE, Size, size_for
 from tcseg.study.measurements import write_table
-from tcseg.video.pipeline import open_eyes
+from tcseg.video.pipeline import open_runners
 
 NAMES = (*registry.SHIPPED, registry.FAST)
 
@@ -64,9 +64,9 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         FileNotFoundError: neither CamVid nor Cityscapes is on this machine.
     """
     rows, by_class = [], []
-    for found in labelled_sets(2 if quick else None):
+    for labelled in labelled_sets(2 if quick else None):
         for name in NAMES:
-            row, classes = score(name, registry.shipped(name), found)
+            row, classes = score(name, registry.shipped(name), labelled)
             rows.append(row)
             by_class += classes
     write_table(out, "zero_shot_classes", pd.DataFrame(by_class))
@@ -79,16 +79,16 @@ def labelled_sets(limit: int | None = None) -> list[Labelled]:
     Raises:
         FileNotFoundError: there is none.
     """
-    found = []
+    sets = []
     if (root := find_dataset("camvid")) is not None:
         (clip,) = camvid_snippets(root, "val", limit)
-        found.append(Labelled("camvid", "val", [(frame, clip.labels[t]) for t, frame in enumerate(clip.frames)]))
+        sets.append(Labelled("camvid", "val", [(frame, clip.labels[t]) for t, frame in enumerate(clip.frames)]))
     if (root := find_dataset("cityscapes")) is not None:
         splits = {split: list(islice(_cityscapes_files(root, split), limit)) for split in ("val", "train")}
-        found += [Labelled("cityscapes", split, files) for split, files in splits.items() if files][:1]
-    if not found:
+        sets += [Labelled("cityscapes", split, files) for split, files in splits.items() if files][:1]
+    if not sets:
         raise NotFoundError("neither CamVid nor Cityscapes is on this machine; data/README.md says how to get them")
-    return found
+    return sets
 
 
 def _cityscapes_files(root: Path, split: str) -> Iterator[tuple[Path, Path]]:
@@ -99,27 +99,27 @@ def _cityscapes_files(root: Path, split: str) -> Iterator[tuple[Path, Path]]:
             yield frame, labels
 
 
-def score(name: str, model: SegmentationModel, found: Labelled) -> tuple[dict, list[dict]]:
+def score(name: str, model: SegmentationModel, labelled: Labelled) -> tuple[dict, list[dict]]:
     """A network's row, and its rows by class.
 
     Returns:
         As a row of `measure`; and dataset, network, class, share (of the labelled pixels), iou, taken_for (the wrong answer that
         most of the class's pixels got) and taken_for_share (of the class's pixels); shares in 0..1.
     """
-    confusion, first = _confusion(model, found), read_frame(found.files[0][0])
+    confusion, first = _confusion(model, labelled), read_frame(labelled.files[0][0])
     frame = (first.shape[1], first.shape[0])
-    seen = size_for(model, frame) or frame
-    overlap, names = Overlap.from_confusion(confusion), found.classes.classes
-    same = {"dataset": found.dataset, "network": name}
+    network_frame = size_for(model, frame) or frame
+    overlap, names = Overlap.from_confusion(confusion), labelled.classes.classes
+    same = {"dataset": labelled.dataset, "network": name}
     row = {
-        **{"dataset": found.dataset, "split": found.split, "network": name},
+        **{"dataset": labelled.dataset, "split": labelled.split, "network": name},
         "run_id": registry.shipped_notes(name)["run_id"],
         "sha256": registry.weights_hash(name),
-        **{"width": frame[0], "height": frame[1], "seen_width": seen[0], "seen_height": seen[1]},
-        **{"frames": len(found.files), "classes": len(names)},
+        **{"width": frame[0], "height": frame[1], "seen_width": network_frame[0], "seen_height": network_frame[1]},
+        **{"frames": len(labelled.files), "classes": len(names)},
         "miou": _mean(overlap),
         "pixel_accuracy": round(float(np.trace(confusion) / confusion.sum()), 5),
-        "miou_native": _mean(Overlap.from_confusion(_confusion(model, found, NATIVE))),
+        "miou_native": _mean(Overlap.from_confusion(_confusion(model, labelled, NATIVE))),
     }
     shares = confusion.sum(1) / confusion.sum()
     classes = []
@@ -127,10 +127,10 @@ def score(name: str, model: SegmentationModel, found: Labelled) -> tuple[dict, l
         wrong = confusion[k, : len(names)].copy()
         wrong[k] = 0
         other = int(wrong.argmax())
-        taken = names[other] if wrong[other] else ""
+        mistaken_for = names[other] if wrong[other] else ""
         share = wrong[other] / confusion[k].sum() if wrong[other] else 0.0
         facts = {"class": title, "share": round(float(shares[k]), 5), "iou": round(float(iou), 5)}
-        classes.append(same | facts | {"taken_for": taken, "taken_for_share": round(float(share), 5)})
+        classes.append(same | facts | {"taken_for": mistaken_for, "taken_for_share": round(float(share), 5)})
     return row, classes
 
 
@@ -138,15 +138,15 @@ def _mean(overlap: Overlap) -> float:
     return round(float(np.nanmean(overlap.iou())), 5)
 
 
-def _confusion(model: SegmentationModel, found: Labelled, size: Size = None) -> np.ndarray:
+def _confusion(model: SegmentationModel, labelled: Labelled, size: Size = None) -> np.ndarray:
     """Pixels of label i answered as j, (K,K+1), over all frames; each is seen as `tcseg segment` shows it."""
-    total, eye, shape = 0, None, None
-    for frame, labels in found.pairs():
+    total, runner, shape = 0, None, None
+    for frame, labels in labelled.pairs():
         if labels.shape != frame.shape[:2]:
-            raise InputError(f"a label map of {found.dataset} is {labels.shape}, its frame {frame.shape[:2]}: they must be alike")
+            raise InputError(f"a label map of {labelled.dataset} is {labels.shape}, its frame {frame.shape[:2]}: they must agree")
         if frame.shape != shape:
-            (eye,), shape = open_eyes([model], "pytorch", frame, True, size)[0], frame.shape
-        answer = eye(frame)[0]
-        answer = cityscapes_to_camvid(answer) if found.dataset == "camvid" else answer
-        total = total + confusion_matrix(labels, answer, found.classes.num_classes)
+            (runner,), shape = open_runners([model], "pytorch", frame, True, size)[0], frame.shape
+        predicted = runner(frame)[0]
+        predicted = cityscapes_to_camvid(predicted) if labelled.dataset == "camvid" else predicted
+        total = total + confusion_matrix(labels, predicted, labelled.classes.num_classes)
     return total

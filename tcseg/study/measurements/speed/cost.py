@@ -44,20 +44,20 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
     """
     study = open_study("procity", "smoke" if quick else "laptop")
     clips, count = study.clips("train"), 4 if quick else 40
-    made = _targets(study, clips, 2 if quick else 8)
+    targets_by_kind = _targets(study, clips, 2 if quick else 8)
     rows = []
     for threads in sorted({1, torch.get_num_threads()}):
         with torch_threads(threads):
-            rows += [_row(study, name, clips, made, count) for name in (*RECIPES, *METHODS)]
+            rows += [_row(study, name, clips, targets_by_kind, count) for name in (*RECIPES, *METHODS)]
     return pd.DataFrame(rows)
 
 
 def _row(
-    study: Study, name: str, clips: Clips, made: dict[str, tuple[torch.Tensor, float]], count: int
+    study: Study, name: str, clips: Clips, targets_by_kind: dict[str, tuple[torch.Tensor, float]], count: int
 ) -> dict[str, object]:
     recipe = study.recipe(name)
-    taught, seconds = made.get(recipe.teacher, (None, 0.0))
-    features, more = made["features"] if recipe.needs_features else (None, 0.0)
+    taught, seconds = targets_by_kind.get(recipe.teacher, (None, 0.0))
+    features, more = targets_by_kind["features"] if recipe.needs_features else (None, 0.0)
     return {
         "cpu": cpu_name(), "threads": torch.get_num_threads(), "size": "x".join(map(str, clips.size)), "recipe": name,
         **_step(recipe, clips, taught, features, count), "targets_seconds": round(seconds + more, 1),
@@ -67,15 +67,15 @@ def _row(
 def _targets(study: Study, clips: Clips, sample: int) -> dict[str, tuple[torch.Tensor, float]]:
     """Each kind of targets for all clips (those beyond a sample repeat it), and the seconds that making all of them takes."""
     teacher = registry.build("teacher", clips.label_set.num_classes, pretrained=False).eval()
-    made = {}
+    targets_by_kind = {}
     for kind in teacher_targets.KINDS:
-        began = time.perf_counter()
+        started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             some = _first(clips, sample)
             stored = teacher_targets.make(teacher, some, kind, Path(folder) / "targets.npy").clone()
-        seconds = (time.perf_counter() - began) / sample * len(clips)
-        made[kind] = stored.repeat(-(-len(clips) // sample), 1, 1, 1, 1)[: len(clips)], seconds
-    return made
+        seconds = (time.perf_counter() - started) / sample * len(clips)
+        targets_by_kind[kind] = stored.repeat(-(-len(clips) // sample), 1, 1, 1, 1)[: len(clips)], seconds
+    return targets_by_kind
 
 
 def _first(clips: Clips, count: int) -> Clips:
@@ -97,9 +97,9 @@ def _step(
     truth = torch.from_numpy(clips.labels[lesson.chosen, annotated_frame(clips)])
     weights = losses.class_weights(truth, clips.label_set.num_classes, recipe.balance)
     rows = [_parts(recipe, lesson, model, optimizer, weights, step) for step in range(count + 3)][3:]
-    found = pd.DataFrame(rows).median().round(2).to_dict()
-    step = found["augment_ms"] + found["network_ms"] + found["losses_ms"] + found["optimizer_ms"]
-    return {**found, "step_ms": round(step, 2), "step_over_network": round(step / found["network_ms"], 3)}
+    medians = pd.DataFrame(rows).median().round(2).to_dict()
+    step = medians["augment_ms"] + medians["network_ms"] + medians["losses_ms"] + medians["optimizer_ms"]
+    return {**medians, "step_ms": round(step, 2), "step_over_network": round(step / medians["network_ms"], 3)}
 
 
 def _parts(
@@ -115,15 +115,15 @@ def _parts(
     batch, offset = loop.draw_batch(recipe, lesson, step)
     frames = torch.cat([clip.frames.flatten(0, 1) for clip in batch])
     clock.append(time.perf_counter())
-    answers = model(frames, features=True) if recipe.needs_features else (model(frames),)
+    outputs = model(frames, features=True) if recipe.needs_features else (model(frames),)
     clock.append(time.perf_counter())
-    leaves = tuple(answer.detach().requires_grad_() for answer in answers)
+    leaves = tuple(output.detach().requires_grad_() for output in outputs)
     cut_off = (lambda *_, **__: leaves) if recipe.needs_features else (lambda _: leaves[0])
     parts = objective.compute_losses(cut_off, batch, recipe, weights, torch.device("cpu"), offset)
     parts["loss"].backward()
     clock.append(time.perf_counter())
     optimizer.zero_grad()
-    torch.autograd.backward(answers, [leaf.grad for leaf in leaves])
+    torch.autograd.backward(outputs, [leaf.grad for leaf in leaves])
     clock.append(time.perf_counter())
     optimizer.step()
     clock.append(time.perf_counter())

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from tcseg.bench.latency import bench
-from tcseg.bench.processes import apart, merged
+from tcseg.bench.processes import bench_in_process, merge
 from tcseg.deploy.runtimes import open_networks
 from tcseg.deploy.torch_runtimes import DTYPES, TORCH_RUNTIMES
 from tcseg.errors import CannotRunError
@@ -41,7 +41,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
         anyway: report although the machine is busy.
 
     Yields:
-        After each part the table so far: the rows of `latency.bench`; `processes` and `spread` as of `processes.merged` (three
+        After each part the table so far: the rows of `latency.bench`; `processes` and `spread` as of `processes.merge` (three
         processes for CUDA graphs in fp16 at the largest size, else one); trained (whether the weights are of a training); agreement
         (share of labels equal to those of fp32 in eager mode, of trained networks, on val).
 
@@ -55,18 +55,18 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
             "a CPU's table: tcseg measure latency"
         )
     study = open_study("procity", "smoke" if quick else "bench")
-    found = trained_or_built(study)
-    networks = {name: network.cuda() for name, (network, _) in found.items() if not quick or name == "student"}
+    candidates = trained_or_built(study)
+    networks = {name: network.cuda() for name, (network, _) in candidates.items() if not quick or name == "student"}
     parts = Parts(
-        None if quick else out, "gpu", anyway, {name: of_training for name, (_, of_training) in found.items()}
+        None if quick else out, "gpu", anyway, {name: of_training for name, (_, of_training) in candidates.items()}
     )
     tables, equal = [], []
 
     def so_far() -> pd.DataFrame:
-        table = merged(tables).assign(agreement=np.nan)
+        table = merge(tables).assign(agreement=np.nan)
         if equal:
             table = table.drop(columns="agreement").merge(pd.DataFrame(equal), "left", WHO)
-        return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in found.items()}))
+        return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in candidates.items()}))
 
     for size in ((256, 128),) if quick else SIZES:
         images = frames_at(study, "val", size, FRAMES)
@@ -75,7 +75,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
         for name, step in _steps(networks, size, size == SIZES[0], options).items():
             tables.append(parts.part(f"{size[0]}x{size[1]}-{name}", step))
             yield so_far()
-        trained = {name: network for name, network in networks.items() if found[name][1]}
+        trained = {name: network for name, network in networks.items() if candidates[name][1]}
         equal += [row | {"width": size[0]} for row in _agreement(trained, images)]
     yield so_far()
 
@@ -86,7 +86,7 @@ def _steps(
     """The parts of the measurement at a size, what is asked most first: a machine is lent for minutes."""
     if not largest:
         return {"every": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=tuple(DTYPES), **options)}
-    again = partial(apart, networks, size, runtimes=("cudagraph",), precisions=("fp16",), **options)
+    again = partial(bench_in_process, networks, size, runtimes=("cudagraph",), precisions=("fp16",), **options)
     return {
         "fp16": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp16",), **options),
         "others": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=("fp32", "bf16"), **options),

@@ -22,7 +22,7 @@ from tcseg import procity
 from tcseg.bench import busy_machine, latency
 from tcseg.data import tiles
 from tcseg.data.clips import Clips
-from tcseg.deploy.runtimes import FILE_RUNTIMES, Network, open_networks, seeing
+from tcseg.deploy.runtimes import FILE_RUNTIMES, Network, open_networks, with_smaller_frames
 from tcseg.errors import CannotRunError, NotFoundError
 from tcseg.evaluation import split_scores
 from tcseg.labels import CITYSCAPES, ids_to_train_ids
@@ -84,13 +84,13 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     bench = PROFILES["smoke" if quick else "bench"]
     with worker_pool(usable_cores()) as pool:
         streets = list(pool.map(partial(_street, size=frame), range(2 if quick else bench.val_snippets)))
-    opened = [_open(networks[seen], seen, frame, quick) for seen in (frame, half)]
+    opened = [_open(networks[input_size], input_size, frame, quick) for input_size in (frame, half)]
     times, control = _times({key: nets[0] for one in opened for key, nets in one.items()}, streets, quick, anyway)
     scored = {key: [_score(net, streets) for net in nets] for one in opened for key, nets in one.items()}
     rows = []
     for key, results in scored.items():
-        seen, runtime, precision = key
-        same = {"seen": int(seen), "width": frame[0], "height": frame[1], "runtime": runtime, "precision": precision}
+        input_size, runtime, precision = key
+        same = {"seen": int(input_size), "width": frame[0], "height": frame[1], "runtime": runtime, "precision": precision}
         base = scored[str(frame[0]), runtime, precision]
         rows.append(
             same | times[key] | {"control": control} | _summary(results, base if base is not results else None)
@@ -128,8 +128,8 @@ def _whole(store: Path, run: Run, frame: Size) -> SegmentationModel:
     name = f"{recipe.name} at {frame[0]}x{frame[1]}"
     inputs = [procity.VERSION, frame, bench.train_snippets, bench.tile, registry.spec_key(recipe.arch)]
     context = {"dataset": "procity", "profile": "bench", "size": frame}
-    made = run_or_load(store, name, recipe.seed, asdict(recipe), inputs, fit, lambda _: {"metrics": {}}, context)
-    return made.model().eval()
+    whole = run_or_load(store, name, recipe.seed, asdict(recipe), inputs, fit, lambda _: {"metrics": {}}, context)
+    return whole.model().eval()
 
 
 def _stills(size: Size, count: int) -> Clips:
@@ -143,30 +143,30 @@ def _stills(size: Size, count: int) -> Clips:
 
 
 def _still(index: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    snippet = writer.Snippet("", "train", index, size, 0, 0)
+    snippet = writer.SnippetTask("", "train", index, size, 0, 0)
     frame = procity.Sequence(snippet.city, snippet.scene_seed, size).render(procity.ANNOTATED, flow=(False, False))
     return np.ascontiguousarray(frame.image.transpose(2, 0, 1)), ids_to_train_ids(frame.label_ids)
 
 
 def _open(
-    trained_models: Sequence[SegmentationModel], seen: Size, frame: Size, quick: bool
+    trained_models: Sequence[SegmentationModel], input_size: Size, frame: Size, quick: bool
 ) -> dict[tuple[str, str, str], list[Network]]:
     """(Width seen, runtime, precision) -> a network a seed, all of which take whole frames and answer with whole label maps."""
-    calibration = training_frames(seen, 2) if quick else training_frames(seen)
-    found: dict[tuple[str, str, str], list[Network]] = {}
+    calibration = training_frames(input_size, 2) if quick else training_frames(input_size)
+    by_key: dict[tuple[str, str, str], list[Network]] = {}
     for model, precision in product(trained_models, PRECISIONS):
-        opened = open_networks(model, FILE_RUNTIMES, seen, usable_cores(), precision, calibration)
+        opened = open_networks(model, FILE_RUNTIMES, input_size, usable_cores(), precision, calibration)
         for runtime, network in opened.items():
-            shown = network if seen == frame else seeing(network, seen)
-            found.setdefault((str(seen[0]), runtime, precision), []).append(shown)
-    return found
+            whole = network if input_size == frame else with_smaller_frames(network, input_size)
+            by_key.setdefault((str(input_size[0]), runtime, precision), []).append(whole)
+    return by_key
 
 
 # ------------------------------------------------------------------------------------------------ clock and score
 
 
 def _street(index: int, size: Size) -> Street:
-    snippet = writer.Snippet("", "val", index, size, 0, 0)
+    snippet = writer.SnippetTask("", "val", index, size, 0, 0)
     sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
     last = procity.ANNOTATED
     drawn = [sequence.render(t, flow=(t < last, False)) for t in range(last - LENGTH + 1, last + 1)]
@@ -184,18 +184,18 @@ def _times(
 ) -> tuple[dict[tuple[str, str, str], dict[str, float]], float]:
     """Times of each network in turns, and p99 / p50 of a fixed computation that takes about as long."""
     images = np.stack([street.frames[-1] for street in streets])
-    before = busy_machine.steadiest()
-    busy_machine.refuse(before, anyway or quick)
+    before = busy_machine.lowest_noise()
+    busy_machine.require_quiet(before, anyway or quick)
     _, refused = latency.warm_up(networks, images, False)
     if refused:
         raise CannotRunError("; ".join(f"{what}: {why}" for what, why in refused.items()))
-    taken = latency.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
-    control = busy_machine.metronome(ms=5, repeats=20 if quick else 300)
-    found = {}
-    for key, milliseconds in taken.items():
+    times = latency.take_turns(networks, images, 3 if quick else 300, 0 if quick else 5, not quick)
+    control = busy_machine.time_fixed_work(ms=5, repeats=20 if quick else 300)
+    rows = {}
+    for key, milliseconds in times.items():
         network_ms = {"network_ms": float(np.median(milliseconds[:, 0]))}
-        found[key] = {k: round(v, 2) for k, v in (network_ms | latency.summarize(milliseconds[:, 2])).items()}
-    return found, round(float(np.percentile(control, 99) / np.median(control)), 2)
+        rows[key] = {k: round(v, 2) for k, v in (network_ms | latency.summarize(milliseconds[:, 2])).items()}
+    return rows, round(float(np.percentile(control, 99) / np.median(control)), 2)
 
 
 def _score(network: Callable[[np.ndarray], np.ndarray], streets: Sequence[Street]) -> dict:
@@ -230,8 +230,8 @@ def _summary(results: Sequence[dict], base: Sequence[dict] | None) -> dict[str, 
     }
     for name, part in (("miou", dict), ("thin", _thin)):
         sides = [[part(result["per_clip"]["miou"]) for result in side] for side in (base or results, results)]
-        found = seed_clip_effects.effect(*sides)[:3] if base else (float("nan"),) * 3
-        row |= dict(zip((f"{name}_changed", f"{name}_low", f"{name}_high"), found, strict=True))
+        estimate = seed_clip_effects.effect(*sides)[:3] if base else (float("nan"),) * 3
+        row |= dict(zip((f"{name}_changed", f"{name}_low", f"{name}_high"), estimate, strict=True))
     return {key: round(float(value), 5) for key, value in row.items()} | {
         "seeds": len(results), **{f"iou_{name.replace(' ', '_')}": round(float(value), 4) for name, value in each.items()}
     }  # fmt: skip

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tcseg.bench.busy_machine import NoisyMachineError
 from tcseg.bench.latency import bench
-from tcseg.bench.processes import apart, merged
+from tcseg.bench.processes import bench_in_process, merge
 from tcseg.deploy.exported_files import RUNTIMES
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
@@ -50,17 +50,17 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
 
     Returns:
         The rows of `latency.bench`, `trained_on` (whether the weights are of a training), and `processes` and `spread` of
-        `processes.merged`: several processes at `MAIN_SIZE` for what is fast, one elsewhere. What was left out at a size has n = 0.
+        `processes.merge`: several processes at `MAIN_SIZE` for what is fast, one elsewhere. What was left out at a size has n = 0.
 
     Raises:
         NoisyMachineError: something else keeps the machine busy, again and again.
     """
     study = open_study("procity", "smoke" if quick else "bench")
-    found = trained_or_built(study)
+    candidates = trained_or_built(study)
     parts = Parts(
-        None if quick else out, "latency", anyway, {name: of_training for name, (_, of_training) in found.items()}
+        None if quick else out, "latency", anyway, {name: of_training for name, (_, of_training) in candidates.items()}
     )
-    networks = {name: network for name, (network, _) in found.items()}
+    networks = {name: network for name, (network, _) in candidates.items()}
     tables: list[pd.DataFrame] = []
     for size in SIZES[:1] if quick else SIZES:
         options = {
@@ -74,21 +74,21 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         slow = {name for name in networks if size == SIZES[-1] and _fastest(tables[-1], name) > SLOW_MS}
         timed = {name: network for name, network in networks.items() if name not in slow}
         name_of = f"{size[0]}x{size[1]}"
-        first = parts.part(name_of, partial(_patiently, bench, timed, size, cold=size == MAIN_SIZE, **options))
+        first = parts.part(name_of, partial(_retry_when_busy, bench, timed, size, cold=size == MAIN_SIZE, **options))
         close = {name: one for name, one in timed.items() if size == MAIN_SIZE and _fastest(first, name) <= CLOSE_MS}
         others = [
-            parts.part(f"{name_of}-again{i}", partial(_patiently, apart, close, size, **options))
+            parts.part(f"{name_of}-again{i}", partial(_retry_when_busy, bench_in_process, close, size, **options))
             for i in range(PROCESSES - 1 if close else 0)
         ]
-        tables.append(merged([first, *others]))
+        tables.append(merge([first, *others]))
         if slow:
             print(f"left out at {size[0]}x{size[1]}, above {SLOW_MS} ms at half the width: {', '.join(sorted(slow))}")
             tables.append(_left_out(tables[1], slow, size))
     every = pd.concat(tables, ignore_index=True)
-    return every.assign(trained=every["model"].map({name: of_training for name, (_, of_training) in found.items()}))
+    return every.assign(trained=every["model"].map({name: of_training for name, (_, of_training) in candidates.items()}))
 
 
-def _patiently(step: Callable[..., pd.DataFrame], *args: object, **options: object) -> pd.DataFrame:
+def _retry_when_busy(step: Callable[..., pd.DataFrame], *args: object, **options: object) -> pd.DataFrame:
     """A step of the benchmark, again where the machine was too busy for it."""
     for _ in range(ATTEMPTS - 1):
         try:
@@ -115,13 +115,13 @@ def trained_or_built(study: Study) -> dict[str, tuple[SegmentationModel, bool]]:
 
     Chosen students and peers as they were trained at this size on this machine, else as they are built.
     """
-    found = {"student": (registry.shipped("student"), True)}
+    candidates = {"student": (registry.shipped("student"), True)}
     for name in (*CHOSEN, *PEERS):
         try:
-            found[name] = network_of(study, CHOSEN.get(name, name))
+            candidates[name] = network_of(study, CHOSEN.get(name, name))
         except RuntimeError as error:  # an optional package is missing: say so and go on
             print(f"not measured: {error}")
-    return found
+    return candidates
 
 
 def frames_at(study: Study, split: str, size: tuple[int, int], count: int) -> np.ndarray:

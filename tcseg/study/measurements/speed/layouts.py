@@ -47,8 +47,8 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     study = open_study("procity", "smoke" if quick else "bench")
     size, threads = (128, 64) if quick else SIZE, usable_cores()
     images, calibration = frames_at(study, "val", size, 8), frames_at(study, "train", size, 4)
-    before = busy_machine.steadiest()
-    busy_machine.refuse(before, anyway or quick)
+    before = busy_machine.lowest_noise()
+    busy_machine.require_quiet(before, anyway or quick)
     opened = {}
     for name in MODELS[: 1 if quick else None]:
         model, _ = network_of(study, CHOSEN.get(name, name))
@@ -59,8 +59,8 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     if refused:
         raise CannotRunError("; ".join(f"{what}: {why}" for what, why in refused.items()))
     times = latency.take_turns(opened, images, 3 if quick else 300, 0 if quick else 3, not quick, meanwhile := [])
-    noise = max(before, busy_machine.spread(meanwhile, tail=25), busy_machine.steadiest())
-    busy_machine.refuse(noise, anyway or quick)
+    noise = max(before, busy_machine.spread(meanwhile, tail=25), busy_machine.lowest_noise())
+    busy_machine.require_quiet(noise, anyway or quick)
     same = {"width": size[0], "height": size[1], "threads": threads, "machine": cpu_name(), "noise": round(noise, 3)}
     rows = []
     for name, runtime, precision in product(MODELS[: 1 if quick else None], RUNTIMES, PRECISIONS):

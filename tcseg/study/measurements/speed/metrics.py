@@ -55,10 +55,10 @@ def _parts(width: int, height: int) -> dict[str, Callable[[], object]]:
     num_classes = CITYSCAPES.num_classes
     labels = np.kron(rng.integers(0, num_classes, (height // 16, width // 16)), np.ones((16, 16))).astype(np.uint8)
     wrong = rng.random(labels.shape) < 0.1
-    answer = np.where(wrong, rng.integers(0, num_classes, labels.shape), labels).astype(np.uint8)
+    predicted = np.where(wrong, rng.integers(0, num_classes, labels.shape), labels).astype(np.uint8)
     flow, visible = smooth_noise(labels.shape, 2.0, rng), rng.random(labels.shape) < 0.95
     band = segmentation.boundary_band(labels)
-    confusion = segmentation.confusion_matrix(labels, answer, num_classes)
+    confusion = segmentation.confusion_matrix(labels, predicted, num_classes)
     groups, members = segmentation.categories(CITYSCAPES), np.where(band, labels, np.uint8(IGNORE))
     followed, windows, positions = (
         trajectories.Trajectories(),
@@ -66,15 +66,15 @@ def _parts(width: int, height: int) -> dict[str, Callable[[], object]]:
         trajectories.Positions(band.shape),
     )
     return {
-        "confusion matrix": lambda: segmentation.confusion_matrix(labels, answer, num_classes),
+        "confusion matrix": lambda: segmentation.confusion_matrix(labels, predicted, num_classes),
         "boundary band": lambda: segmentation.boundary_band(labels),
         "a pair: TC in all masks, flicker": lambda: temporal.count_pair(
-            answer, answer, flow, visible, num_classes, (labels, labels, band)
+            predicted, predicted, flow, visible, num_classes, (labels, labels, band)
         ),
-        "confusion matrix in the band": lambda: segmentation.confusion_matrix(members, answer, num_classes),
+        "confusion matrix in the band": lambda: segmentation.confusion_matrix(members, predicted, num_classes),
         "categories": lambda: segmentation.group_overlap(confusion, groups),
-        "ETC's script": lambda: temporal.etc_compat(answer, answer, flow, num_classes),
-        "a step of a trajectory": lambda: followed.step(answer, labels, (flow, visible)),
-        "a step of VC8 and VC16": lambda: windows.step(answer, labels),
+        "ETC's script": lambda: temporal.etc_compat(predicted, predicted, flow, num_classes),
+        "a step of a trajectory": lambda: followed.step(predicted, labels, (flow, visible)),
+        "a step of VC8 and VC16": lambda: windows.step(predicted, labels),
         "a step of chained flow": lambda: positions.advance(flow, visible),
     }

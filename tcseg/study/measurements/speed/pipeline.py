@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tcseg.bench.throughput import pipeline_rates
-from tcseg.deploy.exported_files import RUNTIMES, missing
+from tcseg.deploy.exported_files import RUNTIMES, why_missing
 from tcseg.machine import machine_facts
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
@@ -37,7 +37,7 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
     study = open_study("procity", "smoke" if quick else "bench")
     chosen, _ = network_of(study, CHOSEN["student-cpu"])
     networks = {"student-cpu": chosen, "student": registry.shipped("student")}
-    runtimes = [runtime for runtime in RUNTIMES if not missing(runtime)]
+    runtimes = [runtime for runtime in RUNTIMES if not why_missing(runtime)]
     facts = machine_facts()
     rows = []
     for size in SIZES[:1] if quick else SIZES:

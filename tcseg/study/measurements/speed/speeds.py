@@ -47,24 +47,24 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     """
     study = open_study("procity", "smoke" if quick else "bench")
     names = [name for name in ("student", *CANDIDATES, *PEERS) if name != SAME_AS_STUDENT]
-    found = {}
+    candidates = {}
     for name in names:
         try:
-            found[name] = network_of(study, name)
+            candidates[name] = network_of(study, name)
         except RuntimeError as error:  # an optional package is missing: say so and go on
             print(f"not measured: {error}")
     size = (256, 128) if quick else SIZE
     images, calibration = frames_at(study, "val", size, 8), frames_at(study, "train", size, CALIBRATION)
     options = {"frames": 3, "seconds": 0} if quick else {"frames": 100, "seconds": 4}
     options |= {"images": images, "calibration": calibration, "anyway": anyway or quick}
-    networks = {name: network for name, (network, _) in found.items()}
+    networks = {name: network for name, (network, _) in candidates.items()}
     parts = Parts(
-        None if quick else out, "speeds", anyway, {name: of_training for name, (_, of_training) in found.items()}
+        None if quick else out, "speeds", anyway, {name: of_training for name, (_, of_training) in candidates.items()}
     )
     timed = parts.part("all", partial(bench, networks, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options))
     scored = _precision()
     return pd.DataFrame(
-        [_row(name, of_training, timed[timed["model"] == name], scored) for name, (_, of_training) in found.items()]
+        [_row(name, of_training, timed[timed["model"] == name], scored) for name, (_, of_training) in candidates.items()]
     )
 
 
