@@ -72,7 +72,15 @@ def test_what_the_text_names_is_there(code):
 
 @pytest.mark.parametrize(
     "code",
-    "tcseg/training/loss.py|make tests|tcseg mesure NAME|study.runs.SAMECODE|METHODZ|measuring(out, quick)|study.measuredd(name)".split("|"),
+    [
+        "tcseg/training/loss.py",
+        "make tests",
+        "tcseg mesure NAME",
+        "study.runs.SAMECODE",
+        "METHODZ",
+        "measuring(out, quick)",
+        "study.measuredd(name)",
+    ],
 )
 def test_what_is_not_there_is_found(code):
     assert problem(code) != ""
