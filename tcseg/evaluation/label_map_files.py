@@ -157,13 +157,16 @@ def evaluate_files(
     """Evaluate label maps on disk.
 
     Args:
-        predictions, frames, labels, layout, pacing: see `find_clips`. Without labels: steadiness only.
-        flows: of `FLOWS`, the best first.
+        predictions, frames, labels: folders of label maps, of frames, and of true label maps; without labels, only consistency
+            is measured.
+        layout: how files are named: "cityscapes", "camvid" or "folder".
+        flows: of "dis", "farneback", "raft" and "exact" (procity alone), the best first.
         train_ids: predictions (and labels whose names say nothing) hold trainIds, or ids; None = see `label_map_values`.
         workers: processes; default `default_workers`.
         progress: show a bar.
         classes: "cityscapes", "camvid" or a file (see `class_tables`); None = as the predictions' meta.json says, else as the
             layout does.
+        pacing: which frames are neighbours; None = those with consecutive numbers.
         unit: of the intervals, one of `UNITS`. Clips of one city are not independent.
         strict: what is missing is an error.
 
