@@ -19,7 +19,7 @@ version = release = __version__
 language = "en"
 html_title = "Real-time, temporally consistent segmentation"
 
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 templates_path: list[str] = []
 
 # Notebooks: already executed by tcseg.study.run_study, only rendered here.
@@ -31,6 +31,15 @@ myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "at
 myst_substitutions: dict[str, str] = {}  # so a placeholder that nobody filled fails the build (-W)
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]  # a widget's view beside its static picture
+
+# The API page is made from docstrings: `names` in backticks are code; a long signature has a line for each parameter.
+default_role = "code"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Attributes", "params_style")]  # several names may share a line
+python_maximum_signature_line_length = 70
+toc_object_entries_show_parents = "hide"
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {

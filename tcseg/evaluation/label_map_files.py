@@ -186,7 +186,9 @@ def evaluate_files(
     """Evaluate label maps on disk.
 
     Args:
-        predictions, frames, labels, layout: see `find_clips`. Without labels: steadiness only.
+        predictions, frames, labels: folders of label maps, of frames, and of true label maps; without labels, only consistency
+            is measured.
+        layout: how files are named: "cityscapes", "camvid" or "folder".
         options: fields of `EvaluationOptions`, such as `flows=("exact", "dis")`, `classes="camvid"`.
 
     Returns:

@@ -16,12 +16,12 @@ from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import ABLATION_SWEEPS, PROFILES, RECIPES, VARIATIONS, variations
 from tcseg.study.runs import find_reference
 
-from . import chapters, effect_tables, reproduction, results
+from . import chapters, effect_tables, public_names, reproduction, results
 from .render import render
 from .tables import DATA_NAMES, Tables, parameters_of, read_json, read_table
 
-PAGES = ("index", "results", "speed", "reproducibility", "about")
-"""Pages of the report that are made from tables; the others are Markdown in notebooks/."""
+PAGES = ("index", "results", "speed", "reproducibility", "api", "about")
+"""Pages of the report that are made from tables, or from docstrings; the others are Markdown in notebooks/."""
 
 
 def documents(figures: Path = FIGURES) -> dict[str, str]:
@@ -73,6 +73,7 @@ def pages(folder: Path, titles: Mapping[str, str], toc: str) -> dict[str, str]:
         "moving": (folder / "figures" / "flicker.gif").exists(),
         "course_map": chapters.course_map(folder, titles),
         "stamp": reproduction.stamp(folder),
+        **{name: getattr(public_names, name) for name in ("directive", "first_paragraph", "public")},
         "figures": FIGURES,
         "toc": toc,
     }

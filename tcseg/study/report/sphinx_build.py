@@ -33,6 +33,7 @@ STUDY_PAGES = (
     "limits",
     "reproducibility",
     "use",
+    "api",
     "help",
     "glossary",
     "bibliography",

@@ -1,8 +1,10 @@
 """The report: offline, described pictures, formulas, themes and search, in a real browser where there is one."""
 
 import base64
+import html
 import io
 import os
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,6 +13,7 @@ import pytest
 from browsing import troubles
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+import tcseg
 from tcseg.study.report import sphinx_build
 from tcseg.study.report.sphinx_build import ReportError, build_report, check_site
 
@@ -115,6 +118,17 @@ def test_pages_are_complete(site):
 
 
 @pytest.mark.slow
+def test_the_api_page_has_signatures_arguments_and_examples(site):
+    page = html.unescape(re.sub(r"<[^>]+>", "", (site / "api.html").read_text()))
+    for name in tcseg.__all__:
+        assert f"tcseg.{name}" in page or name == "__version__", name
+    assert re.search(r"tcseg\.predict\(\s*model: .*\s*frames: .*\s*size: .*\s*\) → ndarray", page)
+    assert "Parameters:" in page and "Returns:" in page and "steps, seed – length of the schedule" in page
+    assert '>>> model = tcseg.load_model("student")' in page and "Args:" not in page and "<function" not in page
+    assert page.count(">>> ") >= 20, "the examples of the public names"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -151,7 +165,7 @@ def test_alt_text_saved_beside_the_figure_serves_too(tmp_path):
 def test_a_browser_shows_everything(site, browser, width):
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    for page in ("index", "01_first", "02_second", "about"):
+    for page in ("index", "01_first", "02_second", "api", "about"):
         browser.get((site / f"{page}.html").as_uri())
         sizes = browser.execute_script("return [...document.images].map(i => [i.src, i.complete, i.naturalWidth])")
         assert [src for src, complete, wide in sizes if not complete or wide == 0] == []
@@ -183,8 +197,9 @@ def test_dark_theme_and_search_work(site, browser):
         assert browser.execute_script("return document.documentElement.dataset.theme") == mode
         grounds[mode] = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert grounds["light"] == "rgb(255, 255, 255)" and grounds["dark"] != grounds["light"]
-    browser.get((site / "search.html").as_uri() + "?q=zebras")
-    WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#search-results li a"))
-    found = [link.get_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, "#search-results li a")]
-    assert any("01_first.html" in link for link in found)
+    for word, page in (("zebras", "01_first.html"), ("kl_distillation", "api.html"), ("load_model", "api.html")):
+        browser.get((site / "search.html").as_uri() + f"?q={word}")
+        WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#search-results li a"))
+        found = [link.get_attribute("href") for link in browser.find_elements(By.CSS_SELECTOR, "#search-results li a")]
+        assert any(page in link for link in found), word
     assert troubles(browser) == []
