@@ -160,7 +160,7 @@ class MapAnswers:
     def _probs(self, path: Path) -> np.ndarray:
         """Probabilities (K,h,w) float32, 0..1, of an .npz."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 probs = archive["probs"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(

@@ -265,14 +265,18 @@ def _refuse(given: Mapping, what: str) -> None:
 
 
 def _read_size(size: int | str | tuple[int, int] | None) -> int | tuple[int, int] | None:
+    given = size
     if isinstance(size, str):
         size = int(size) if size.strip().isdigit() else parse_size(size)
-    sides = [size] if isinstance(size, int) else [] if size is None else list(size)
-    if any(not isinstance(side, int) or side < 32 for side in sides) or len(sides) > 2:
+    sides = [size] if isinstance(size, int) else list(size) if isinstance(size, tuple | list) else []
+    right = len(sides) == (1 if isinstance(size, int) else 2) and all(
+        type(side) is int and side >= 32 for side in sides
+    )
+    if size is not None and not right:
         raise InputError(
-            f"size of the teacher is {size!r}; it must be a shorter side, or width x height, each 32 or more"
+            f"size of the teacher is {given!r}; it must be a shorter side, or width x height, each 32 or more"
         )
-    return size
+    return tuple(size) if isinstance(size, list) else size
 
 
 class OwnAnswers:
