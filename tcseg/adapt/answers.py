@@ -67,12 +67,14 @@ def shares(labels: np.ndarray, count: int, grid: tuple[int, int], confidence: np
     """
     shrinks = grid[0] <= labels.shape[1] and grid[1] <= labels.shape[0]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    weight = np.full(labels.shape, 255, np.uint8) if confidence is None else confidence
     given = np.zeros((count, grid[1], grid[0]), np.float32)
-    for index in np.unique(labels):
-        if index < count:
-            of_class = np.where(labels == index, weight, 0).astype(np.float32)
-            given[index] = cv2.resize(of_class, grid, interpolation=how)
+    for index in np.flatnonzero(np.bincount(labels.ravel(), minlength=count)[:count]):
+        of_class = cv2.compare(
+            labels, int(index), cv2.CMP_EQ
+        )  # 255 where it is; bytes are resized four times as fast as floats
+        if confidence is not None:
+            of_class &= confidence
+        given[index] = cv2.resize(of_class, grid, interpolation=how)
     return given / 255
 
 

@@ -133,8 +133,8 @@ class MapAnswers:
             if labels.max() > 255:
                 raise InputError(f"{path} holds {labels.max()}, which is no label id of Cityscapes: 0..33")
             labels = ids_to_train_ids(labels.astype(np.uint8))
-        values = np.unique(labels)
-        beyond = values[((values < 0) | (values >= len(self.classes))) & (values != IGNORE)]
+        wrong = ((labels < 0) | (labels >= len(self.classes))) & (labels != IGNORE)
+        beyond = np.unique(labels[wrong])
         if len(beyond):
             raise InputError(
                 f"{path} holds {beyond[:6].tolist()}, but classes are {len(self.classes)}: "
