@@ -109,10 +109,8 @@ class TransformersAnswers:
     def _normalised(self, shown: np.ndarray) -> Tensor:
         """A frame uint8 (H,W,3) RGB as the network takes it: float32 (1,3,H,W)."""
         factor, mean, std, blue_first = self.scaling
-        planes = torch.from_numpy(np.ascontiguousarray(shown[..., ::-1] if blue_first else shown)).permute(2, 0, 1)[
-            None
-        ]
-        planes = planes.float() * factor
+        pixels = np.ascontiguousarray(shown[..., ::-1] if blue_first else shown)
+        planes = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() * factor
         return (planes - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
 
     def _scores(self, planes: Tensor) -> Tensor:
@@ -371,7 +369,7 @@ def _load(folder: Path, model_type: str) -> torch.nn.Module:
     try:
         with _silent():
             network, loaded = auto.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, dtype=torch.float32, trust_remote_code=False
+                folder, local_files_only=True, output_loading_info=True, trust_remote_code=False
             )
     except (
         Exception
@@ -385,7 +383,7 @@ def _load(folder: Path, model_type: str) -> torch.nn.Module:
             + (f" and {len(absent) - 1} more" if absent[1:] else "")
             + ": it is not a whole segmentation network (an encoder alone?)"
         )
-    return network.eval()
+    return network.float().eval()
 
 
 def _names(id2label: dict) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -318,14 +317,15 @@ def test_no_network_is_told_in_a_line(no_hub):
     ],
 )
 def test_what_the_hub_refuses_is_told_in_a_line(raised, kind, words, monkeypatch):
-    import httpx
     import huggingface_hub
     from huggingface_hub import errors
 
     def refuse(*args, **options):
-        raise getattr(errors, raised)(
-            "401\nmany lines", response=httpx.Response(401, request=httpx.Request("GET", "http://hub"))
-        )
+        error = getattr(errors, raised).__new__(
+            getattr(errors, raised)
+        )  # its __init__ wants a response of the hub's client
+        error.args = ("401\nmany lines",)
+        raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(kind) as error:
@@ -372,11 +372,10 @@ def test_transformers_may_be_missing(monkeypatch, saved):
 
 
 def test_every_kind_is_known_to_transformers():
-    from transformers.models.auto import modeling_auto
+    from transformers.models.auto import modeling_auto as auto
 
     known = {
-        *modeling_auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES,
-        *modeling_auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
+        *auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES,
+        *auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
     }
     assert {*transformers_models.SEMANTIC, *UNIVERSAL} <= known
-    assert Path(transformers.__file__).exists()
