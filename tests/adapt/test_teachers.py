@@ -103,6 +103,13 @@ def test_scores_that_sum_to_one_do_so_on_any_grid(h, w, rows, columns):
     torch.testing.assert_close(found.sum(0), torch.ones(rows, columns))
 
 
+def test_a_coarser_grid_has_means():
+    """Not the scores at its cells' middles: of stripes, one in four of which is the first class, a quarter is left."""
+    first = (torch.arange(64) % 4 == 0).float().expand(64, 64)
+    found = resize_scores(torch.stack((first, 1 - first)), (8, 8))
+    torch.testing.assert_close(found[0, 2:-2, 2:-2], torch.full((4, 4), 0.25), atol=0.02, rtol=0)
+
+
 # ------------------------------------------------------------------------------------------------ ONNX files
 
 
@@ -158,6 +165,16 @@ def test_onnx_scores_with_the_classes_last(tmp_path):
     path = onnx_file(tmp_path / "t.onnx", (1, 64, 96, 3), "nhwc", 2, {"names": "{0: 'sky', 1: 'car', 2: 'road'}"})
     told = open_teacher(path, THREE).ask(GREEN, (96, 64))
     assert (told[0].argmax(0) == THREE.classes.index("car")).all()
+
+
+def test_several_of_its_classes_may_be_one_of_ours(tmp_path):
+    path = onnx_file(tmp_path / "t.onnx", (1, 3, 64, 96), "probs", 2, NAMED)
+    picture = np.full((1, 64, 96, 3), (1, 2, 2), np.uint8)  # sky, car, road: e, e^2, e^2
+    told = open_teacher(path, TWO, rename={"car": "road"}).ask(picture, (96, 64))[0]
+    share = 1 / (1 + 2 * np.e)
+    assert (told[1] == round(255 * share)).all() and (told[0] == round(255 * (1 - share))).all()
+    alone = open_teacher(path, TWO, rename={"car": "void"}).ask(picture, (96, 64))[0]
+    assert (alone[1] == told[1]).all() and (alone[0] == round(255 * (1 - share) / 2)).all()  # the rest is of no class
 
 
 def test_onnx_floats_are_normalised_as_told(tmp_path):

@@ -129,6 +129,13 @@ def test_windows_are_put_together_where_they_belong(saved):
     assert wide.shape == (19, 16, 24) and (wide.sum(0) > 0.99).all()
 
 
+@pytest.mark.parametrize("size", [(96, 64), (160, 100), (64, 72)])
+def test_where_windows_overlap_their_mean_counts(saved, size):
+    """A semantic network's probabilities sum to 1 in each window, so they do in the mean."""
+    scores = open_teacher(saved("beit")).answers(frames_of(*size)[0], (24, 16), None)
+    np.testing.assert_allclose(scores.sum(0), 1, atol=1e-4)
+
+
 @pytest.mark.parametrize("family", ["segformer", "oneformer"])
 def test_a_larger_size_is_another_answer_and_another_key(saved, family):
     small, large = (open_teacher(saved(family), size=size) for size in (64, 128))
