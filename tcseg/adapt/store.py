@@ -127,6 +127,7 @@ def collect(
         plans = [
             _plan(source, name, sampling, fps, folder, progress) for source, name in zip(sources, names, strict=True)
         ]
+        _require_different(plans)
         require_enough(plans)
         everything = [_targets(plan, teacher, size_of(plan.size), folder) for plan in plans]
         lacking = [targets.missing() for targets in everything]
@@ -160,6 +161,13 @@ def _plan(source: str | Path, name: str, sampling: Sampling, fps: float | None, 
         plan = make_plan(source, name, sampling, own, progress, content)
         _written(path, plan.write)
     return Plan(**vars(plan) | {"source": str(source), "name": name})  # the file may lie elsewhere today
+
+
+def _require_different(plans: Sequence[Plan]) -> None:
+    first: dict[str, Plan] = {}
+    for plan in plans:
+        if (same := first.setdefault(plan.content, plan)) is not plan:
+            raise InputError(f"{same.source} and {plan.source} are the same video; give it once")
 
 
 def require_enough(plans: Sequence[Plan]) -> None:

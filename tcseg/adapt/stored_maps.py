@@ -20,7 +20,7 @@ from tcseg.adapt.answers import Place, digest, digest_files, resize_scores, shar
 from tcseg.data.images import files_below, natural, read_values
 from tcseg.errors import InputError, NotFoundError
 from tcseg.evaluation.label_map_values import read_meta
-from tcseg.labels import IGNORE, ids_to_train_ids
+from tcseg.labels import CITYSCAPES, IGNORE, ids_to_train_ids
 
 LABELS, CONFIDENCE = "labels", "confidence"
 MAPS = (".png", ".bmp", ".tif", ".tiff", ".webp", ".npz")
@@ -32,16 +32,17 @@ class MapAnswers:
 
     Args:
         folder: that holds them.
-        classes: what the values 0, 1, ... mean, where no `meta.json` beside the maps says.
+        assumed: what the values 0, 1, ... mean where nothing says: the student's classes.
+        classes: what they mean; None = as a `meta.json` beside the maps says.
 
     Raises:
         NotFoundError: there is no such folder, or no map in it.
-        InputError: its `meta.json` cannot be read.
+        InputError: its `meta.json` or its first map cannot be read.
     """
 
     by_name = True
 
-    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+    def __init__(self, folder: Path, assumed: Sequence[str], classes: Sequence[str] | None = None) -> None:
         if not folder.is_dir():
             raise NotFoundError(
                 f"maps are {str(folder)!r}, which is no folder; give the one that holds label maps, as maps:DIR"
@@ -57,10 +58,13 @@ class MapAnswers:
         self._taken: dict[Path, str] = {}
         meta = read_meta(files, self.root) or {}
         self.are_ids = meta.get("values") == "ids"
-        self.classes = tuple(meta.get("classes") or classes)
+        said = classes or meta.get("classes") or (CITYSCAPES.classes if self.are_ids else None)
+        self.classes = tuple(said or assumed)
+        _ = self._probs(files[0]) if files[0].suffix == ".npz" else self._labels(files[0])
         confidence = files_below(folder / CONFIDENCE, MAPS) if (folder / CONFIDENCE).is_dir() else []
         self.key = digest("maps", digest_files([*files, *confidence]), self.classes, self.are_ids)
-        self.licence, self.seen = "", f"{len(files)} stored maps"
+        self.licence = ""
+        self.seen = f"{len(files)} stored maps" + ("" if said else ", whose values are taken for the student's classes")
 
     def _of(self, video: str) -> dict[tuple, Path]:
         """The maps of a video: of the folder that is called like it, else those that lie in no folder."""

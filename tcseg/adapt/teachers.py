@@ -241,7 +241,7 @@ def _open(
     if text.startswith("maps:"):
         _refuse(onnx, "maps")
         folder = Path(text.removeprefix("maps:"))
-        return MapAnswers(folder, names or label_set.classes), folder.name, text
+        return MapAnswers(folder, label_set.classes, names), folder.name, text
     if text.startswith("hf:") or path.is_dir():
         answers = TransformersAnswers(text, size, names, device, **onnx)
         return answers, answers.name, answers.source

@@ -77,7 +77,12 @@ class TransformersAnswers:
         self.model_type = config["model_type"]
         self.scaling = _scaling(folder, self.model_type, mean, std)
         self.network, self.device = _load(folder, self.model_type).to(device), device
-        self.classes = tuple(classes) if classes else _names(self.network.config.id2label)
+        own = _names(self.network.config.id2label)
+        self.classes = tuple(classes) if classes else own
+        if len(self.classes) != len(own):
+            raise InputError(
+                f"classes are {len(self.classes)}, but {self.name} has {len(own)}: name each, in its order"
+            )
         self.window = _window(self.network.config) if self.model_type in ONE_SIZE else None
         self.size = _checked_size(size, self.window, self.name)
         self.tasks = _task_inputs(folder, self.network.config) if self.model_type == "oneformer" else None

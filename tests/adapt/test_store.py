@@ -203,6 +203,13 @@ def test_progress_tells_the_time_left(street, tmp_path, capfd):
 # ------------------------------------------------------------------------------------------------ what is refused before work
 
 
+def test_the_same_video_twice(street, tmp_path):
+    copy = shutil.copytree(street, tmp_path / "copy")
+    with pytest.raises(InputError) as error:
+        collect([street, copy], teacher_of(Brightness()), lambda frame: SIZE, tmp_path / "s", progress=False)
+    refused(error, "street", "copy", "same video")
+
+
 def test_too_few_frames(tmp_path):
     answers = Brightness()
     with pytest.raises(InputError) as error:

@@ -283,6 +283,24 @@ def test_meta_says_what_values_mean(tmp_path):
     assert (told[1, :, :12] == 255).all() and (told[0, :, 12:] == 255).all()
 
 
+def test_where_nothing_says_what_values_mean_it_is_told(tmp_path):
+    write_map(tmp_path / "0.png", stripes(0, 1))
+    assert "taken for the student's classes" in str(open_teacher(f"maps:{tmp_path}"))
+    assert "taken" not in str(open_teacher(f"maps:{tmp_path}", classes="cityscapes"))
+    (tmp_path / "meta.json").write_text('{"values": "ids"}')  # 7 = road, 23 = sky
+    write_map(tmp_path / "0.png", stripes(7, 23))
+    teacher = open_teacher(f"maps:{tmp_path}")
+    told = teacher.ask(np.zeros((1, 8, 8, 3), np.uint8), (96, 64), [Place("v", "0")])[0]
+    assert (told[0, :, :12] == 255).all() and (told[10, :, 12:] == 255).all() and "taken" not in str(teacher)
+
+
+def test_pictures_are_no_maps(tmp_path):
+    write_map(tmp_path / "frames" / "0.png", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(InputError) as error:
+        open_teacher(f"maps:{tmp_path}")
+    refused(error, "colours")
+
+
 def absent_frames(folder):
     for index in range(4):
         write_map(folder / "labels" / "drive" / f"{index:06}.png", stripes(0, 1))

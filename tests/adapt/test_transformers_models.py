@@ -271,6 +271,15 @@ def test_other_classes_are_refused_by_name(tmp_path):
     refused(error, "'river'", "'train'", "'motorcycle'", "'bicycle'", "rename")
 
 
+def test_names_that_are_told_are_as_many_as_its_outputs(tmp_path, saved):
+    with pytest.raises(InputError) as error:
+        open_teacher(saved("segformer"), classes="camvid")
+    refused(error, "11", "19")
+    folder = shutil.copytree(saved("segformer"), tmp_path / "m")
+    change_config(id2label={i: f"LABEL_{i}" for i in range(19)}, label2id={})(folder)
+    assert open_teacher(folder, classes="cityscapes").answers.classes == CITYSCAPES.classes
+
+
 def test_nothing_is_printed_while_a_teacher_opens(saved, capfd):
     open_teacher(saved("segformer"))
     assert capfd.readouterr() == ("", "")
