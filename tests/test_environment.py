@@ -21,6 +21,7 @@ MODULES = {
 }  # fmt: skip
 # Modules that come with a declared package.
 BROUGHT = {"IPython": "ipykernel", "jupyter_client": "ipykernel", "nbclient": "papermill", "docutils": "sphinx"}
+BROUGHT |= {"huggingface_hub": "transformers"}
 BROUGHT |= {"triton": "torch"}  # its CUDA build for Linux; without, label maps are made in another way
 
 
