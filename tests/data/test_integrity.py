@@ -312,8 +312,8 @@ def test_links_that_lead_nowhere(cityscapes: Path):
 def test_the_wrong_folder_is_named(camvid: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch):
     for folder, told in (
         (tmp_path / "absent", "is not a folder"),
-        (camvid / "train", f"a part of the camvid data set {camvid}: give that"),
-        (data_root, "layout of no known data set"),
+        (camvid / "train", f"part of the camvid data set {camvid}: give that"),
+        (data_root, "does not have the layout of a known data set"),
     ):
         result = CliRunner().invoke(app, ["data", "check", str(folder)])
         assert result.exit_code == 2 and told in result.stderr

@@ -199,14 +199,14 @@ def test_what_does_nothing_does_not_count(nothing):
     ["student-cpu", *(pytest.param(one, marks=pytest.mark.slow) for one in NAMES if one not in ("student-cpu", "teacher"))],
 )
 def test_every_innermost_module_has_a_share_in_the_answer(name):
-    """An answer of one layer that is a thousandth larger is another network."""
+    """A fifth of its neighbour in each channel of one layer is another network. (A factor is not, where a norm follows.)"""
     if name == "segformer-b0":
         pytest.importorskip("transformers")
     model = built(name)
     before = fingerprint(model)
     innermost = [m for m in model.modules() if not list(m.children()) and not isinstance(m, nn.Identity)]
     for module in innermost[:: max(1, len(innermost) // 30)]:
-        hook = module.register_forward_hook(lambda _, given, answer: answer * 1.001)
+        hook = module.register_forward_hook(lambda _, given, answer: answer + 0.2 * answer.roll(1, 1))
         assert fingerprint(model) != before, module
         hook.remove()
     assert fingerprint(model) == before

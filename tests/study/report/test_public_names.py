@@ -25,7 +25,7 @@ def test_each_public_name_stands_on_the_page_once(page):
         ("flow", "warp", "Warp b onto a, bilinearly"),
         ("losses", "kl_distillation", "Hinton et al. 2015"),
         ("temporal_losses", "soft_tc", "TC itself as a loss"),
-        ("metrics.temporal", "count_pair", "Compare the answers"),
+        ("metrics.temporal", "count_pair", "Compare the predictions"),
         ("metrics.intervals", "Interval", "An estimate with its"),
     ],
 )
