@@ -17,9 +17,9 @@ import torch
 
 from tcseg.adapt.answers import Place, digest, digest_files, resize_scores, shares, without_void
 from tcseg.adapt.transformers_models import SHORT_SIDE, STEP, shown_size, three
-from tcseg.deploy.exported_files import require
+from tcseg.deploy.exported_files import require_runtime
 from tcseg.errors import InputError, NotFoundError
-from tcseg.models.trained_on import by
+from tcseg.models.trained_on import size_text
 from tcseg.video.pipeline import resized
 
 LAYOUTS = ("nchw", "nhwc")
@@ -70,7 +70,7 @@ class OnnxAnswers:
             )
         self.licence = noted.get("license", noted.get("licence", ""))
         self.key = digest("onnx", digest_files([path]), self.classes, self.layout, self.size, self.scaling, self.output)
-        told = f"a shorter side of {self.size}" if isinstance(self.size, int) else by(self.size)
+        told = f"a shorter side of {self.size}" if isinstance(self.size, int) else size_text(self.size)
         self.seen = f"sees {told}, {self.layout}"
 
     def require(self, places: Sequence[Place]) -> None:
@@ -99,7 +99,8 @@ class OnnxAnswers:
         fixed = (columns, rows) if isinstance(rows, int) and isinstance(columns, int) else None
         if fixed and size is not None and size not in (fixed, min(fixed)):
             raise InputError(
-                f"size of the teacher is {size if isinstance(size, int) else by(size)}, but {self.path} takes {by(fixed)} alone"
+                f"size of the teacher is {size if isinstance(size, int) else size_text(size)}, but {self.path} takes "
+                f"{size_text(fixed)} alone"
             )
         self.size = fixed or size or SHORT_SIDE
         self.fixed, self.dtype, self.input = fixed, DTYPES[inputs[0].type], inputs[0].name
@@ -155,7 +156,7 @@ class OnnxAnswers:
             hint = (
                 ""
                 if self.fixed
-                else f" (sides of {by(size)}, multiples of {STEP}: is there a size that it needs? pass size)"
+                else f" (sides of {size_text(size)}, multiples of {STEP}: is there a size that it needs? pass size)"
             )
             raise InputError(f"{self.path} does not run ({first}){hint}") from error
         return self._scores(out, grid)
@@ -183,7 +184,7 @@ class OnnxAnswers:
 def _open(path: Path) -> object:
     if not path.is_file():
         raise NotFoundError(f"{path} does not exist; give an ONNX file")
-    require("onnxruntime")
+    require_runtime("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -22,10 +22,10 @@ from tqdm.auto import tqdm
 from tcseg.adapt.answers import digest
 from tcseg.adapt.frames import USUAL, Plan, Sampling, content_of, make_plan, named, plan_key, read_snippets
 from tcseg.adapt.teachers import STRIDE, Teacher
-from tcseg.atomic_files import alone, write_json
+from tcseg.atomic_files import exclusive_lock, write_json
 from tcseg.errors import CannotRunError, InputError, explain_unwritable, require_writable
 from tcseg.machine import require_disk
-from tcseg.models.trained_on import by
+from tcseg.models.trained_on import size_text
 from tcseg.video.pipeline import resized
 
 FORMAT = 1
@@ -145,7 +145,7 @@ def collect(
 @contextmanager
 def _alone(folder: Path):
     try:
-        with alone(folder / ".lock", wait=False):
+        with exclusive_lock(folder / ".lock", wait=False):
             yield
     except BlockingIOError as error:
         raise CannotRunError(f"{folder} is in use by another run; wait for it, or give another folder") from error
@@ -193,7 +193,7 @@ def require_enough(plans: Sequence[Plan]) -> None:
 
 def _targets(plan: Plan, teacher: Teacher, size: tuple[int, int], folder: Path) -> Targets:
     if any(side % 32 or side < 32 for side in size):
-        raise InputError(f"size of the student is {by(size)}; both sides must be multiples of 32")
+        raise InputError(f"size of the student is {size_text(size)}; both sides must be multiples of 32")
     key = digest(f"targets {FORMAT}", teacher.key, plan.content, plan.snippets, size, _names_matter(plan, teacher))
     return Targets(folder / key, plan, size, str(teacher))
 

@@ -27,7 +27,7 @@ from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import CAMVID, CITYSCAPES, LabelSet
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
-from tcseg.models.trained_on import by, size_for
+from tcseg.models.trained_on import size_for, size_text
 from tcseg.video.pipeline import resized
 
 STRIDE = 4
@@ -83,7 +83,7 @@ class Teacher:
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
             raise InputError(f"frames are {frames.dtype} {frames.shape}; they must be uint8 (T,H,W,3) RGB")
         if min(size) < STRIDE or any(side % STRIDE for side in size):
-            raise InputError(f"size is {by(size)}; both sides must be multiples of {STRIDE}")
+            raise InputError(f"size is {size_text(size)}; both sides must be multiples of {STRIDE}")
         grid = size[0] // STRIDE, size[1] // STRIDE
         told = np.zeros((len(frames), self.label_set.num_classes, *grid[::-1]), np.uint8)
         for index, frame in enumerate(frames):
@@ -298,7 +298,7 @@ class OwnAnswers:
         self.classes = network.label_set.classes
         self.key = digest("tcseg", digest_files([weights, weights.with_suffix(".json")]), size)
         self.licence = _noted_licence(weights)
-        self.seen = f"sees {size if isinstance(size, int) else by(size)}" if size else "sees the size of its training"
+        self.seen = f"sees {size if isinstance(size, int) else size_text(size)}" if size else "sees the size of its training"
 
     def require(self, places: Sequence[Place]) -> None:
         """It answers anything."""

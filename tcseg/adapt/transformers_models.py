@@ -26,7 +26,7 @@ from torch import Tensor
 
 from tcseg.adapt.answers import Place, digest, digest_files, resize_scores
 from tcseg.errors import CannotRunError, InputError, NotFoundError
-from tcseg.models.trained_on import by
+from tcseg.models.trained_on import size_text
 from tcseg.video.pipeline import resized
 
 SEMANTIC = ("beit", "data2vec-vision", "dpt", "mobilenet_v2", "mobilevit", "mobilevitv2", "segformer", "upernet")
@@ -91,8 +91,8 @@ class TransformersAnswers:
         ]
         self.key = digest("transformers", digest_files(weights), self.size, self.scaling, self.classes)
         self.licence = read_licence(folder / "README.md")
-        asked = f"a shorter side of {self.size}" if isinstance(self.size, int) else by(self.size)
-        self.seen = f"{self.model_type} sees {asked}" + (f" in windows of {by(self.window)}" if self.window else "")
+        asked = f"a shorter side of {self.size}" if isinstance(self.size, int) else size_text(self.size)
+        self.seen = f"{self.model_type} sees {asked}" + (f" in windows of {size_text(self.window)}" if self.window else "")
 
     def require(self, places: Sequence[Place]) -> None:
         """It answers anything."""
@@ -197,7 +197,7 @@ def _window(config: object) -> tuple[int, int]:
     sides = (size, size) if isinstance(size, int) else tuple(size[::-1])
     if any(side % CANVAS for side in sides):
         raise InputError(
-            f"the checkpoint takes frames of {by(sides)}; sides that are no multiples of {CANVAS} are not known"
+            f"the checkpoint takes frames of {size_text(sides)}; sides that are no multiples of {CANVAS} are not known"
         )
     return sides
 
@@ -211,8 +211,8 @@ def _checked_size(
         return min(window)
     least = (size, size) if isinstance(size, int) else size
     if any(side < own for side, own in zip(least, window, strict=True)):
-        told = size if isinstance(size, int) else by(size)
-        raise InputError(f"size of the teacher is {told}, but {name} takes frames of {by(window)}: give that or more")
+        told = size if isinstance(size, int) else size_text(size)
+        raise InputError(f"size of the teacher is {told}, but {name} takes frames of {size_text(window)}: give that or more")
     return size
 
 

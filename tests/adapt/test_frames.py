@@ -21,7 +21,7 @@ from tcseg.adapt.frames import (
     plan_key,
     read_snippets,
 )
-from tcseg.data.folders import find_dataset, given_folder
+from tcseg.data.folders import find_dataset, variable_folder
 from tcseg.errors import InputError, NotFoundError, TcsegError
 
 
@@ -249,7 +249,7 @@ def test_videos_that_cannot_be_read(tmp_path):
 
 
 def video(name):
-    given = given_folder()
+    given = variable_folder()
     path = given.folder / "videos" / name if given else None
     if path is None or not path.is_file():
         pytest.skip(f"no videos/{name} in $TCSEG_DATA")

@@ -19,7 +19,7 @@ from tcseg.adapt.answers import Place
 from tcseg.adapt.frames import Sampling, make_plan
 from tcseg.adapt.store import collect, describe
 from tcseg.adapt.teachers import Teacher, open_teacher
-from tcseg.atomic_files import alone
+from tcseg.atomic_files import exclusive_lock
 from tcseg.errors import CannotRunError, CannotWriteError, InputError, NotFoundError
 from tcseg.labels import own_classes
 
@@ -257,7 +257,7 @@ def test_the_disk_fills_up_meanwhile(street, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(os.name != "posix", reason="nothing is held elsewhere")
 def test_one_run_at_a_time(street, tmp_path):
-    with alone(tmp_path / "s" / ".lock"), pytest.raises(CannotRunError) as error:
+    with exclusive_lock(tmp_path / "s" / ".lock"), pytest.raises(CannotRunError) as error:
         gather(street, tmp_path / "s", Brightness())
     refused(error, "in use by another run")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tcseg.adapt.answers import Place, resize_scores, shares
 from tcseg.adapt.teachers import OwnAnswers, match_classes, open_teacher, read_classes
-from tcseg.data.folders import find_dataset, given_folder
+from tcseg.data.folders import find_dataset, variable_folder
 from tcseg.errors import InputError, NotFoundError, TcsegError
 from tcseg.labels import CAMVID, CITYSCAPES, own_classes
 from tcseg.models.registry import build, save_weights
@@ -443,7 +443,7 @@ def test_options_of_other_kinds_are_refused(tmp_path):
 
 def real_maps():
     """The stored maps of CamVid beside its frames, where they are."""
-    given, camvid = given_folder(), find_dataset("camvid")
+    given, camvid = variable_folder(), find_dataset("camvid")
     folder = given.folder / "teacher_maps" / "camvid" if given else None
     if camvid is None or folder is None or not folder.is_dir():
         pytest.skip("no teacher_maps/camvid in $TCSEG_DATA")

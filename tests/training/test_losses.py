@@ -376,3 +376,48 @@ def test_the_lattice_is_some_pixels_of_the_upsampling_oracle(size, offset, strid
     whole = F.interpolate(z, size, mode="bilinear", align_corners=False)
     found = losses.upsample_lattice(z, size, offset, stride)
     torch.testing.assert_close(found, whole[..., offset[0] :: stride, offset[1] :: stride])
+
+
+# ------------------------------------------------------------------------------------------------ what mutants have shown
+
+
+def test_cross_entropy_upsamples_as_evaluation_does():
+    z, labels = logits(2, 3, 4, 6), torch.randint(0, 3, (2, 16, 24), generator=torch.Generator().manual_seed(1))
+    upsampled = F.interpolate(z, (16, 24), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(losses.cross_entropy(z, labels), F.cross_entropy(upsampled, labels))
+    with pytest.raises(ValueError, match="labels"):
+        losses.cross_entropy(z, labels[0])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 3.0])
+def test_a_temperature_softens_student_and_teacher_alike(temperature):
+    """Probabilities to the power 1/T, made to sum to 1, are softmax(z/T)."""
+    z, teacher = logits(2, 4, 3, 5), logits(2, 4, 3, 5).detach().flip(0)
+    soft = (teacher / temperature).softmax(1)
+    wanted = temperature**2 * (soft * (soft.log() - (z / temperature).log_softmax(1))).sum(1).mean()
+    torch.testing.assert_close(losses.kl_distillation(z, teacher.softmax(1), temperature), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_channel_wise_is_the_mean_over_the_frames_that_count():
+    z, teacher = logits(3, 4, 3, 5), logits(3, 4, 3, 5).detach().flip(0).softmax(1)
+    each = [losses.channel_wise_distillation(z[i : i + 1], teacher[i : i + 1]) for i in range(3)]
+    torch.testing.assert_close(losses.channel_wise_distillation(z, teacher), sum(each) / 3)
+    mask = torch.ones(3, 3, 5, dtype=torch.bool)
+    mask[1] = False
+    torch.testing.assert_close(losses.channel_wise_distillation(z, teacher, mask=mask), (each[0] + each[2]) / 2)
+
+
+def test_one_node_or_one_class_that_counts_is_a_whole_loss():
+    """Not half of one: what is divided by is what counts, be it one class or one place."""
+    a, b, g, h = (torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(seed)) for seed in range(4))
+    mask = torch.tensor([[[True, False], [False, False]]])
+    mine, wanted = (losses._similarities(*pair, (2, 2))[:, :, 0] for pair in ((a, b), (g, h)))
+    torch.testing.assert_close(
+        losses.pairwise_frame_dependency(a, b, g, h, (2, 2), mask), (mine - wanted).square().mean()
+    )
+    share = torch.linspace(0.1, 0.5, 6).view(1, 1, 2, 3)
+    teacher = torch.cat((share, torch.full_like(share, 0.3), 0.7 - share), 1)  # two classes are ranked, the middle one is not
+    one = losses.dist_distillation(teacher.log(), teacher, beta=0)
+    torch.testing.assert_close(one, torch.zeros(()), atol=1e-5, rtol=0)
+    against = losses.dist_distillation(teacher.flip(-1, -2).log(), teacher, beta=0)
+    torch.testing.assert_close(against, torch.tensor(2.0), atol=1e-3, rtol=0)
