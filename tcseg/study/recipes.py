@@ -80,6 +80,10 @@ RECIPES: dict[str, Recipe] = {
     "consistent": replace(_STUDENT, name="consistent", teacher="trajectory", **_STEADY),
 }
 """teacher {none, plain, trajectory} x temporal loss {off, on}; `consistent_vs_student` is the primary comparison."""
+TAUGHT = tuple(name for name, recipe in RECIPES.items() if recipe.teacher != "none")
+"""Recipes of the ablation with a teacher: they are compared with each other, so that one training code must have made them all."""
+TAUGHT = tuple(name for name, recipe in RECIPES.items() if recipe.teacher != "none")
+"""Recipes of the ablation with a teacher: they are compared with each other, so that one training code must have made them all."""
 TEACHER = Recipe("teacher", "teacher", steps=1, learning_rate=1.5e-3, pairs=0)
 PRIMARY = ("student", "consistent")
 SAME_AS_STUDENT = "mnv3s050-48-o4"

@@ -27,6 +27,7 @@ from tcseg.machine import package_version
 from tcseg.models import registry
 from tcseg.models.fingerprints import fingerprint
 from tcseg.models.networks import SegmentationModel
+from tcseg.study.recipes import TAUGHT
 
 TRAINING_CODE = (
     "labels",
@@ -82,9 +83,11 @@ EVALUATED = {
     "274ce2cba43f": "label maps by a kernel that vectorises",
     "ca667b0bbf20": "label maps by that kernel, which finds the classes that may win a row at a time",
     "caad094b286e": "label maps by that kernel, its scratch memory one longer than a row",
+    "14933a67872e": "label maps by that kernel; messages, and the files that a split leaves out",
 }
 """Key of the code that scored committed rows -> what differs: of all it consists of, `label_map.py` alone, whose kernels upsample
-the logits and take the best class, each faster than the one before. Found with git, commit by commit of the rows."""
+the logits and take the best class, each faster than the one before; for the last, messages and checks of files: `student`, scored
+again, has equal counts. Found with git, commit by commit of the rows."""
 
 
 class _Normalised(ast.NodeTransformer):
@@ -369,7 +372,7 @@ def _make(
 def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
     """Committed reference rows of a data set and profile, sorted by recipe and seed: those that today's training code would give.
 
-    Of a recipe without any, those of the newest `EARLIER` code.
+    Where an `EARLIER` code made more of a recipe's rows (of the ablation's with a teacher: of all together), its rows are given.
 
     Raises:
         FileNotFoundError: there are none; the message names those that exist, or says what other code made them.
@@ -381,10 +384,11 @@ def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
         raise NotFoundError(
             f"no reference rows for {dataset}-{profile} in {folder} (there are: {', '.join(studies)}); use runs='train'"
         )
-    current: list[dict] = []
-    for code in codes():
-        done = {record["recipe_name"] for record in current}
-        current += [r for r in chosen if r["recipe_name"] not in done and not other_code(r, code)]
+    compared: dict[str, list[dict]] = {}
+    for record in chosen:
+        compared.setdefault("" if record["recipe_name"] in TAUGHT else record["recipe_name"], []).append(record)
+    by_code = ([[r for r in rows if not other_code(r, code)] for code in codes()] for rows in compared.values())
+    current = [record for alternatives in by_code for record in max(alternatives, key=len)]
     if not current:
         raise NotFoundError(
             f"the {len(chosen)} reference rows of {dataset}-{profile} in {folder} are stale: {other_code(chosen[0])}; "

@@ -48,6 +48,7 @@ from tcseg.study.recipes import (
     PRIMARY,
     PROFILES,
     RECIPES,
+    TAUGHT,
     TEACHER,
     VARIATIONS,
     Profile,
@@ -340,9 +341,15 @@ class Study:
 
         Args:
             name: which.
-            codes: trained by the first of these that has any; [None] = today's code alone. Default: `runs.codes`.
+            codes: trained by the one of these that has most of them (and of the recipes that they are compared with), the first of
+                equals; [None] = today's code alone. Default: `runs.codes`.
         """
-        return next((runs for code in (training_codes() if codes is None else codes) if (runs := self._finished(name, code))), [])
+        compared = TAUGHT if name in TAUGHT else (name,)
+
+        def count(code: str | None) -> int:
+            return sum(len(self._finished(one, code)) for one in compared)
+
+        return self._finished(name, max(training_codes() if codes is None else codes, key=count))
 
     def _finished(self, name: str, code: str | None) -> list[Run]:
         own_runs = [

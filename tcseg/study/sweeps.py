@@ -110,12 +110,12 @@ def _minutes(study: Study, name: str) -> float:
 
 
 def _code(study: Study, names: Iterable[str]) -> str | None:
-    """By which training code the compared rows are: the newest that has trained a variation with a teacher; None = today's.
+    """By which training code the compared rows are: the one that has trained most variations with a teacher; None = today's.
 
     Rows of two codes differ by more than what a sweep varies.
     """
     taught = [name for name in names if name in VARIATIONS and study.recipe(name).teacher != "none"]
-    return next((code for code in codes() if any(study.finished_runs(name, [code]) for name in taught)), None)
+    return max(codes(), key=lambda code: sum(len(study.finished_runs(name, [code])) for name in taught))
 
 
 def earlier_targets(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> str:

@@ -16,6 +16,7 @@ from tcseg.atomic_files import write_json
 from tcseg.errors import NotCommittedError
 from tcseg.models import registry
 from tcseg.study import reference_rows
+from tcseg.study import runs as run_store
 from tcseg.study import study as study_module
 from tcseg.study.notebooks import banners
 from tcseg.study.paths import NOTEBOOKS
@@ -343,3 +344,37 @@ def test_a_chapter_that_reads_an_earlier_one_asks_for_it_before_it_trains(tmp_pa
     (tmp_path / "tables").mkdir(exist_ok=True)
     (tmp_path / "tables" / "controls.csv").write_text("control,miou\n")
     assert open_study("procity", "smoke", "train", "05_ablations", folder=tmp_path).notebook == "05_ablations"
+
+
+def test_recipes_that_are_compared_come_from_one_training_code(study, monkeypatch):
+    """While rows are made again, those of the code before stand as long as there are more of them."""
+    monkeypatch.setattr(run_store, "EARLIER", {run_store.code_key(run_store.TRAINING_CODE): {"before": "another loss"}})
+    monkeypatch.setattr(study_module, "FIGURES", study.folder / "no figures")
+
+    def add(name, seed, code):
+        recipe = asdict(study.recipe(name, seed))
+        record = {"run_id": f"{name}-s{seed}-{code or 'today'}", "recipe_name": name, "seed": seed, "recipe": recipe}
+        record |= {"training_code": code or run_store.training_code(recipe), "generator": procity.VERSION, "finished": "2026"}
+        record |= {"dataset": "procity", "profile": "smoke", "size": list(study.size)}
+        write_json(study.runs_folder / record["run_id"] / "record.json", record)
+
+    def found(name, *codes):
+        return [run.id.rsplit("-", 1)[1] for run in study.finished_runs(name, *codes)]
+
+    for name, seed in (("kd", 0), ("kd", 1), ("consistent", 0), ("kd,steps=2x", 0)):
+        add(name, seed, "before")
+    for seed in range(2):
+        add("kd", seed, None)
+    assert found("kd") == ["before", "before"] and found("consistent") == ["before"], "three of before, two of today"
+    assert found("kd", [None]) == ["today", "today"], "what is missing of today's is asked for by name"
+    add("consistent", 0, None)
+    assert found("kd") == ["today", "today"] and found("consistent") == ["today"], "of as many, today's"
+    assert found("kd,steps=2x") == ["before"], "a variation stands for itself"
+    for path in study.runs_folder.glob("*/record.json"):
+        record = json.loads(path.read_text())
+        (study.folder / f"{record['run_id']}.json").write_text(json.dumps(record))
+    rows = run_store.find_reference(study.folder, "procity", "smoke")
+    assert sorted(run.id for run in rows) == ["consistent-s0-today", "kd,steps=2x-s0-before", "kd-s0-today", "kd-s1-today"]
+    (study.folder / "consistent-s0-today.json").unlink()
+    rows = run_store.find_reference(study.folder, "procity", "smoke")
+    assert {run.id.rsplit("-", 1)[1] for run in rows} == {"before"}
