@@ -47,7 +47,7 @@ writer.small_worker()
 width, *indices = map(int, sys.argv[1:])
 with tempfile.TemporaryDirectory() as root:
     for index in indices:
-        snippet = writer.Snippet(root, "val", index, (width, width // 2), 2, 0)
+        snippet = writer.SnippetTask(root, "val", index, (width, width // 2), 2, 0)
         writer.write_snippet(snippet, frozenset(name for t, _, name in snippet.files() if t in range(17, 22)))
 try:
     print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024)
