@@ -246,7 +246,7 @@ def _is_cmyk(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.mode == "CMYK"
-    except (OSError, SyntaxError, ValueError):  # so badly damaged that it is not seen to be a JPEG
+    except (OSError, SyntaxError, ValueError):  # too damaged to be recognised as a JPEG
         return False
 
 

@@ -19,7 +19,7 @@ from tcseg.study.recipes import LONGER, PRIMARY
 
 STUDENT, CONSISTENT = PRIMARY
 BASELINES = {f"consistent_vs_student{tail}": (CONSISTENT, STUDENT + steps) for tail, steps in LONGER.items()}
-"""The primary comparison: against the student of as many steps, and against students that were trained for longer."""
+"""The primary comparison: with the student trained for the same number of steps, and with students trained for longer."""
 PAIRS: dict[str, tuple[str, str]] = {
     **BASELINES,
     **{

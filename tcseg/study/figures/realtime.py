@@ -175,8 +175,8 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
 def speed_and_quality(table: pd.DataFrame, times: int = 2) -> Figure:
     """Accuracy and steadiness against the time of a frame, a mark a network.
 
-    Round, or a triangle: ours; square, or a cross: peers. Full: all after as many steps, with a line along those that nothing
-    beats. Hollow: a network's best, where it was trained for longer.
+    Circles and triangles are our networks, squares and crosses are peers. Filled marks: all trained for the same number of steps; a
+    line joins the Pareto front. Hollow marks: the best of a network that was trained for longer.
 
     Args:
         table: of `students.csv`: model, peer, best_ms, miou, tc, flicker and the same with `_<times>x` (0..1).

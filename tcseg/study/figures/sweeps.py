@@ -98,7 +98,7 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only
 
 @styled
 def sweep_dots(table: pd.DataFrame) -> Figure:
-    """A row a recipe, a dot a seed, a line at the mean; the recipe as it is on top, its mean across all rows."""
+    """One row per recipe, one dot per seed, a line at the mean; on top the unchanged recipe, whose mean crosses all rows."""
     names = list(dict.fromkeys(table["recipe"])) if len(table) else []
     names = names if len(names) > 1 else []  # the recipe alone varies nothing
     figure, axes = canvas(8.4, 1.2 + 0.34 * max(3, len(names)), 1, len(SCORES))

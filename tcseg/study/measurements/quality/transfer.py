@@ -1,6 +1,6 @@
 """Transfer from procity to CamVid: students with and without a short fine-tuning.
 
-Against them stand students trained on CamVid alone, for as many steps as the fine-tune and for as many as both trainings together.
+They are compared with students trained on CamVid alone: for the steps of the fine-tuning, and for the steps of both trainings.
 Seeds are paired: with one seed all share the initial weights, and both trainings on CamVid the order of their data. The val clip
 is one street, so the intervals, over seeds, say how sure the numbers are for that street.
 """
