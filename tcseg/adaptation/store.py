@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from tcseg.adapt.answers import digest
-from tcseg.adapt.frames import USUAL, Plan, Sampling, content_of, make_plan, named, plan_key, read_snippets
-from tcseg.adapt.teachers import STRIDE, Teacher
+from tcseg.adaptation.frames import USUAL, Plan, Sampling, content_of, make_plan, named, plan_key, read_snippets
+from tcseg.adaptation.kinds.answers import digest
+from tcseg.adaptation.teachers import STRIDE, Teacher
 from tcseg.atomic_files import exclusive_lock, write_json
 from tcseg.errors import CannotRunError, InputError, explain_unwritable, require_writable
 from tcseg.machine import require_disk
