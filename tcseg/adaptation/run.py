@@ -22,7 +22,7 @@ from tcseg.adaptation.frames import Sampling, named
 from tcseg.adaptation.store import Targets
 from tcseg.adaptation.teachers import Teacher, open_teacher
 from tcseg.data.frame_size import parse_size
-from tcseg.errors import CannotRunError, InputError, NotFoundError, read_options, require_one_of, require_writable
+from tcseg.errors import InputError, NotFoundError, read_options, require_one_of, require_writable
 from tcseg.models import registry, trained_on
 from tcseg.models.networks import SegmentationModel
 
@@ -42,7 +42,7 @@ class AdaptOptions:
         arch: the student that is started from: "student", "student-consistent" or "student-cpu"; None = what fits the frames.
         init: a file of weights to start from, instead.
         size: (W,H) or "WxH" that the student sees, multiples of 32; None = the frames' own, at most as many pixels as in training.
-        steps, minutes: of training; minutes are made steps by timing a few. Default: 2000 steps.
+        steps, minutes: of training; minutes are made steps by timing a few. Default: 2500 steps.
         seed: order of the data and augmentation.
         stills: further folders whose pictures do not follow each other.
         fps: frames a second of folders of pictures that are video.
@@ -78,7 +78,7 @@ class AdaptOptions:
     rename: dict[str, str] | None = None
     onnx: dict | None = None
     replay: bool = True
-    temporal: float = 3.0
+    temporal: float = 4.0
     work: Path | str | None = None
     table: Path | str | None = None
     film: bool = True
@@ -151,7 +151,7 @@ def adapt(videos: str | Path | Sequence[str | Path], teacher: str | Path, out: s
         teacher: "hf:ORG/NAME", a folder saved by transformers, "X.onnx", "maps:DIR", weights of this package, or a student that
             ships; see `tcseg.adaptation.teachers.open_teacher`.
         out: NAME or NAME.safetensors, which must not exist.
-        options: see `AdaptOptions`, such as `steps=2000`, `labels=DIR`, `seed=1`.
+        options: see `AdaptOptions`, such as `steps=1000`, `labels=DIR`, `seed=1`.
 
     Raises:
         InputError: classes do not match, too few frames, nothing moves, an option cannot be, or `out` exists.
@@ -283,7 +283,7 @@ class _Work:
         return Adapted(self.weights, scores, table, network)
 
     def _train(self) -> training.Trained:
-        with self._alone():
+        with store.alone(self.work, f".training-{self.options.seed}.lock"):
             settings = self._settings()
             material = training.Material(self.targets, self.learned, settings)
             self._tell_motion(material)
@@ -298,15 +298,6 @@ class _Work:
             return training.train(
                 settings, material, network, check, self.work / f"training-{settings.seed}", replay, self.options.progress
             )
-
-    def _alone(self):
-        path = self.work / f".training-{self.options.seed}.lock"
-        try:
-            lock = atomic_files.exclusive_lock(path, wait=False)
-            lock.__enter__()
-        except BlockingIOError as error:
-            raise CannotRunError(f"{self.work} is in use by another run; wait for it, or pass --work FOLDER") from error
-        return _Held(lock)
 
     def _settings(self) -> training.Settings:
         """With cuts that fit into every video."""
@@ -403,16 +394,3 @@ class _Work:
             atomic_files.write_table(path, pd.concat([*old, table]))
         measured = {stage: {name: getattr(of, name) for name in ("agreement", "flicker", "miou")} for stage, of in scores.items()}
         registry.save_weights(network, self.weights, **facts, licence=card.licence(facts), scores=card.without_nan(measured))
-
-
-class _Held:
-    """A lock that is held until the end of a `with`."""
-
-    def __init__(self, lock) -> None:
-        self.lock = lock
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *error: object) -> None:
-        self.lock.__exit__(*error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ from tcseg.training.losses import cross_entropy
 from tcseg.training.recipe import Recipe, consistent, distilled
 from tcseg.training.schedule import one_cycle
 
-ROUND = 100  # steps that draw from one pool
+ROUND = 200  # steps that draw from one pool
 COLORS = View(color=0.25)
 RAREST = 0.003  # share of the pixels below which a class is not looked for more often: it may be a mistake of the teacher's
 DRAWN = 48  # frames of procity that are drawn for replay
@@ -66,14 +67,14 @@ class Settings:
         memory: bytes of snippets that are held at a time.
     """
 
-    steps: int = 2000
+    steps: int = 2500
     seed: int = 0
     batch: int = 6
     pairs: int = 3
     crop: tuple[int, int] = (480, 352)
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
-    temporal: float = 3.0
+    temporal: float = 4.0
     ramp: float = 0.3
     balance: float = 0.5
     replay: int = 4
@@ -82,7 +83,7 @@ class Settings:
     fusing: bool = True
     checks: int = 10
     patience: int = 4
-    memory: int = 600 << 20
+    memory: int = 1 << 30
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "seed": 0, "batch": 1, "pairs": 0, "replay": 0, "checks": 1, "patience": 1, "temporal": 0}
@@ -117,8 +118,9 @@ class Material:
         if not self.where:
             raise InputError("there are no snippets to learn from; give a longer video, or hold out less of it")
         self._round, self.pool, self.counts = -1, [], np.zeros((0, 0))
-        self._first = self._prepared(self.where[0])
-        self.held = max(8, min(len(self.where), settings.memory // max(1, self._first.bytes)))
+        firsts = [self._prepared((video, some[0])) for video, some in enumerate(learned) if len(some)]
+        each = sum(one.bytes * len(some) for one, some in zip(firsts, filter(len, learned), strict=True)) / len(self.where)
+        self.held = min(len(self.where), max(8, int(settings.memory / each)))
         self.sums = self._class_sums()
 
     def _prepared(self, where: tuple[int, int]) -> Prepared:
@@ -311,7 +313,7 @@ class Replay:
         path = folder / f"procity-{height}.npz"
         if not path.exists():
             frames, labels = draw_frames(DRAWN, (2 * height, height))
-            aside = path.with_suffix(".part")
+            aside = path.with_suffix(f".{os.getpid()}.part")
             with aside.open("wb") as file:
                 np.savez(file, frames=frames, labels=labels)
             aside.replace(path)

@@ -9,7 +9,7 @@ import pytest
 import tiny_teachers as tiny
 import torch
 
-from tcseg.adaptation import transformers_models
+from tcseg.adaptation.kinds import transformers_models
 from tcseg.adaptation.kinds.transformers_models import UNIVERSAL, mask_scores, read_licence, shown_size, window_corners
 from tcseg.adaptation.teachers import open_teacher
 from tcseg.errors import CannotRunError, InputError, NotFoundError, TcsegError
