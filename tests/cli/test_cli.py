@@ -25,7 +25,7 @@ from tcseg.models.registry import build, save_weights
 from tcseg.video.decoding import read_frames
 
 COMMANDS = (
-    ["doctor"], ["data", "procity"], ["data", "check"], ["study"], ["report"], ["segment"], ["export"], ["bench"],
+    ["doctor"], ["data", "procity"], ["data", "check"], ["study"], ["report"], ["segment"], ["export"], ["bench"], ["adapt"],
     ["sweep"], ["evaluate"], ["measure"],
 )  # fmt: skip
 
