@@ -39,6 +39,7 @@ from tcseg.video.pipeline import FrameRunner, open_runners, resized
 STAGES = ("before", "after", "teacher")
 COUNTED = 640  # columns of the grid on which pixels are counted, at most
 CHECKED = 60  # snippets that the training's checks look at, and
+OFTEN = 0.001  # share of the pixels, see `QuickCheck`
 SHOWN = 120  # that the report looks at, evenly spread
 UNIT = 0.5  # seconds of a scoring video that are one unit of the intervals
 DOUBT = 26  # of 255: where a teacher says less than this in all, nothing is counted
@@ -322,7 +323,9 @@ def compare(
 
 
 class QuickCheck:
-    """Agreement with the teacher on stored frames, 0..1: mIoU over the classes of either, on the answers' grid.
+    """Agreement with the teacher on stored frames, 0..1: mIoU over the classes that it says of at least `OFTEN` of the pixels.
+
+    A class of a few pixels, often a mistake of the teacher's, would decide by chance which step is the best.
 
     Args:
         targets: of each video.
@@ -346,4 +349,6 @@ class QuickCheck:
             logits = F.interpolate(network(planes).float(), told.shape, mode="bilinear", align_corners=False)
             answer = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
             total = total + confusion_matrix(told, answer, network.num_classes)
-        return float(Overlap.from_confusion(total).miou())
+        overlap = Overlap.from_confusion(total)
+        often = overlap.labelled >= OFTEN * max(1, overlap.labelled.sum())
+        return float(np.mean(overlap.iou()[often])) if often.any() else 0.0
