@@ -20,6 +20,7 @@ import torch
 
 from tcseg.errors import InputError, require_one_of
 from tcseg.machine import usable_cores, worker_pool
+from tcseg.metrics.intervals import holm
 from tcseg.study.comparisons import PAIRS, ablation, effects
 from tcseg.study.recipes import (
     ABLATION_SWEEPS,
@@ -189,8 +190,8 @@ def target_mask(
     """What masked targets change: recipes as today's code trains them against the same seeds by the earlier code, a row a metric.
 
     Returns:
-        recipe, code (the earlier one), and the columns of `comparisons.effects`, differences today - earlier; `thin_miou` is the
-        mean IoU of `THIN`. No rows where there is nothing to compare.
+        recipe, code (the earlier one), and the columns of `comparisons.effects`, differences today - earlier; p_holm is corrected
+        for the number of recipes; `thin_miou` is the mean IoU of `THIN`. No rows where there is nothing to compare.
     """
     tables = []
     for code in earlier():
@@ -203,9 +204,12 @@ def target_mask(
                     _sides(sides, lambda record, of=classes: _of_thin(record, of)), {name: ("today", "earlier")}, ()
                 )
                 thin = thin[thin["metric"] == "miou"].assign(metric="thin_miou")
-                both = pd.concat([rows, thin], ignore_index=True).drop(columns=["comparison", "p_holm"])
-                tables.append(both.assign(recipe=name, code=code))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+                both = pd.concat([rows, thin], ignore_index=True)
+                tables.append(both.assign(recipe=name, code=code, comparison=f"{name}_vs_earlier"))
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(p_holm=table.groupby("metric")["p"].transform(holm))
 
 
 def _sides(sides: Mapping[str, Sequence[Run]], record_of: Callable[[dict], dict]) -> list[SimpleNamespace]:
