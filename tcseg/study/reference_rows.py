@@ -14,7 +14,7 @@ from tcseg.data.folders import find_dataset
 from tcseg.labels import DATASETS
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import PRIMARY, PROFILES, RECIPES, Profile
-from tcseg.study.runs import shipped_weights
+from tcseg.study.runs import of_one_code, shipped_weights
 
 STUDIES = ("smoke", "laptop", "full")
 """The profiles that chapters can be opened at; `bench` is for chapter 6's question alone."""
@@ -124,11 +124,15 @@ class Row:
 
 
 def committed_rows() -> list[Row]:
-    """All of them."""
-    records = (json.loads(path.read_text()) for path in sorted((FIGURES / "runs").glob("*.json")))
+    """Those that are shown: of each recipe the rows of one training code, as `runs.find_reference` gives them."""
+    studies: dict[str, list[dict]] = {}
+    for path in sorted((FIGURES / "runs").glob("*.json")):
+        record = json.loads(path.read_text())
+        studies.setdefault(f"{record['dataset']}-{record['profile']}", []).append(record)
     return [
-        Row(f"{r['dataset']}-{r['profile']}", tuple(r["size"]), r["recipe_name"], r["seed"], r["run_id"])
-        for r in records
+        Row(study, tuple(r["size"]), r["recipe_name"], r["seed"], r["run_id"])
+        for study, records in studies.items()
+        for r in sorted(of_one_code(records), key=lambda record: record["run_id"])
     ]
 
 
