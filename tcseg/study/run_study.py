@@ -33,7 +33,7 @@ from tcseg.study.measurements import MEASUREMENTS
 from tcseg.study.model_selection import with_weights
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.dependency_graph import Course, run_course, upto
-from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
+from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, REPOSITORY, measured_table, require_checkout, study_folder
 from tcseg.study.reference_rows import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
 from tcseg.study.report.documents import documents, reproduced
 from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
@@ -42,7 +42,7 @@ from tcseg.study.report.sphinx_build import ReportError, build_report
 from tcseg.study.study import open_study, require_known, size_of
 from tcseg.study.sweeps import tables
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = REPOSITORY
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
@@ -168,6 +168,7 @@ def _study(
     course = course_of(dataset, profile, runs, out, seeds, size)
     require_one_of("profile", profile, STUDIES)
     if runs == "reference":
+        require_checkout("a report on the committed results", "notebooks", "figures/runs")
         require_reference(dataset, profile, upto(names), size, seeds)
         if problems := stale():
             raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
