@@ -75,7 +75,8 @@ def require_checkout(command: str, *folders: str) -> None:
     roots = (REPOSITORY, FIGURES.parent)  # an installed package reads the figures of a checkout that it is run from
     if missing := [f"{folder}/" for folder in folders if not any((root / folder).is_dir() for root in roots)]:
         raise NotFoundError(
-            f"{command} needs {' and '.join(missing)}, which the installed package does not have: run from a clone of the repository"
+            f"{command} needs {' and '.join(missing)}, "
+            "which the installed package does not have: run from a clone of the repository"
         )
 
 

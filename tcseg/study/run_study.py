@@ -185,7 +185,7 @@ def _finish(who: str, work: Callable[[], int]) -> int:
     """The exit code of a command, which ends in one line on standard error where it fails: no exception gets lost on the way.
 
     Returns:
-        What `work` returns; 1 where something failed, 2 where what was asked for cannot be, 130 where somebody interrupted.
+        What `work` returns; 1 where something failed, 2 if an argument is wrong, 130 if somebody interrupted.
     """
     try:
         return work()
@@ -202,10 +202,10 @@ def _finish(who: str, work: Callable[[], int]) -> int:
 def require_reference(
     dataset: str, profile: str, chapters: Iterable[str] = NOTEBOOKS, size: str | None = None, seeds: int | None = None
 ) -> None:
-    """Refuse to show chapters of which not all is committed: half of their pages could not be made.
+    """Refuse to show chapters whose results are not all committed: half of their pages would be empty.
 
     Raises:
-        ValueError: with what is missing, and what would do.
+        NoRowsError: the message says what is missing, and what to do instead.
     """
     frame_size = size_of(dataset, size) if size else None
     request = Request(dataset, profile, frame_size, seeds, need_of(chapters), command=True)
@@ -259,7 +259,7 @@ def _reference(dataset: str, profile: str, ship: bool) -> int:
 
 
 def rows(dataset: str = "procity", profile: str = "laptop") -> int:
-    """Publish what a sweep has finished: its rows, and chapter 5 drawn again from all rows; what `make rows` does.
+    """Publish the finished runs of a sweep: add their rows and redraw chapter 5 from all rows; what `make rows` does.
 
     No finished study is needed: a sweep can be spread over many sittings and machines, each of which leaves its rows.
 
@@ -278,7 +278,7 @@ def _rows(dataset: str, profile: str) -> int:
     new_rows = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
     if not any(row.study == f"{dataset}-{profile}" for row in committed_rows()):
         again = f"make sweeps DATASET={dataset} PROFILE={profile}"
-        raise NotFoundError(f"no run of {dataset} at {profile} is finished, here or committed; train some: {again}")
+        raise NotFoundError(f"no run of {dataset} at {profile} is finished, here or committed; train some with: {again}")
     print(f"{len(new_rows)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
         for run in (one for one in with_weights(open_study(dataset, profile), CHOSEN[FAST]) if one.seed == 0):

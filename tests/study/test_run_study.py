@@ -177,7 +177,7 @@ def test_rows_are_refused_before_work_starts(capsys):
     assert runner.rows("procity", "huge") == 2 and runner.rows("camvid", "full") == 1
     said = capsys.readouterr()
     assert "make rows: profile is 'huge'; it must be one of" in said.err
-    assert "train some: make sweeps DATASET=camvid PROFILE=full" in said.err
+    assert "train some with: make sweeps DATASET=camvid PROFILE=full" in said.err
     assert said.out == ""
 
 

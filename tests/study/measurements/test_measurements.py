@@ -476,7 +476,7 @@ def test_what_a_busy_machine_measured_is_kept_for_who_wants_it(tmp_path):
     def busy():
         raise NoisyMachineError("busy", pd.DataFrame({"p50_ms": [9.0]}))
 
-    with pytest.raises(NoisyMachineError, match=r"busy\. What was measured is in .*all\.busy\.csv; with --anyway"):
+    with pytest.raises(NoisyMachineError, match=r"busy\. The times are in .*all\.busy\.csv; --anyway accepts them"):
         parts.Parts(tmp_path, "speeds", False).part("all", busy)
     taken = parts.Parts(tmp_path, "speeds", True).part("all", lambda: pytest.fail("it is measured already"))
     assert taken["p50_ms"].tolist() == [9.0]

@@ -1,6 +1,6 @@
 """Effect of fp16 and int8 on accuracy, consistency and flicker, for each student, runtime and precision.
 
-int8 is recommended for a student where it loses at most half a point of mIoU and a twentieth of steadiness; whether it is faster is
+int8 is recommended for a student where it loses at most half a point of mIoU and flickers at most 5 % more; whether it is faster is
 another question (`tcseg bench`), which nets of hard-swish and squeeze-and-excite answer with no.
 """
 
@@ -52,7 +52,7 @@ def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationMod
 
     Returns:
         `COLUMNS`: miou, tc (exact flow), flicker, harmful_flicker, miou_lost and agreement in 0..1; flicker_more relative, 0 = as
-        much as fp32; bytes of the file; recommended: within `MOST_MIOU_LOST` and `MOST_FLICKER_MORE`. PyTorch's own row has no file.
+        much as fp32; bytes of the file; recommended: within `MOST_MIOU_LOST` and `MOST_FLICKER_MORE`. PyTorch's row has no file.
 
     Raises:
         RuntimeError: ONNX Runtime or OpenVINO is not installed.
