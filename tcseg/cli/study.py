@@ -58,9 +58,12 @@ def sweep(
 
     Example: tcseg sweep --only pareto --only schedule
     """
+    from tcseg.study.paths import require_checkout
     from tcseg.study.study import open_study
     from tcseg.study.sweeps import forecast, plan, run_sweeps
 
+    if missing:  # what is committed is not missing
+        require_checkout("tcseg sweep --list", "figures/runs")
     study = open_study(dataset, profile, folder=out)
     if missing:
         remaining = forecast(study, plan(only, dataset, profile))

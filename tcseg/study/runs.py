@@ -159,7 +159,7 @@ def now() -> str:
 
 
 def shipped_weights(run_id: str, folder: Path = registry.WEIGHTS) -> Path | None:
-    """The weights in the package that came out of a run, as the sidecars beside them say; None where they do not ship.
+    """The weights in the package that a run trained, according to their sidecar files; None where they do not ship.
 
     Raises:
         ValueError: a sidecar is damaged.
@@ -168,7 +168,7 @@ def shipped_weights(run_id: str, folder: Path = registry.WEIGHTS) -> Path | None
         try:
             theirs = json.loads(sidecar.read_text()).get("run_id")
         except (ValueError, AttributeError) as error:
-            raise InputError(f"{sidecar} is damaged; take it from the repository again") from error
+            raise InputError(f"{sidecar} is damaged; restore it from the repository") from error
         if theirs == run_id and (weights := sidecar.with_suffix(".safetensors")).exists():
             return weights
     return None

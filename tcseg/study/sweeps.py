@@ -77,7 +77,7 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     ]  # the student is a candidate, too
     whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in dict.fromkeys(names)]
     if not whole:
-        raise InputError(f"no sweep asks anything of {dataset} at profile {profile}: try --profile laptop")
+        raise InputError(f"no sweep applies to {dataset} at profile {profile}: try --profile laptop")
     most = max(PRIMARY_SEEDS, SEEDS)
     return [Task(name, seed) for seed in range(most) for name, seeds in whole if seed < seeds]
 
@@ -350,7 +350,7 @@ def _workers() -> int:
 def side_by_side(
     study: Study, tasks: Sequence[Task], workers: int | None = None, limit: int | None = None
 ) -> Iterator[Run]:
-    """Make runs in processes of their own, and yield each as it is finished. Called again, stopped ones go on from checkpoints.
+    """Make runs in processes of their own, and yield each when it is finished. Stopped ones continue from their checkpoints.
 
     A run that another process is at is put off: the next one is made first, so that two sweeps of one store share the work. At the
     end it is waited for, and made here if the other has died.

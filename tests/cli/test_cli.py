@@ -117,7 +117,7 @@ def test_compare_shows_flicker_of_both(tmp_path: Path, clip: Path) -> None:
         (["bench", "--weights", "WEIGHTS", "--runtime", "ncnn", "--size", "64x32"], "runtime is 'ncnn'"),
         (["bench", "--weights", "WEIGHTS", "--weights", "WEIGHTS"], "two networks would have the name"),
         (["bench", "--all", "--size", "64x32", "--cold"], "cannot be combined with --size, --cold"),
-        (["measure", "metrics", "--anyway"], "measurement metrics refuses no busy machine"),
+        (["measure", "metrics", "--anyway"], "measurement metrics also runs on a busy machine: leave out --anyway"),
         (["data", "check", "absent"], "absent is not a folder"),
         (["data", "check", "CLIP"], "does not have the layout of a known data set"),
     ],

@@ -134,7 +134,7 @@ def test_a_limit_counts_what_is_trained_here(tmp_path):
 
 def test_a_sweep_that_asks_nothing_says_so(tmp_path):
     for named in (None, ["pareto"]):
-        with pytest.raises(ValueError, match="no sweep asks anything of camvid at profile bench"):
+        with pytest.raises(ValueError, match="no sweep applies to camvid at profile bench"):
             sweeps.run_sweeps(open_rows("camvid", "bench", tmp_path), named)
 
 

@@ -109,8 +109,7 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: there are no notebooks in `source`.
-        CannotWriteError: `goal` is a file, or lies in one.
-        `goal` holds one of them already; what a reader has written there is not touched.
+        CannotWriteError: `goal` is a file, lies in one, or already holds a chapter, which is left as it is.
     """
     chapters = sorted(source.glob("[0-9]*.ipynb"))
     if not chapters:
