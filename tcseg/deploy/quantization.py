@@ -119,7 +119,7 @@ def _save(model: onnx.ModelProto, path: Path, precision: str, channels_last: boo
 
 def _facts(model: onnx.ModelProto, precision: str, channels_last: bool) -> dict[str, str]:
     noted = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith("onnx.")}
-    return noted | {"precision": precision, "layout": "NHWC" if channels_last else "NCHW"}
+    return noted | {"precision": precision} | ({"layout": "NHWC"} if channels_last else {})
 
 
 def _to_openvino(source: Path, path: Path, precision: str, calibration: np.ndarray | None, channels_last: bool) -> None:
