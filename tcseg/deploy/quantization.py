@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tcseg.atomic_files import beside
 from tcseg.deploy import onnx_rewrites
 from tcseg.deploy.label_map import to_planes
 from tcseg.errors import InputError, require_one_of
@@ -110,7 +111,7 @@ def _save(model: onnx.ModelProto, path: Path, precision: str, channels_last: boo
         onnx_rewrites.take_channels_last(model)
     onnx.checker.check_model(model)
     onnx.helper.set_model_props(model, _facts(model, precision))
-    partial = path.with_name(f".{path.name}.part")
+    partial = beside(path)
     onnx.save(model, partial)
     partial.replace(path)
 
