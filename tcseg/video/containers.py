@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import struct
 import urllib.error
 import urllib.request
@@ -25,6 +26,7 @@ DEFAULT_FPS = 25.0
 TIMEOUT = (20.0, 20.0)  # seconds: to open a stream, and to wait for its next frame
 # The motion-JPEG decoder fills what is missing with grey; told so, it refuses the frame.
 STRICT = {"mjpeg": {"err_detect": "explode"}}
+ISO = (b"ftyp", b"moov", b"mdat", b"wide", b"free")  # how an MP4 or MOV begins
 ENCRYPTED = ("encv", "drmi", "drms")
 
 
@@ -49,7 +51,7 @@ def open_video(path: Path) -> Source:
         container = av.open(f"file:{path}")  # "file:": a colon in a name is no protocol
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _explained(path, head, error) from None
-    stream = _video_stream(container, shown(path), head)
+    stream = _video_stream(container, shown(path), None if once else path)
     source = _described(name, container, stream, live=False)
     source.once = once
     has_sound = bool(container.streams.audio)
@@ -78,7 +80,7 @@ def open_stdin() -> Source:
             f"standard input cannot be read as a video ({_reason(error)}); "
             "an MP4 needs its index first (faststart), .ts and .mkv do not"
         ) from None
-    stream = _video_stream(container, "standard input", b"")
+    stream = _video_stream(container, "standard input")
     source = _described("standard input", container, stream, live=False)
     source.once, source.count, source.sound_lost = True, None, bool(container.streams.audio)
     source.frames = _Once(container, None, source.reading, source.fps, "standard input", False)
@@ -96,7 +98,7 @@ def open_url(url: str) -> Source:
         container = av.open(url, timeout=TIMEOUT, options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise _explained_url(url, error) from None
-    stream = _video_stream(container, url, b"")
+    stream = _video_stream(container, url)
     live = not (container.duration and container.duration > 0)
     source = _described(url, container, stream, live)
     source.once, source.sound_lost = True, bool(container.streams.audio)
@@ -123,7 +125,7 @@ def _described(name: str, container: av.container.InputContainer, stream: av.Vid
     return source
 
 
-def _video_stream(container: av.container.InputContainer, name: str, head: bytes) -> av.VideoStream:
+def _video_stream(container: av.container.InputContainer, name: str, path: Path | None = None) -> av.VideoStream:
     """The first stream of moving pictures, not the cover of a song.
 
     Raises:
@@ -136,7 +138,7 @@ def _video_stream(container: av.container.InputContainer, name: str, head: bytes
         raise InputError(f"{name} has no video: it holds {kinds} only")
     stream = videos[0]
     if stream.codec_context is None:
-        tag = stream.codec_tag.strip("\0") or "unknown"
+        tag = (_codec_tag(path) if path is not None else "") or "it has no name"
         container.close()
         if tag in ENCRYPTED:
             raise InputError(f"{name} is encrypted (DRM); no program reads it without its key")
@@ -166,7 +168,7 @@ def _decode(
     container: av.container.InputContainer, reading: Reading, fps: float, name: str, live: bool
 ) -> Iterator[np.ndarray]:
     """Frames of a container, after damage too; `reading` has each one's time."""
-    stream = _video_stream(container, name, b"")
+    stream = _video_stream(container, name)
     if live:
         stream.thread_type = "SLICE"  # frames in threads come late
     given, size, time = 0, None, None
@@ -218,9 +220,13 @@ def _frames(
             reading.damaged(f"{name}: a frame{where} is damaged ({_reason(error)})")
         if packet is None:
             break
-    table = len(stream.index_entries) if "mp4" in container.format.name else 0
-    if seen < table:
+    listed = stream.index_entries if container.format.name.startswith(("mov", "avi")) else ()
+    table = sum(entry.size > 0 for entry in listed) if seen < len(listed) else 0
+    if seen < table and "mp4" in container.format.name:
         reading.cut = reading.cut or f"{table - seen} of {table} frames that its index lists are missing"
+    elif seen < table and not reading.cut:  # the demuxer stepped over them
+        reading.lost += table - seen - 1
+        reading.damaged(f"{name}: {table - seen} of {table} frames that its index lists are not there")
     elif corrupt:
         reading.cut = reading.cut or "its last frame is incomplete"
 
@@ -237,7 +243,7 @@ def _explained(path: Path, head: bytes, error: Exception) -> TcsegError:
     name, number = shown(path), getattr(error, "errno", None)
     if number in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO):
         return InputError(f"{name} cannot be read ({os.strerror(number).lower()})")
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
+    if head[4:8] in ISO:
         if not any(kind == b"moov" for kind, _, _ in _boxes(path)):
             return InputError(
                 f"{name} cannot be read as a video (it has no index, the moov atom: it was cut off, or its recording never ended)"
@@ -252,10 +258,8 @@ def _explained(path: Path, head: bytes, error: Exception) -> TcsegError:
 def _explained_url(url: str, error: Exception) -> TcsegError:
     """Why a stream does not open, as a message."""
     kind, name = type(error).__name__, shown(url)
-    if isinstance(error, av.error.HTTPError):
-        status = {"HTTPNotFoundError": "404, not found", "HTTPForbiddenError": "403, forbidden"}
-        status |= {"HTTPUnauthorizedError": "401, a password is needed"}
-        return CannotRunError(f"stream {name} does not open: the server answers {status.get(kind, _reason(error))}")
+    if kind.startswith("HTTP"):  # its reason has the status
+        return CannotRunError(f"stream {name} does not open: {_reason(error)}")
     if kind == "ProtocolNotFoundError":
         return InputError(f"{name} has a protocol that is not known here; http, https, rtsp, rtmp, udp, srt and file are")
     if kind in ("TimeoutError", "ExitError"):
@@ -276,6 +280,18 @@ def _answers_ranges(url: str) -> bool:
             return answer.status == 206
     except (OSError, ValueError, urllib.error.URLError):
         return True
+
+
+def _codec_tag(path: Path) -> str:
+    """The four letters by which an MP4 or AVI calls its codec, or Matroska's name of it; "" = not found."""
+    head = _head(path)
+    for kind, start, end in _boxes(path) if head[4:8] in ISO else ():
+        if kind == b"moov":
+            with path.open("rb") as file:
+                file.seek(start)
+                head = file.read(min(end - start, 1 << 24))
+    found = re.search(rb"vide.*?stsd.{12}(.{4})|vids(.{4})|(V_[A-Z0-9_/]+)", head, re.DOTALL)
+    return next(filter(None, found.groups())).decode("latin-1") if found else ""
 
 
 def _is_animated_webp(head: bytes) -> bool:
@@ -323,7 +339,7 @@ def cut_off(path: Path) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         missing = struct.unpack_from("<I", head, 4)[0] + 8 - size
         missing = 0 if struct.unpack_from("<I", head, 4)[0] == 0 else missing
-    elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
+    elif head[4:8] in ISO:
         missing = max((end for _, _, end in _boxes(path)), default=0) - size
     elif head[:4] == b"\x1a\x45\xdf\xa3":
         missing = _matroska_end(head) - size

@@ -211,7 +211,7 @@ class _Sound:
             kind = "a GIF has none" if suffix == ".gif" else "the film has another pace" if retimed else "it is read once"
             return None, f"the sound of {like.name} is left out: {kind}"
         sound = cls(like.sound)
-        codec = sound.stream.codec_context.name if sound.stream.codec_context else "an unknown codec"
+        codec = sound.stream.codec_context.name.removesuffix("float") if sound.stream.codec_context else "an unknown codec"
         admitted = suffix == ".mkv" or codec in SOUND or (suffix in (".mov", ".avi") and codec.startswith("pcm_"))
         if suffix == ".avi":
             admitted = codec in ("mp3", "ac3") or codec.startswith("pcm_")

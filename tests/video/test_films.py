@@ -21,7 +21,6 @@ import pytest
 from PIL import Image
 
 from tcseg.atomic_files import beside
-from tcseg.cli import app as application
 from tcseg.cli.app import interrupted_code, stopped_as_ctrl_c
 from tcseg.errors import CannotRunError, TcsegError
 from tcseg.video import pipeline
@@ -75,7 +74,8 @@ def film(
         if audio is not None:
             for start in range(0, round(48000 * count / float(rate)), 1024):
                 tone = np.sin(np.arange(start, start + 1024) / 20, dtype=np.float32)[None] * 0.3
-                samples = (tone * 32767).astype(np.int16) if audio.format.name.startswith("s16") else tone
+                whole = {"s16": np.int16, "s32": np.int32}.get(audio.format.name[:3])
+                samples = tone if whole is None else (tone * np.iinfo(whole).max).astype(whole)
                 beat = av.AudioFrame.from_ndarray(samples, audio.format.name, layout="mono")
                 beat.rate, beat.pts, beat.time_base = 48000, start, Fraction(1, 48000)
                 container.mux(audio.encode(beat))
@@ -315,7 +315,7 @@ def test_reading_goes_on_after_damage(tmp_path: Path, suffix: str, codec: str) -
     result, outputs = passed(source)
     numbers = [index for index, _ in outputs.seen]
     assert numbers[:8] == list(range(8)) and numbers[-8:] == list(range(12, 20)), (result, numbers)
-    if suffix != ".ts":  # whose packets are gone: nothing says that there was a frame
+    if suffix not in (".ts", ".mkv"):  # where what is overwritten leaves no trace that there was a frame
         assert not result["complete"] and 1 <= result["lost"] <= 4 and "could not be read" in result["message"]
 
 
@@ -341,18 +341,18 @@ def test_what_is_cut_off_is_called_truncated(tmp_path: Path, suffix: str, share:
         whole = tmp_path / "index_first.mp4"
     assert passed(whole)[0]["message"] is None
     data = whole.read_bytes()
-    start = data.index(b"mdat") if suffix == ".mp4" else 0
+    start = data.index({".mp4": b"mdat", ".avi": b"movi"}[suffix]) if suffix in (".mp4", ".avi") else 0
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(data[: start + round(share * (len(data) - start)) | 1])
     result, outputs = passed(cut)
     assert "is truncated" in result["message"] and not result["complete"], result
     numbers = [index for index, _ in outputs.seen]
-    assert 5 < len(numbers) < 30 and numbers == sorted(numbers)[: len(numbers)]
+    assert 5 < len(numbers) < 30 and numbers == [index % 20 for index in range(len(numbers))]
 
 
 def test_the_number_in_the_header_is_a_hint(tmp_path: Path) -> None:
-    for name, more in (("a.flv", {}), ("v.mp4", {"times": UNEVEN, "tick": Fraction(1, 90_000)}), ("v.mkv", {"times": UNEVEN, "tick": Fraction(1, 1000)})):
-        result, _ = passed(film(tmp_path / name, 10, 30, **more))
+    for name, tick in (("a.flv", None), ("v.mp4", Fraction(1, 90_000)), ("v.mkv", Fraction(1, 1000))):
+        result, _ = passed(film(tmp_path / name, 10, 30, UNEVEN if tick else None, tick=tick))
         assert (result["frames"], result["complete"], result["message"]) == (10, True, None), name
     source = bytearray(film(tmp_path / "x.avi", 10).read_bytes())
     at = source.index(b"avih") + 8 + 16  # dwTotalFrames
@@ -467,12 +467,12 @@ def test_over_the_net(tmp_path: Path, server: str) -> None:
     live = open_source(f"{server}/live/in.ts")
     assert live.live and live.count is None
     next(live.frames())
-    with pytest.raises(CannotRunError, match="404, not found"):
+    with pytest.raises(CannotRunError, match="404 not found"):
         open_source(f"{server}/nothing.mp4")
     with pytest.raises(CannotRunError, match="does not open"):
         open_source("http://127.0.0.1:9/x.mp4")
     with pytest.raises(TcsegError, match="protocol that is not known here"):
-        open_source("gopher://somewhere/x.mp4")
+        open_source("nosuch://somewhere/x.mp4")
 
 
 # ------------------------------------------------------------------------------------------------ names
@@ -587,7 +587,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         with stopped_as_ctrl_c():
             os.kill(os.getpid(), signal.SIGHUP)
             time.sleep(0.01)
-        assert application.interrupted_code() == 130
+        assert interrupted_code() == 130
     finally:
         signal.signal(signal.SIGHUP, before)
 
