@@ -353,8 +353,8 @@ def test_a_video_damaged_in_the_middle_gives_the_good_frames(tmp_path: Path, mod
     assert 14 <= result["frames"] < 20 and 0 < result["lost"] <= 6 and "could not be read" in result["message"]
     whole = [cv2.cvtColor(one, cv2.COLOR_RGB2BGR) for one in frames]
     jpeg = [cv2.imdecode(cv2.imencode(".jpg", one)[1], cv2.IMREAD_COLOR)[..., ::-1].astype(int) for one in whole]
-    assert np.abs(seen[0] - jpeg[0]).mean() < 8 and np.abs(seen[-1] - jpeg[-1]).mean() < 8  # the last one, too
-    assert all(min(np.abs(frame - one).mean() for one in jpeg) < 8 for frame in seen)  # none is half grey
+    assert np.abs(seen[0] - jpeg[0]).mean() < 15 and np.abs(seen[-1] - jpeg[-1]).mean() < 15  # the last one, too
+    assert all(min(np.abs(frame - one).mean() for one in jpeg) < 15 for frame in seen)  # none is half grey
 
 
 def texture_of(seed: int) -> np.ndarray:
