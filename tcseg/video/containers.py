@@ -201,7 +201,7 @@ def _frames(
     container: av.container.InputContainer, stream: av.VideoStream, reading: Reading, name: str
 ) -> Iterator[av.VideoFrame]:
     """Decoded frames. What does not decode is counted, and reading goes on; where the file itself ends too early is told."""
-    packets, seen, corrupt = container.demux(stream), 0, False
+    packets, seen, corrupt, marked = container.demux(stream), 0, False, False
     while True:
         try:
             packet = next(packets)
@@ -212,12 +212,17 @@ def _frames(
             packet = None
         if packet is not None and packet.size:
             seen, corrupt = seen + 1, packet.is_corrupt
+        if packet is not None and stream.codec_context.name == "mjpeg" and packet.size:
+            ended = bytes(packet).rstrip(b"\0").endswith(b"\xff\xd9")
+            if marked and not ended:  # the decoder fills what is missing, without a word if zeros stand there
+                reading.damaged(f"{name}: the frame {_near(packet)} has no end")
+                continue
+            marked = marked or ended  # some cameras write no end at all
         try:
             yield from stream.decode(packet)
         except av.FFmpegError as error:
             # The decoder says it late: with threads, it is a frame or two behind the packet.
-            where = "" if packet is None or packet.pts is None else f" near {float(packet.pts * packet.time_base):.2f} s"
-            reading.damaged(f"{name}: a frame{where} is damaged ({_reason(error)})")
+            reading.damaged(f"{name}: a frame {_near(packet)} is damaged ({_reason(error)})")
         if packet is None:
             break
     listed = stream.index_entries if container.format.name.startswith(("mov", "avi")) else ()
@@ -232,6 +237,12 @@ def _frames(
 
 
 # ------------------------------------------------------------------------------------------------ why
+
+
+def _near(packet: av.Packet | None) -> str:
+    if packet is None or packet.pts is None:
+        return "near the end"
+    return f"near {float(packet.pts * packet.time_base):.2f} s"
 
 
 def _reason(error: Exception) -> str:
