@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,17 +27,61 @@ if TYPE_CHECKING:
 USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
+# What ends a program from outside: `timeout`, `docker stop`, a lost connection. Windows has no SIGHUP.
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_received: list[int] = []
+
+
+@contextmanager
+def stopped_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does, so that what is being written is completed or removed.
+
+    A second one does nothing: files are being finished. What is ignored (`nohup`) stays ignored, and a process that was forked from
+    this one ends at once.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers in the main thread alone
+        yield
+        return
+    _received.clear()
+    owner = os.getpid()
+
+    def stop(number: int, _: object) -> None:
+        if os.getpid() != owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        _received.append(number)
+        if len(_received) == 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in STOPS}
+    ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number] or signal.SIG_DFL)
+
+
+def interrupted_code() -> int:
+    """The exit code of a stopped command: 128 + the signal, which is Ctrl-C's where no other came."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
 class _Group(typer.core.TyperGroup):
     """Prints user errors as one line; other errors with class, place, and how to see the traceback."""
 
     def invoke(self, ctx: typer.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with stopped_as_ctrl_c():
+                return super().invoke(ctx)
         except (USAGE, typer.Exit, typer.Abort):  # the library's own words
             raise
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(interrupted_code()) from None
         except Exception as error:
             if debugging():
                 raise

@@ -11,7 +11,7 @@ from tcseg.data.frame_size import parse_size
 from tcseg.errors import InputError, require_writable
 from tcseg.models.trained_on import export_size, read_size, size_text, trained_size, training_of
 
-from .app import DEFAULT, Device, app, device_of, load_model, real_frames
+from .app import DEFAULT, Device, app, device_of, interrupted_code, load_model, real_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
 
 SHIPPED = "student, student-consistent (default; both trained at 256x128), or student-cpu (trained at 1024x512)."
+INCOMPLETE = 3  # exit code: files are written, but frames of the source are missing
 FRAMES, SECONDS = 500, 10.0  # of a row of the benchmark, whichever is shorter
 
 
 @app.command()
 def segment(
     source: Annotated[str, typer.Argument(help="Video file, folder of images, camera number, or stream URL.")],
-    out: Annotated[Path | None, typer.Option(help="Output: X.mp4, X.avi or X.gif. Without it, only report the speed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="X.mp4, .mov, .mkv, .avi or .gif. Without it, only report the speed.")] = None,
     model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json in the same folder.")] = None,
     size: Annotated[
@@ -55,12 +56,15 @@ def segment(
         str | None, typer.Option(help='Filter over time after the network, such as "median of three" or "mean along flow 0.5".')
     ] = None,
     compare: Annotated[bool, typer.Option(help="Show the frame, student and student-consistent side by side.")] = False,
+    on_error: Annotated[
+        str, typer.Option(help="On a damaged frame: skip (leave it out, count it, go on; exit code 3) or stop.")
+    ] = "skip",
     device: Device = None,
 ) -> None:
     """Segment a video: paint the classes over it, write label maps, or show the result while it runs.
 
     Prints the size at which the network sees the frames, its training data, and the frames per second. Ctrl-C keeps the frames
-    done so far, in complete files.
+    done so far, in complete files. So do SIGTERM and SIGHUP. The exit code is 3 where frames of the source were lost.
 
     Example: tcseg segment drive.mp4 --out classes.mp4 --strip
     """
@@ -69,6 +73,7 @@ def segment(
 
     frame_size = read_size(size)
     more = {"overlay": overlay, "fps": fps, "runtime": runtime, "strip": strip, "show": show, "steady": steady}
+    more["on_error"] = on_error
     if compare:
         if not (out or show) or model or weights or labels or probs or precision != "fp32":
             raise InputError(
@@ -84,14 +89,25 @@ def segment(
         typer.echo(result["message"], err=True)
     typer.echo(render.summary(result))
     if result["interrupted"]:
-        raise typer.Exit(130)
+        raise typer.Exit(interrupted_code())
+    if not result["complete"]:
+        raise typer.Exit(INCOMPLETE)
 
 
 def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
-    """Calibration frames for int8: those of the source if it is a file or folder, else procity's training streets."""
+    """Calibration frames for int8: those of the source if it is a file or folder, else procity's training streets, as is said."""
     from tcseg.study.measurements.quality.precision import calibration_frames
+    from tcseg.video.sources import local_path
 
-    return lambda size: calibration_frames(size, Path(source) if Path(source).exists() else None)[0]
+    path = local_path(source)
+    again = path is not None and (path.is_file() or path.is_dir())
+
+    def frames(size: tuple[int, int]) -> np.ndarray:
+        found, where = calibration_frames(size, path if again else None)
+        typer.echo(f"int8 is calibrated on {where}" + ("" if again else f", because {source} cannot be read twice"), err=True)
+        return found
+
+    return frames
 
 
 @app.command()

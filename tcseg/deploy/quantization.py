@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tcseg.atomic_files import beside
 from tcseg.deploy import onnx_rewrites
 from tcseg.deploy.label_map import to_planes
 from tcseg.errors import InputError, require_one_of
@@ -112,7 +113,7 @@ def _save(model: onnx.ModelProto, path: Path, precision: str, channels_last: boo
     onnx.checker.check_model(model)
     model.ir_version = min(model.ir_version, IR_VERSION)  # the quantiser and the fp16 converter write their own
     onnx.helper.set_model_props(model, _facts(model, precision, channels_last))
-    partial = path.with_name(f".{path.name}.part")
+    partial = beside(path)
     onnx.save(model, partial)
     partial.replace(path)
 

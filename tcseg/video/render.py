@@ -25,6 +25,7 @@ from tcseg.video.decoding import Source, open_source
 from tcseg.video.encoding import FrameFiles, Sink
 from tcseg.video.flicker_meter import Meter, draw_strip
 from tcseg.video.pipeline import RECENT, Calibrate, FrameRunner, OnFrame, SegmentedFrame, open_runners, run
+from tcseg.video.sources import local_path, shown
 from tcseg.video.temporal_filters import FILTERS
 from tcseg.video.window import Window, require_window
 
@@ -47,6 +48,7 @@ class VideoOptions:
         show: a window with the picture; q, Esc or closing it ends as Ctrl-C does.
         steady: the name of a filter at inference, of `temporal_filters.FILTERS`, between the network and the label map; None =
             none.
+        on_error: of a damaged frame: "skip" leaves it out, counts it and goes on, "stop" ends there.
     """
 
     overlay: float = 0.6
@@ -56,12 +58,14 @@ class VideoOptions:
     strip: bool = False
     show: bool = False
     steady: str | None = None
+    on_error: str = "skip"
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlay <= 1:
             raise InputError(f"overlay is {self.overlay}; it must be 0 (the frame) .. 1 (the colours)")
         if self.steady is not None:
             require_one_of("steady", self.steady, FILTERS)
+        require_one_of("on_error", self.on_error, ("skip", "stop"))
 
 
 @dataclass(frozen=True)
@@ -138,13 +142,19 @@ class _Outputs:
             self.meter.step(segmented.frame, segmented.maps)
         if self.sink is not None or self.window is not None:
             picture = self._picture(segmented)
-            for target in (self.sink, self.window):
-                if target is not None:
-                    target.write(picture)
+            if self.sink is not None:
+                self.sink.write(picture, segmented.time)
+            if self.window is not None:
+                self.window.write(picture)
         if self.labels is not None:
-            self.labels.write(segmented.maps[0])
+            self.labels.write(segmented.maps[0], self._named(self.labels, segmented))
         if self.probs is not None:
-            self.probs.write(segmented.probs)
+            self.probs.write(segmented.probs, self._named(self.probs, segmented))
+
+    @staticmethod
+    def _named(files: FrameFiles, segmented: SegmentedFrame) -> int | None:
+        """The frame's number among the source's names; a video's frames are counted as they come."""
+        return None if files.names is None else segmented.index
 
     def _picture(self, segmented: SegmentedFrame) -> np.ndarray:
         picture = self.render(segmented.frame, segmented.maps)
@@ -200,11 +210,13 @@ def _open_outputs(
     """Make what will be written, aside; if one of them cannot be, the others are removed again."""
     if source.live and out is not None and out.suffix.lower() == ".gif":
         raise InputError(
-            f"out is {out.name!r}: a GIF is kept in memory until it ends, and a camera does not; use .mp4 or .avi"
+            f"out is {out.name!r}: a GIF is kept in memory until it ends, and a camera does not; use .mp4, .mkv or .avi"
         )
     with ExitStack() as stack:
         stack.callback(lambda: outputs.close(keep=False))
-        outputs.sink = None if out is None else Sink(out, options.fps or source.fps)
+        outputs.sink = None if out is None else Sink(out, options.fps or source.fps, source, options.fps is not None)
+        if outputs.sink is not None and outputs.sink.sound_note and options.progress:
+            tqdm.write(outputs.sink.sound_note, file=sys.stderr)
         for what, folder in options.folders.items() if isinstance(options, SegmentOptions) else ():
             meaning = label_set if what == "labels" else None
             setattr(outputs, what, FrameFiles(folder, what, source.names, meaning))
@@ -243,8 +255,9 @@ def _checked(source: str | int | Path, out: Path | str | None, size: Size, show:
         full = padded_size((max(size[0], 1), max(size[1], 1)))
         raise InputError(f"size is {size[0]}x{size[1]}; sides must be multiples of 32: pass {full[0]}x{full[1]}")
     out = None if out is None else Path(out)
-    if out is not None and out.exists() and Path(str(source)).exists() and out.samefile(str(source)):
-        raise InputError(f"out is the source itself ({out}); give another name")
+    path = local_path(source)
+    if out is not None and path is not None and out.exists() and path.exists() and out.samefile(path):
+        raise InputError(f"out is the source itself ({shown(out)}); give another name")
     if show:
         require_window()
     return out
@@ -259,12 +272,13 @@ def segment(
 ) -> dict:
     """Segment a video: write the painted video or the predictions, or show the result in a window.
 
-    What is written has its name when it is complete; until then it is `.NAME.part.SUFFIX`, or the folder `.NAME.part`. Ctrl-C
-    completes it with the frames done so far; an error removes it; only a kill leaves the `.part`, which the next run overwrites.
+    What is written has its name when it is complete; until then it has a hidden one beside it, of this run alone, with `.part` in
+    it. Ctrl-C (and SIGTERM, SIGHUP in the command) completes it with the frames done so far; an error removes it; only a kill
+    leaves it. A film has the times of the source's frames, of a live one the times when they came, and a file's sound.
 
     Args:
         source: video file, folder of images, camera number, stream, or what else `decoding.open_source` knows.
-        out: .mp4, .avi or .gif; None = no pictures are written.
+        out: .mp4, .mov, .mkv, .avi or .gif; None = no pictures are written.
         model: a trained network.
         size: (W,H), multiples of 32, to which frames are resized for the network; None = as large as those that it was trained
             on, at the video's aspect ratio (`trained_on.network_size`); "native" = their own size, padded if odd, and so is None
@@ -274,11 +288,12 @@ def segment(
     Returns:
         frames, fps (of the whole pipeline, wall clock), p50_ms (frame in to label map out), width, height, seen ((W,H) of what the
         network saw, before padding), at_once (frames that were answered at the same time, each by its share of the cores: p50_ms is
-        of these, not of a frame alone), expected (frames that the file announced, or None), dropped (live only), interrupted,
-        message (None if all went well), written (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where
+        of these, not of a frame alone), expected (frames that the file announced, a hint, or None), dropped (live only), lost
+        (frames that could not be read), complete (none was lost, and the source is not cut off), interrupted, message
+        (None if all went well), written (paths), flicker (its mean, 0..1) and flicker_series (a value a frame, nan where
         there is none; of a live source the last `pipeline.RECENT`), both None without `strip`.
 
-    A source that cannot be read to its end gives the frames before that, and a message.
+    Damaged frames are left out, and reading goes on after them; what was lost is in `lost` and the message.
 
     Raises:
         FileNotFoundError, ValueError: the source does not exist, cannot be read, has no frames; a wrong size, overlay or filter; a
@@ -292,6 +307,7 @@ def segment(
     if (reason := unavailable(chosen.runtime, chosen.precision, device)) is not None:
         raise (CannotRunError if "install" in reason else InputError)(reason)
     opened = open_source(source)
+    opened.reading.on_error = chosen.on_error
     outputs = painting(model, chosen.overlay, chosen.strip, live=opened.live)
     _open_outputs(outputs, opened, out, chosen, model.label_set)
 
@@ -328,7 +344,7 @@ def side_by_side(
 
     Args:
         source: as in `segment`, and so are the others that are not explained here.
-        out: .mp4, .avi or .gif; None = only shown.
+        out: .mp4, .mov, .mkv, .avi or .gif; None = only shown.
         models: caption -> network, in the order of the panels.
         size: of the frames that the networks see; None = each as large as it was trained at.
         panel_width: of one panel in pixels; None = the frame's own.
@@ -340,6 +356,7 @@ def side_by_side(
     chosen = read_options(VideoOptions, options)
     out = _checked(source, out, size, chosen.show)
     opened = open_source(source)
+    opened.reading.on_error = chosen.on_error
 
     def panel(picture: np.ndarray, text: str) -> np.ndarray:
         if panel_width is not None:

@@ -102,7 +102,7 @@ def test_compare_shows_flicker_of_both(tmp_path: Path, clip: Path) -> None:
     ("arguments", "text"),
     [
         (["segment", "absent.mp4", "--out", "x.mp4", "--weights", "WEIGHTS"], "absent.mp4 does not exist"),
-        (["segment", "CLIP", "--out", "x.mkv", "--weights", "WEIGHTS"], "suffix must be one of"),
+        (["segment", "CLIP", "--out", "x.webm", "--weights", "WEIGHTS"], "suffix must be one of"),
         (["segment", "CLIP", "--size", "100x50", "--weights", "WEIGHTS"], "sides must be multiples of 32"),
         (["segment", "CLIP", "--size", "big", "--weights", "WEIGHTS"], "write width x height, as 1024x512"),
         (["segment", "CLIP", "--weights", "absent.safetensors"], "absent.safetensors is missing"),
