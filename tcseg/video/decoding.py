@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tcseg.data.images import IMAGES, is_hidden, natural, read_rgb
+from tcseg.data.images import IMAGES, in_order, is_hidden, natural, read_rgb
 from tcseg.errors import CannotRunError, InputError, NotFoundError
 
 FOLDER_FPS = 17.0  # of a folder of images, which does not say: Cityscapes' rate
@@ -27,6 +27,7 @@ class Source:
         live: frames come whether or not they are fetched (camera, stream), so that old ones may be dropped.
         frames: starts reading; closing the iterator closes the file.
         names: of the images of a folder, without suffix; None = the frames have only numbers.
+        still: it is one picture.
     """
 
     name: str
@@ -35,10 +36,11 @@ class Source:
     live: bool
     frames: Callable[[], Iterator[np.ndarray]]
     names: tuple[str, ...] | None = None
+    still: bool = False
 
 
 def open_source(source: str | int | Path) -> Source:
-    """Open a video file, a folder of images (in the order of their names), a camera (0, 1, /dev/video0) or a stream (URL).
+    """Open a video file, a picture, a folder of them (in the order of their names), a camera (0, /dev/video0) or a stream (URL).
 
     Also what else OpenCV's `VideoCapture` opens by name: numbered images (`drive/%04d.png`) and GStreamer pipelines (`a ! b`).
     What comes over the net but says how many frames it has is a file: it can be read at any pace, and no frame of it is dropped.
@@ -55,6 +57,8 @@ def open_source(source: str | int | Path) -> Source:
         return _open_file(path)
     if not path.exists():
         raise NotFoundError(f"{path} does not exist; give a video file, a folder of images, or a camera's number")
+    if path.suffix.lower() in IMAGES and path.is_file():
+        return Source(path.name, 1.0, 1, False, lambda: (read_rgb(one) for one in [path]), (path.stem,), still=True)
     return _open_folder(path) if path.is_dir() else _open_file(path)
 
 
@@ -84,9 +88,7 @@ def _pictures(folder: Path) -> list[Path]:
         InputError: two names differ in leading zeros alone: frames of two clips would take turns.
     """
     pictures = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not is_hidden(file.name))
-    files = sorted(
-        (file for file in pictures if not file.is_dir()), key=lambda file: (natural(file.stem), file.stem, file.name)
-    )
+    files = in_order(file for file in pictures if not file.is_dir())
     for file, after in zip(files, files[1:], strict=False):
         if natural(file.stem) == natural(after.stem) and file.stem != after.stem:
             raise InputError(f"{file} and {after} have the same number: are these two clips? Give each a folder of its own")

@@ -48,11 +48,15 @@ _END = object()
 
 @dataclass(frozen=True)
 class SegmentedFrame:
-    """A frame uint8 (H,W,3), each network's labels uint8 (H,W), and, if wanted, the first one's probabilities (K,h,w)."""
+    """A frame uint8 (H,W,3), each network's labels uint8 (H,W), and, if wanted, the first one's probabilities (K,h,w).
+
+    And the milliseconds from the frame to the labels.
+    """
 
     frame: np.ndarray
     maps: list[np.ndarray]
     probs: np.ndarray | None
+    milliseconds: float = float("nan")
 
 
 class Outputs(Protocol):
@@ -277,7 +281,7 @@ def _loop(
             maps = [labels for labels, _ in results]
             if on_frame is not None:
                 on_frame(index, frame, maps)
-            writer.queue.put(SegmentedFrame(frame, maps, results[0][1]))
+            writer.queue.put(SegmentedFrame(frame, maps, results[0][1], took))
             bar.update()
     except KeyboardInterrupt:
         return milliseconds, True
