@@ -242,19 +242,18 @@ def _plot(area: np.ndarray, x: np.ndarray, values: np.ndarray, told: str, scale:
     for level in (0.0, 0.5, 1.0):
         row = round((height - 1) * level)
         cv2.line(area, (0, row), (width - 1, row), GRID, 1)
+    label, small = f"{100 * top:.0f} %", 0.85 * scale
+    baseline = _text_size("0", small)[1] + 3
+    at = width - 4 - _text_size(told, small)[0]
+    if at > 3 * _text_size(label, small)[0]:  # below the line, which may be there
+        cv2.putText(area, told, (at, baseline), cv2.FONT_HERSHEY_SIMPLEX, small, INK, 1, cv2.LINE_AA)
     for index, column in enumerate(values.T):
         y = (height - 2) * (1 - np.minimum(column / top, 1))
         for line in _unbroken(x, y):
             if values.shape[1] == 1:
                 _fill_below(area, line, COLORS[0])
             cv2.polylines(area, [_fixed(line)], False, COLORS[index % len(COLORS)], 1, cv2.LINE_AA, _SHIFT)
-    label = f"{100 * top:.0f} %"
-    small = 0.85 * scale
-    baseline = _text_size("0", small)[1] + 3
     cv2.putText(area, label, (3, baseline), cv2.FONT_HERSHEY_SIMPLEX, small, INK, 1, cv2.LINE_AA)
-    at = width - 4 - _text_size(told, small)[0]
-    if at > 3 * _text_size(label, small)[0]:
-        cv2.putText(area, told, (at, baseline), cv2.FONT_HERSHEY_SIMPLEX, small, INK, 1, cv2.LINE_AA)
 
 
 _SHIFT = 4  # OpenCV draws between pixels in fixed point: 4 bits after it
