@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -89,10 +90,33 @@ class _Group(typer.core.TyperGroup):
             raise typer.Exit(2) from None
 
 
-app = typer.Typer(
+class Command(typer.core.TyperCommand):
+    """Tells an argument that cannot be as the library does: with the usage, and the option's name.
+
+    The package's own messages begin with the argument's name ("size is 'big'; ..."), which the option has as well.
+    """
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            named = re.match(r"(?:[\w-]+ )?([\w-]+) (?:is|are) ", str(error))
+            parameters = {parameter.name: parameter for parameter in self.params}
+            if named is None or named[1] not in parameters or debugging():
+                raise
+            raise typer.BadParameter(str(error), ctx=ctx, param=parameters[named[1]]) from error
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, *, cls: type = Command, **more: object):
+        return super().command(name, cls=cls, **more)
+
+
+app = _App(
     cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
-data_app = typer.Typer(
+data_app = _App(
     no_args_is_help=True, rich_markup_mode=None, help="Generate the procity data set, and check data sets."
 )
 app.add_typer(data_app, name="data")
@@ -130,13 +154,13 @@ def load_model(name: str | None, weights: Path | None, default: str = DEFAULT) -
     """The network that a command's --model and --weights name.
 
     Raises:
-        ValueError: both are given, or the name is unknown.
+        BadParameter: both are given. ValueError: the name is unknown.
         FileNotFoundError: there are no such weights.
     """
     from tcseg.models import registry
 
     if name and weights:
-        raise InputError(f"give --model {name} or --weights {weights}, not both")
+        raise typer.BadParameter(f"give --model {name} or --weights {weights}, not both", param_hint="'--model'")
     return registry.load_weights(weights) if weights else registry.shipped(name or default)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tcseg.data.images import IMAGES, is_hidden, natural, read_rgb
+from tcseg.data.images import IMAGES, in_order, is_hidden, natural, read_rgb
 from tcseg.errors import CannotRunError, InputError, NotFoundError
 from tcseg.video.containers import open_stdin, open_url, open_video
 from tcseg.video.sources import Source, local_path, shown
@@ -19,7 +20,7 @@ NUMBERED = re.compile(r"%0?\d*d")
 
 
 def open_source(source: str | int | Path) -> Source:
-    """Open a video file, a folder of images (in the order of their names), a camera (0, 1, /dev/video0) or a stream (URL).
+    """Open a video file, a picture, a folder of them (in the order of their names), a camera (0, /dev/video0) or a stream (URL).
 
     Also a pipe (`-` is standard input), a `file://` URL, numbered images (`drive/%04d.png`) and GStreamer pipelines (`a ! b`). What
     is there is looked up before it is guessed: a folder called `0` is the folder. What comes over the net but says how long it is,
@@ -42,7 +43,7 @@ def open_source(source: str | int | Path) -> Source:
         if path.is_char_device() and path.name.startswith("video"):
             return _open_camera(str(path))
         if path.exists():
-            return _open_pictures([path], path.name) if _is_picture(path) else open_video(path)
+            return _open_picture(path) if _is_picture(path) else open_video(path)
     except PermissionError:
         raise InputError(f"{shown(path)} cannot be read (permission denied)") from None
     if NUMBERED.search(path.name):
@@ -64,6 +65,10 @@ def _open_elsewhere(source: str | int | Path) -> Source:
 
 
 # ------------------------------------------------------------------------------------------------ pictures
+
+
+def _open_picture(path: Path) -> Source:
+    return replace(_open_pictures([path], path.name), fps=1.0, still=True)
 
 
 def _open_folder(folder: Path) -> Source:
@@ -125,9 +130,7 @@ def _pictures(folder: Path) -> list[Path]:
         InputError: two names differ in leading zeros alone: frames of two clips would take turns.
     """
     pictures = (file for file in folder.iterdir() if file.suffix.lower() in IMAGES and not is_hidden(file.name))
-    files = sorted(
-        (file for file in pictures if not file.is_dir()), key=lambda file: (natural(file.stem), file.stem, file.name)
-    )
+    files = in_order(file for file in pictures if not file.is_dir())
     for file, after in zip(files, files[1:], strict=False):
         if natural(file.stem) == natural(after.stem) and file.stem != after.stem:
             raise InputError(

@@ -30,9 +30,9 @@ from tcseg.errors import InputError, one_line
 from tcseg.machine import usable_cores
 from tcseg.models.trained_on import Size, size_for
 from tcseg.video.flicker_meter import drop_oldest
+from tcseg.video.outputs import Window
 from tcseg.video.sources import Source
 from tcseg.video.temporal_filters import FILTERS
-from tcseg.video.window import Window
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
@@ -53,6 +53,7 @@ class SegmentedFrame:
     Attributes:
         time: seconds, when the frame is shown; of a live source when it came. None = at the source's pace.
         index: the frame's number in the source, damaged ones counted; None = as they come.
+        milliseconds: from the frame to the labels.
     """
 
     frame: np.ndarray
@@ -60,6 +61,7 @@ class SegmentedFrame:
     probs: np.ndarray | None
     time: float | None = None
     index: int | None = None
+    milliseconds: float = float("nan")
 
 
 class Outputs(Protocol):
@@ -307,7 +309,7 @@ def _loop(
             if on_frame is not None:
                 on_frame(index, frame, maps)
             stamp = stamps.popleft()
-            writer.queue.put(SegmentedFrame(frame, maps, results[0][1], stamp.time, stamp.index))
+            writer.queue.put(SegmentedFrame(frame, maps, results[0][1], stamp.time, stamp.index, took))
             bar.update()
     except KeyboardInterrupt:
         return milliseconds, True

@@ -57,6 +57,7 @@ class Source:
         live: frames come whether or not they are fetched (camera, stream), so that old ones may be dropped.
         frames: starts reading; closing the iterator closes the file.
         names: of the images of a folder, without suffix; None = the frames have only numbers.
+        still: it is one picture.
         reading: what is known of the frame that came last.
         once: it cannot be opened a second time (a pipe, a stream, a camera).
         tick: seconds, of which its times are multiples; None = not known.
@@ -71,6 +72,7 @@ class Source:
     live: bool
     frames: Callable[[], Iterator[np.ndarray]]
     names: tuple[str, ...] | None = None
+    still: bool = False
     reading: Reading = field(default_factory=Reading)
     once: bool = False
     tick: Fraction | None = None

@@ -31,7 +31,7 @@ from tcseg.evaluation.label_map_values import inspect_map
 from tcseg.labels import own_classes
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.registry import build, save_weights
-from tcseg.video import encoding, pipeline, render, window
+from tcseg.video import encoding, outputs, pipeline, render
 from tcseg.video.decoding import Source, open_source, read_frames
 from tcseg.video.encoding import FrameFiles, Sink
 from tcseg.video.flicker_meter import strip_height
@@ -643,7 +643,7 @@ def test_a_window_shows_it_and_q_ends_as_ctrl_c_does(
 
 def test_no_window_no_work(tmp_path: Path, model: SegmentationModel, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = subprocess.CompletedProcess([], 134, "", "qt.qpa.xcb: could not connect to display")
-    monkeypatch.setattr(window.subprocess, "run", lambda *_, **__: tried)
+    monkeypatch.setattr(outputs.subprocess, "run", lambda *_, **__: tried)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":77")
     never = lambda *_: pytest.fail("work was done")  # noqa: E731
