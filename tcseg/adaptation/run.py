@@ -160,8 +160,8 @@ def adapt(videos: str | Path | Sequence[str | Path], teacher: str | Path, out: s
         CannotWriteError: no disk.
 
     Example:
-        >>> done = tcseg.adapt(drive, "student-cpu", folder / "mine", arch="student", size=(128, 64), steps=4, film=False,
-        ...                    replay=False, progress=False)
+        >>> done = tcseg.adapt(drive, "student-cpu", folder / "mine", arch="student", size=(128, 64), steps=4, held_out=0.3,
+        ...                    film=False, replay=False, progress=False)
         >>> done.weights.name, tcseg.load_model(done.weights).trained_size
         ('mine.safetensors', (128, 64))
     """

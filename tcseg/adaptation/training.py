@@ -532,7 +532,8 @@ class _Run:
             aside.replace(self._best(step))
         self.checks.append((step, value))
         write_json(self.history, self.checks)
-        self.bar.write(f"step {step}: agreement {100 * value:.1f} %", file=sys.stderr)
+        if not self.bar.disable:
+            self.bar.write(f"step {step}: agreement {100 * value:.1f} %", file=sys.stderr)
 
     def _best(self, step: int) -> Path:
         return self.folder / f"best-{step}.safetensors"
