@@ -123,3 +123,7 @@ def test_the_command_works_without_a_checkout(python, tmp_path):
 def test_what_needs_the_checkout_says_so(python, tmp_path):
     words = command(python.with_name("tcseg"), "study", "--profile", "smoke", cwd=tmp_path, code=1)
     assert "run from a clone of the repository" in words
+    for arguments, code in ((("report",), 1), (("sweep", "--list"), 2)):
+        words = command(python.with_name("tcseg"), *arguments, cwd=tmp_path, code=code)
+        assert "figures/runs/, which the installed package does not have: run from a clone" in words
+        assert words.count("\n") == 1, words

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from tcseg.adaptation.frames import USUAL, Plan, Sampling, content_of, make_plan, named, plan_key, read_snippets
 from tcseg.adaptation.kinds.answers import digest
 from tcseg.adaptation.teachers import STRIDE, Teacher
-from tcseg.atomic_files import exclusive_lock, write_json
+from tcseg.atomic_files import beside, exclusive_lock, write_json
 from tcseg.errors import CannotRunError, InputError, explain_unwritable, require_writable
 from tcseg.machine import require_disk
 from tcseg.models.trained_on import size_text
@@ -244,7 +244,7 @@ def _written(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         CannotWriteError: the disk is full, or the folder is not ours.
     """
-    aside = path.with_name(f".{path.name}.part")
+    aside = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(aside)

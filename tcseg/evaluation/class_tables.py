@@ -1,13 +1,14 @@
 """Class tables of label maps: those of Cityscapes and CamVid, or one from a file.
 
-A file (YAML or JSON) lists the classes in the order of their trainIds, and the values that count as void:
+A file (YAML or JSON) lists the classes in the order of their trainIds, and the values that are void:
 
     classes:
       - {name: road, id: 7, color: [128, 64, 128]}
       - {name: car, id: 26, color: [0, 0, 142]}
     ignore: [0, 255]
 
-`id` (default: the place in the list) is what label maps hold, `color` is for pictures. A class may be its name alone.
+`id` is the value that label maps hold for this class; the default is its position in the list. `color` is used for pictures.
+An entry may also be the name alone.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import CAMVID, CITYSCAPES, CITYSCAPES_ROWS, IGNORE, MOST_CLASSES, LabelSet, distinct_color
 
 KNOWN = ("cityscapes", "camvid")
-UNKNOWN = 254  # in look-up tables: a value that the table does not have
+UNKNOWN = 254  # marks values in look-up tables that are not in the class table
 
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Classes, and the ids of their pixels.
+    """Classes and the values that label maps hold for them.
 
     Attributes:
         label_set: the classes in the order of their trainIds.
         ids: the id of each class.
-        void: ids that belong to no class. `IGNORE` always does.
+        void: ids of pixels without a class. `IGNORE` is always one of them.
     """
 
     label_set: LabelSet
@@ -41,7 +42,7 @@ class ClassTable:
 
     @property
     def encodings(self) -> tuple[str, ...]:
-        """What maps may hold: "ids", and "trainIds" where these are other numbers."""
+        """The possible encodings of a map: "ids", and "trainIds" if these differ from the ids."""
         return ("ids",) if self.ids == tuple(range(len(self.ids))) else ("ids", "trainIds")
 
     def lookup(self, encoding: str) -> np.ndarray:
@@ -53,7 +54,7 @@ class ClassTable:
         return table
 
     def known(self, encoding: str) -> str:
-        """The values of an encoding, for messages: "0..33, 255"."""
+        """The values of an encoding as text, such as "0..33, 255"."""
         values = np.flatnonzero(self.lookup(encoding) != UNKNOWN)
         runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
         return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
@@ -68,29 +69,29 @@ CAMVID_TABLE = ClassTable(CAMVID, tuple(range(CAMVID.num_classes)), frozenset({I
 
 
 def class_table(name: str) -> ClassTable:
-    """The table of a name ("cityscapes", "camvid") or of a file.
+    """The class table with this name ("cityscapes", "camvid") or from this file.
 
     Raises:
-        NotFoundError: there is no such file.
-        InputError: the file is no list of classes, or names, ids or colours are wrong; the message says which.
+        NotFoundError: the file does not exist.
+        InputError: the file has no list of classes, or a name, id or colour is invalid; the message says which.
     """
     if name in KNOWN:
         return {"cityscapes": CITYSCAPES_TABLE, "camvid": CAMVID_TABLE}[name]
     path = Path(name)
     if not path.is_file():
         raise NotFoundError(
-            f"--classes is {name!r}; it must be {', '.join(KNOWN)}, or a file (YAML or JSON) that is there"
+            f"--classes is {name!r}; it must be {', '.join(KNOWN)}, or the path of an existing file (YAML or JSON)"
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is neither YAML nor JSON ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path} cannot be parsed as YAML or JSON ({str(error).splitlines()[0]}); correct the file") from None
     if isinstance(content, list):
         content = {"classes": content}
     if not isinstance(content, dict) or not isinstance(content.get("classes"), list) or not content["classes"]:
-        raise InputError(f"{path} has no list called classes; write one, as: classes: [{{name: road, id: 7}}]")
+        raise InputError(f"{path} has no list named classes; add one, such as classes: [{{name: road, id: 7}}]")
     if strange := sorted(map(str, content.keys() - {"classes", "ignore", "name"})):
-        raise InputError(f"{path} has {strange[0]!r}; it may have classes, ignore and name")
+        raise InputError(f"{path} contains the unknown key {strange[0]!r}; the valid keys are classes, ignore and name")
     rows = [_row(path, place, item) for place, item in enumerate(content["classes"])]
     ignore = content.get("ignore", [IGNORE])
     return _checked(path, rows, ignore if isinstance(ignore, list) else [ignore])
@@ -102,20 +103,20 @@ Row = tuple[str, int, tuple[int, ...]]
 def _row(path: Path, place: int, item: object) -> Row:
     item = item if isinstance(item, dict) else {"name": item}
     if strange := sorted(map(str, item.keys() - {"name", "id", "color", "colour"})):
-        raise InputError(f"{path}: class {place} has {strange[0]!r}; it may have name, id and color")
+        raise InputError(f"{path}: class {place} has the unknown key {strange[0]!r}; the valid keys are name, id and color")
     color = item.get("color", item.get("colour"))
     color = tuple(color) if isinstance(color, list) else distinct_color(place) if color is None else color
     name, number = item.get("name"), item.get("id", place)
     if not isinstance(name, str) or not name.strip():
-        raise InputError(f"{path}: class {place} is called {name!r}; give it a name (in quotes, if it is a number)")
+        raise InputError(f"{path}: the name of class {place} is {name!r}; it must be text (put a number in quotes)")
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 255:
-        raise InputError(f"{path}: class {name!r} has id {number!r}; it must be a whole number, 0..255")
+        raise InputError(f"{path}: the id of class {name!r} is {number!r}; it must be a whole number in 0..255")
     if (
         not isinstance(color, tuple)
         or len(color) != 3
         or any(not isinstance(c, int) or not 0 <= c <= 255 for c in color)
     ):
-        raise InputError(f"{path}: class {name!r} has color {color!r}; it must be [red, green, blue], 0..255 each")
+        raise InputError(f"{path}: the color of class {name!r} is {color!r}; it must be [red, green, blue] with values in 0..255")
     return name.strip(), number, color
 
 
@@ -123,15 +124,15 @@ def _checked(path: Path, rows: list[Row], ignore: list) -> ClassTable:
     names, ids, colors = zip(*rows, strict=True)
     for what, values in (("name", [name.casefold() for name in names]), ("id", ids)):
         if twice := [value for value in values if values.count(value) > 1]:
-            raise InputError(f"{path}: two classes have the {what} {twice[0]!r}")
+            raise InputError(f"{path}: two classes have the {what} {twice[0]!r}; every class needs its own {what}")
     if len(rows) > MOST_CLASSES:
-        raise InputError(f"{path} has {len(rows)} classes; at most {MOST_CLASSES} fit 8 bits")
+        raise InputError(f"{path} has {len(rows)} classes; 8-bit label maps allow at most {MOST_CLASSES}")
     wrong = [value for value in ignore if not isinstance(value, int) or not 0 <= value <= 255]
     if wrong:
-        raise InputError(f"{path}: ignore has {wrong[0]!r}; it must be whole numbers, 0..255")
+        raise InputError(f"{path}: ignore contains {wrong[0]!r}; it must be a list of whole numbers in 0..255")
+    if reserved := {UNKNOWN, IGNORE} & set(ids):
+        raise InputError(f"{path}: a class has the id {min(reserved)}, but {UNKNOWN} and {IGNORE} are reserved; use another id")
     if both := set(ignore) & set(ids):
-        raise InputError(f"{path}: {min(both)} is the id of a class, and ignored; take it out of one")
-    if UNKNOWN in ids or IGNORE in ids:
-        raise InputError(f"{path}: ids {UNKNOWN} and {IGNORE} are taken ({IGNORE} is void); use others")
+        raise InputError(f"{path}: {min(both)} is both the id of a class and in ignore; remove it from one of them")
     label_set = LabelSet(path.name, names, np.array(colors, np.uint8))
     return ClassTable(label_set, ids, frozenset({IGNORE, *ignore}))

@@ -26,10 +26,10 @@ from tcseg.machine import usable_cores, worker_pool
 from tcseg.metrics.temporal import count_pair
 from tcseg.metrics.trajectories import chained
 
-MEMORY = 3.4e9  # bytes that the workers may take together, so that all is below 4 GB: more than fit are not started
-_BASE, _PER_PIXEL, _PER_FRAME_PIXEL = 0.6e9, 150, 5  # bytes of one worker: 1.24e9 measured at 2048x1024 and 30 frames
+MEMORY = 3.4e9  # bytes for all workers together, so that the command stays below 4 GB
+_BASE, _PER_PIXEL, _PER_FRAME_PIXEL = 0.6e9, 150, 5  # bytes per worker; measured: 1.24e9 at 2048x1024 and 30 frames
 WINDOWS = ("vc8", "vc8_right", "vc16", "vc16_right")
-"""Metrics over labelled frames in a row."""
+"""Metrics over consecutive labelled frames."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Task:
     """How clips are counted.
 
     Attributes:
-        readings: of predictions, and of labels by what their names say.
-        classes: that are evaluated.
-        flows: of `FLOWS`, the best first.
-        alone: there is one clip, whose 17-frame blocks stand in for clips.
+        readings: how to read the maps, by kind ("predictions" or "labels") and by the encoding in their file names.
+        classes: the classes to evaluate.
+        flows: names from `FLOWS`, the best first.
+        alone: there is only one clip; its 17-frame blocks are the units.
     """
 
     readings: Mapping[tuple[str, str | None], Reading]
@@ -60,7 +60,7 @@ Flow = tuple[np.ndarray, np.ndarray]
 
 
 class _Flow:
-    """Flow of a clip's neighbours, t -> t+1, and what is visible; the last few are kept, as gap 5 walks them again."""
+    """Flow t -> t+1 of a clip, with visibility. The last few steps are cached because the metrics with gap 5 need them twice."""
 
     KEPT = 6
 
@@ -97,15 +97,15 @@ class _Flow:
 
 
 def require_size(path: Path, shape: tuple[int, ...], other: Path, wanted: tuple[int, ...]) -> None:
-    """Refuse a file whose (H,W,...) is not that of the file it belongs to.
+    """Check that a file has the same (H,W) as the file it belongs to.
 
     Raises:
-        InputError: both are named.
+        InputError: the sizes differ; the message names both files.
     """
     if shape[:2] != wanted[:2]:
         raise InputError(
-            f"{path} is {shape[1]}x{shape[0]} but {other} is {wanted[1]}x{wanted[0]}; resize the logits to the frame's "
-            "size, then take the best class"
+            f"{path} is {shape[1]}x{shape[0]}, but {other} is {wanted[1]}x{wanted[0]}; they must have the same size: resize the "
+            "logits to the size of the frame before the argmax"
         )
 
 
@@ -114,13 +114,13 @@ def require_size(path: Path, shape: tuple[int, ...], other: Path, wanted: tuple[
 
 @dataclass
 class Counted:
-    """What one clip, or all of them, gave.
+    """Counts of one clip or of all clips.
 
     Attributes:
         blocks: counts of the predictions.
-        tops: {block: {"tc_<flow>": counts}} of the true labels, on the pairs that are labelled.
-        frames: metric -> frames, or pairs or windows of them, in which something was counted.
-        pairs: neighbours, and those of which both are labelled.
+        tops: {block: {"tc_<flow>": counts}} of the true labels, on pairs with two labelled frames.
+        frames: metric -> number of frames, pairs or windows with at least one counted pixel.
+        pairs: number of pairs of neighbouring frames: "all", and "labelled" (both frames have labels).
     """
 
     blocks: Blocks
@@ -130,7 +130,7 @@ class Counted:
 
     def __iadd__(self, other: Counted) -> Counted:
         if twice := self.blocks.keys() & other.blocks.keys():
-            raise AssertionError(f"two clips are called {min(twice)}")
+            raise AssertionError(f"two clips are named {min(twice)}")
         self.blocks |= other.blocks
         self.tops |= other.tops
         self.frames += other.frames
@@ -139,10 +139,10 @@ class Counted:
 
 
 def count_files(clip: MapClip, task: Task) -> Counted:
-    """Count one clip, as `split_scores.count_clip` does, and TC's ceiling: the true labels' own TC on the same flow.
+    """Count one clip as `split_scores.count_clip` does, and the ceiling of TC: the TC of the true labels with the same flow.
 
     Raises:
-        InputError: what is wrong with a file, by name.
+        InputError: a file is damaged, or its size or values are wrong; the message names it.
     """
     maps = np.stack([task.read("predictions", path) for path in clip.predictions])
     labels = np.broadcast_to(np.uint8(IGNORE), maps.shape)
@@ -151,7 +151,7 @@ def count_files(clip: MapClip, task: Task) -> Counted:
         labels = np.full(maps.shape, IGNORE, np.uint8)
         for t, path in clip.labels.items():
             labels[t] = task.read("labels", path)
-            annotated[t] = (labels[t] != IGNORE).any()  # a map that is wholly void labels nothing
+            annotated[t] = (labels[t] != IGNORE).any()  # an entirely void map has no labels
     units = [
         f"{clip.name}+{t // CAMVID_BLOCK * CAMVID_BLOCK:03d}" if task.alone else clip.name for t in range(len(maps))
     ]
@@ -172,7 +172,7 @@ def count_files(clip: MapClip, task: Task) -> Counted:
         units,
         frames,
     )
-    if clip.stills:  # frames in a row, but not of a video
+    if clip.stills:  # consecutive files, but not consecutive video frames
         blocks = {unit: {k: v for k, v in counts.items() if k not in WINDOWS} for unit, counts in blocks.items()}
         frames = Counter({name: count for name, count in frames.items() if name not in WINDOWS})
     labelled = int((annotated[1:] & annotated[:-1]).sum())
@@ -181,33 +181,33 @@ def count_files(clip: MapClip, task: Task) -> Counted:
 
 
 def _instances(clip: MapClip, shape: tuple[int, int]) -> dict[int, np.ndarray]:
-    """Frame -> Cityscapes' instanceIds (H,W), for the iIoU of things, where they lie beside the labels."""
+    """Frame -> Cityscapes' instanceIds (H,W), needed for iIoU, for labels that have such a file in the same folder."""
     arrays = {}
-    for t, path in clip.labels.items():
-        if (beside := instances_beside(path)) is None:
+    for t, labels in clip.labels.items():
+        if (path := instances_file(labels)) is None:
             continue
-        values = read_values(beside)
+        values = read_values(path)
         if values.ndim != 2 or values.dtype == np.uint8:
-            what = "of 8 bits" if values.ndim == 2 else "in colours"
+            what = "an 8-bit image" if values.ndim == 2 else "a colour image"
             raise InputError(
-                f"{beside} is {what}; instanceIds are 16-bit numbers (id * 1000 + number): fetch it again, or remove it"
+                f"{path} is {what}; instanceIds are 16-bit numbers (id * 1000 + instance number): replace or remove the file"
             )
-        require_size(clip.predictions[t], shape, beside, values.shape)
+        require_size(clip.predictions[t], shape, path, values.shape)
         arrays[t] = values
     return arrays
 
 
-def instances_beside(path: Path) -> Path | None:
-    """The file of instanceIds beside one of labelIds; None where there is none."""
+def instances_file(path: Path) -> Path | None:
+    """The instanceIds file that belongs to a labelIds file, in the same folder; None if it does not exist."""
     for kind in ("_labelIds", "_labelTrainIds"):
-        beside = path.with_name(path.name.replace(kind, "_instanceIds"))
-        if beside != path and beside.exists():
-            return beside
+        other = path.with_name(path.name.replace(kind, "_instanceIds"))
+        if other != path and other.exists():
+            return other
     return None
 
 
 def _count_truth(tops: Blocks, units, labels, annotated, num_classes: int, source: str, t: int, flow: Flow) -> None:
-    """Add the true labels' own TC of frames t and t+1 to `tops`, while their flow is at hand."""
+    """Add the TC of the true labels of frames t and t+1 to `tops`; called when their flow is computed."""
     if not (annotated[t] and annotated[t + 1]):
         return
     nowhere = np.zeros(labels.shape[1:], np.bool_)
@@ -217,29 +217,29 @@ def _count_truth(tops: Blocks, units, labels, annotated, num_classes: int, sourc
 
 
 def _prepare() -> None:
-    """A worker counts on one core; the other cores have workers of their own."""
+    """Use one thread per worker; there is one worker per core."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
 
 def default_workers(clips: Sequence[MapClip], shape: tuple[int, int], flows: Sequence[str] = ()) -> int:
-    """One a core, but no more than `MEMORY` holds at this size (H,W) and length, with these sources of flow; at least one."""
+    """Number of workers: one per core, but at most as many as fit into `MEMORY` with frames of this (H,W); at least one."""
     height, width = shape
     longest = max(len(clip.predictions) for clip in clips)
     each = _BASE + height * width * (_PER_PIXEL + _PER_FRAME_PIXEL * longest)
-    if "raft" in flows:  # compares each place of its grid (stride 8) with each, at four scales: 4 GB at 2048x1024
+    if "raft" in flows:  # its correlation volume (all pairs of cells at stride 8, four scales) takes 4 GB at 2048x1024
         each += 4 * (4 / 3) * (height * width / 64) ** 2
     return max(1, min(usable_cores(), len(clips), int(MEMORY / each)))
 
 
 @contextmanager
 def over_clips(workers: int) -> Iterator[Callable[..., Iterator]]:
-    """A `map` that keeps the order, over so many processes, which serve all calls; in this process if it is one."""
+    """A `map` function that keeps the order and runs in this many processes; with one, it runs in this process."""
     if workers == 1:
         yield map
         return
     pool = worker_pool(workers, _prepare)
     try:
         yield pool.map
-    finally:  # on an error, what waits is not begun
+    finally:  # after an error, pending clips are not started
         pool.shutdown(cancel_futures=True)

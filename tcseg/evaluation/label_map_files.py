@@ -1,9 +1,8 @@
 """Evaluate label maps on disk with the metrics of the study (`tcseg evaluate`).
 
-Clips are counted one at a time, in as many processes as there are cores, and only counts are kept: memory does not grow with the
-number of clips. Which files belong together: `label_map_layouts`. What their values mean: `label_map_values`. Beside each number
-stands over what it is: frames (or pairs of frames) and units in which something was counted, and the share of void
-(`label_map_tables`).
+Each process counts one clip at a time and keeps only the counts, so memory does not grow with the number of clips.
+`label_map_layouts` matches the files, `label_map_values` finds out what their values mean, `label_map_counts` counts, and
+`label_map_tables` reports each score with the number of frames and units behind it and the share of void pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tcseg.evaluation.label_map_counts import (
     Task,
     count_files,
     default_workers,
-    instances_beside,
+    instances_file,
     over_clips,
     require_size,
 )
@@ -46,17 +45,17 @@ from tcseg.labels import IGNORE
 
 FLOWS = ("exact", "dis", "farneback", "raft")
 UNITS = ("clip", "city")
-CAMVID_LIKE = 11  # values up to this are CamVid's as well as Cityscapes' trainIds
+CAMVID_LIKE = 11  # values up to this are valid both for CamVid and as Cityscapes' trainIds
 
 
 # ------------------------------------------------------------------------------------------------ what the maps hold
 
 
 def inspect_clip(clip: MapClip) -> dict[tuple[str, Path], MapContents]:
-    """Decode all label maps of a clip, count their values, and hold their sizes against each other and the frames'.
+    """Decode all label maps of a clip, count their values, and compare their sizes with each other and with the frames.
 
     Raises:
-        InputError: a file is damaged, no label map, or of another size; it is named.
+        InputError: a file is damaged, is not a label map, or has another size; the message names it.
     """
     contents = {("predictions", path): inspect_map(path) for path in clip.predictions}
     first = contents["predictions", clip.predictions[0]].shape
@@ -69,7 +68,7 @@ def inspect_clip(clip: MapClip) -> dict[tuple[str, Path], MapContents]:
             if shape != first:
                 raise InputError(
                     f"{clip.labels[t]} is {shape[1]}x{shape[0]}, but its frame and prediction are {first[1]}x{first[0]}; all "
-                    "three must have one size (labels are resized to the nearest pixel, never between)"
+                    "three must have the same size (resize labels with nearest-neighbour interpolation)"
                 )
     return contents
 
@@ -77,13 +76,13 @@ def inspect_clip(clip: MapClip) -> dict[tuple[str, Path], MapContents]:
 def read_as(
     contents: Mapping[tuple[str, Path], MapContents], predictions: Path, layout: str, classes: str | None, train_ids: bool | None
 ) -> tuple[dict[tuple[str, str | None], Reading], ClassTable]:
-    """Decide what predictions and labels hold: by what the user says, what they say themselves, then by all values.
+    """Decide how to read predictions and labels: from the options, from meta.json and file names, then from all values.
 
     Returns:
-        ("predictions" or "labels", what the name says) -> reading; and the classes that are evaluated.
+        ("predictions" or "labels", encoding in the file name) -> reading; and the classes to evaluate.
 
     Raises:
-        InputError: nothing decides, or two things decide differently; the message names the option.
+        InputError: the encoding is ambiguous or contradictory; the message names the option that decides.
     """
     of = {
         what: {path: content for (kind, path), content in contents.items() if kind == what} for what in ("predictions", "labels")
@@ -99,7 +98,8 @@ def read_as(
     flag = None if train_ids is None else ("trainIds" if train_ids else "ids")
     if flag and meta and meta["values"] != flag and len(own.encodings) > 1:
         raise InputError(
-            f"--{flag.lower()} is against the predictions' meta.json, which says {meta['values']}; take one away"
+            f"--{'train-ids' if train_ids else 'ids'} contradicts the predictions' meta.json, which says that they hold "
+            f"{meta['values']}; omit the option or correct meta.json"
         )
     readings = {}
     for what, paths in of.items():
@@ -111,16 +111,16 @@ def read_as(
 
 
 def _decide(some, table, what, stated, meta, flag, merged) -> Reading:
-    """One kind of maps: its meta.json, then the user's word, then its names, then its values."""
+    """How to read one kind of maps. meta.json comes first, then the option and the file names, then the values."""
     if what == "predictions" and meta:
-        return decide(some, table, what, meta["values"], "as meta.json beside them says", merged)
+        return decide(some, table, what, meta["values"], "stated by their meta.json", merged)
     if stated and not (what == "predictions" and flag):
-        return decide(some, table, what, stated, "as their names say", merged)
+        return decide(some, table, what, stated, "stated by their file names", merged)
     if flag:
         other = {"ids": "trainIds", "trainIds": "ids"}[flag]
         if what == "labels" and not _fits(some, table, flag) and _fits(some, table, other):
-            return decide(some, table, what)  # the flag is about predictions
-        return decide(some, table, what, flag, "as the option says", merged)
+            return decide(some, table, what)  # the option describes the predictions
+        return decide(some, table, what, flag, "stated by the option", merged)
     return decide(some, table, what, merged=merged)
 
 
@@ -129,18 +129,18 @@ def _fits(some: Mapping[Path, MapContents], table: ClassTable, values: str) -> b
 
 
 def _are_cityscapes(some: Mapping[Path, MapContents]) -> bool:
-    """Whether values are none of CamVid's, and all of Cityscapes': a network of 19 classes is held against CamVid's labels."""
+    """Whether the values fit Cityscapes but not CamVid, as when a 19-class network is compared with CamVid's labels."""
     as_camvid = all(Reading(CAMVID_TABLE, "ids").fits(content) for content in some.values())
     return not as_camvid and any(_fits(some, CITYSCAPES_TABLE, values) for values in CITYSCAPES_TABLE.encodings)
 
 
 def _not_camvid(some: Mapping[Path, MapContents]) -> ClassTable:
-    """Cityscapes, where values show that it is not CamVid."""
+    """The Cityscapes table, if the values cannot be CamVid's."""
     used = {value for content in some.values() for counts in content.counts.values() for value in np.flatnonzero(counts)}
     if max(used - {IGNORE}, default=CAMVID_LIKE + 1) <= CAMVID_LIKE:
         raise InputError(
-            f"no value is above {max(used - {IGNORE})}: these may be CamVid's 11 classes or Cityscapes' trainIds; say "
-            "--classes camvid, --classes cityscapes, or --classes FILE"
+            f"the largest value is {max(used - {IGNORE})}, so the maps may hold CamVid's 11 classes or Cityscapes' trainIds; "
+            "pass --classes camvid, --classes cityscapes or --classes FILE"
         )
     return CITYSCAPES_TABLE
 
@@ -153,15 +153,16 @@ class EvaluationOptions:
     """Options of `evaluate_files`.
 
     Attributes:
-        flows: of `FLOWS`, the best first.
-        train_ids: predictions (and labels whose names say nothing) hold trainIds, or ids; None = see `label_map_values`.
-        classes: "cityscapes", "camvid" or a file (see `class_tables`); None = as the predictions' meta.json says, else as the
-            layout does.
+        flows: names from `FLOWS`, the best first.
+        train_ids: whether predictions (and labels without an encoding in their names) hold trainIds (True) or ids (False); None =
+            detect it, see `label_map_values`.
+        classes: "cityscapes", "camvid" or a file (see `class_tables`); None = from the predictions' meta.json, else from the
+            layout.
         pacing: which frames are neighbours.
-        unit: of the intervals, one of `UNITS`. Clips of one city are not independent.
-        strict: what is missing is an error.
-        workers: processes; default `default_workers`.
-        progress: show a bar.
+        unit: the unit of the confidence intervals, one of `UNITS`. Clips of one city are not independent.
+        strict: raise an error if a file is missing.
+        workers: number of processes; default `default_workers`.
+        progress: show a progress bar.
     """
 
     flows: Sequence[str] = ("dis",)
@@ -186,17 +187,17 @@ def evaluate_files(
     """Evaluate label maps on disk.
 
     Args:
-        predictions, frames, labels: folders of label maps, of frames, and of true label maps; without labels, only consistency
+        predictions, frames, labels: folders of label maps, frames and true label maps. Without labels, only temporal consistency
             is measured.
-        layout: how files are named: "cityscapes", "camvid" or "folder".
+        layout: the naming scheme of the files: "cityscapes", "camvid" or "folder".
         options: fields of `EvaluationOptions`, such as `flows=("exact", "dis")`, `classes="camvid"`.
 
     Returns:
-        A table (metric, flow, value, ci_low, ci_high, frames, units, void, why; shares 0..1), and a record as a run has:
-        metrics, per_class, per_clip; and data, coverage, missing.
+        A table (metric, flow, value, ci_low, ci_high, frames, units, void, why; shares in 0..1), and a record with the keys of a
+        run (metrics, per_class, per_clip) and data, coverage, missing.
 
     Raises:
-        NotFoundError, InputError: what is missing or wrong, by name.
+        NotFoundError, InputError: a file is missing or invalid; the message names it.
 
     Example:
         >>> done = tcseg.segment_video(video, None, labels=folder / "maps", progress=False)
@@ -206,16 +207,16 @@ def evaluate_files(
     """
     chosen = read_options(EvaluationOptions, options)
     predictions, frames, labels = Path(predictions), Path(frames), labels and Path(labels)
-    if "raft" in chosen.flows:  # whose weights may not be here
+    if "raft" in chosen.flows:  # fail now if its weights are not installed
         optical_flow.estimate("raft", *np.zeros((2, 128, 128, 3), np.uint8))
     matched = find_clips(predictions, frames, labels, layout, "exact" in chosen.flows, chosen.pacing)
     if not labels and all(len(clip.frames) < 2 or clip.stills for clip in matched.clips):
         raise InputError(
-            f"--frames {frames} holds no two frames in a row: without --labels there is nothing to measure"
-            + "".join(f" ({note})" for note in matched.notes)
+            f"--frames {frames} has no two neighbouring frames, so there is nothing to measure without --labels; pass --labels "
+            "FOLDER, or --step N if the frames are a video" + "".join(f" ({note})" for note in matched.notes)
         )
     problems = [*matched.problems, *_missing_instances(matched.clips)]
-    _refuse(problems if chosen.strict else [])
+    _require_complete(problems if chosen.strict else [])
     total, task, contents = _read_and_count(matched.clips, predictions, layout, chosen, problems)
     return tabulate(matched, total, task, contents, problems, bool(labels), layout, chosen.unit)
 
@@ -223,45 +224,45 @@ def evaluate_files(
 def _read_and_count(
     clips: Sequence[MapClip], predictions: Path, layout: str, options: EvaluationOptions, problems: list[str]
 ) -> tuple[Counted, Task, dict[tuple[str, Path], MapContents]]:
-    """All maps twice: what values they hold, then the counts; what is wrong with them is added to `problems`."""
+    """Read all maps twice: first to detect their encoding, then to count. Problems with the maps are added to `problems`."""
     bar = partial(tqdm, total=len(clips), disable=not options.progress, dynamic_ncols=True)
     shape = read_header(clips[0].frames[0]).size[::-1]
     contents: dict[tuple[str, Path], MapContents] = {}
     total = Counted({}, {}, Counter(), Counter())
     with over_clips(options.workers or default_workers(clips, shape, options.flows)) as each:
-        for some in bar(each(inspect_clip, clips), "looking at all maps"):
+        for some in bar(each(inspect_clip, clips), "reading all maps"):
             contents |= some
         readings, table = read_as(contents, predictions, layout, options.classes, options.train_ids)
         task = Task(readings, table, options.flows, alone=len(clips) == 1)
         problems += _void_labels(contents, readings)
-        _refuse(problems if options.strict else [])
+        _require_complete(problems if options.strict else [])
         for one in bar(each(count_files, clips, [task] * len(clips)), "counting clips"):
             total += one
     return total, task, contents
 
 
-def _refuse(problems: Sequence[str]) -> None:
+def _require_complete(problems: Sequence[str]) -> None:
     if problems:
-        raise InputError(f"--strict: {'; '.join(problems)}")
+        raise InputError(f"--strict allows no missing files: {'; '.join(problems)}")
 
 
 def _void_labels(
     contents: Mapping[tuple[str, Path], MapContents], readings: Mapping[tuple[str, str | None], Reading]
 ) -> list[str]:
-    """Label maps that label nothing."""
+    """A message about label maps without a labelled pixel."""
     labels = {path: content for (what, path), content in contents.items() if what == "labels"}
     empty = []
     for path, content in labels.items():
         reading = readings["labels", encoding_in_name(path)]
         if reading.void(content.counts[reading.channel]) == 1:
             empty.append(path)
-    return [f"{len(empty)} of {len(labels)} label maps are wholly void (first: {min(empty)})"] if empty else []
+    return [f"{len(empty)} of {len(labels)} label maps are entirely void (first: {min(empty)})"] if empty else []
 
 
 def _missing_instances(clips: Sequence[MapClip]) -> list[str]:
-    """Where some labels have instanceIds beside them, all should."""
+    """A message if some labels have instanceIds and others do not."""
     labels = [path for clip in clips for path in clip.labels.values() if encoding_in_name(path) in ("ids", "trainIds")]
-    without = [path for path in labels if instances_beside(path) is None]
+    without = [path for path in labels if instances_file(path) is None]
     if not without or len(without) == len(labels):
         return []
-    return [f"{len(without)} of {len(labels)} label maps have no instanceIds beside them (first: {without[0]})"]
+    return [f"{len(without)} of {len(labels)} label maps have no instanceIds file in their folder (first: {without[0]})"]

@@ -1,9 +1,10 @@
 """Match the frames, label maps and ground truth of each clip by their file names.
 
-Three layouts. `cityscapes` (procity's too): below each folder, files whose names begin with `<city>_<sequence>_<frame>`; numbers in
-a row are a clip. `camvid` and `folder`: a folder of pictures, or a tree with a folder for each clip, and the same names everywhere;
-the last number of a name counts the frames, and where it jumps a clip ends. Links are followed, suffixes have any case, hidden
-files are no data. What was expected and is not there is counted and named (`Matched.problems`); what cannot be meant is an error.
+There are three layouts. `cityscapes` (also used by procity): files anywhere below each folder whose names begin with
+`<city>_<sequence>_<frame>`; consecutive numbers form a clip. `camvid` and `folder`: a folder of pictures, or one folder per clip,
+with the same names in all trees; the last number of a name counts the frames, and a clip ends where it jumps. Links are followed,
+suffixes may have any case, and hidden files are ignored. Missing files are listed in `Matched.problems`; contradictions raise an
+error.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from tcseg.data.splits import CITYSCAPES_STEM, FRAME_ENDING, LABEL_ENDINGS
 from tcseg.errors import InputError, NotFoundError, require_one_of
 
 LAYOUTS = ("cityscapes", "camvid", "folder")
-CAMVID_RATE = 30.0  # the numbers in CamVid's names count frames of a video at 30 Hz
-APART = 0.25  # seconds; frames further apart are stills, whose neighbours say nothing about flicker
-FAR = 5  # numbers; as `APART`, where the rate of the numbers is unknown
-STAMPS = 1000  # numbers that grow by so much are no counts of frames but times
-DENSE = 0.1  # Cityscapes labels one frame of 30; where more than this share is labelled, every frame is expected to be
+CAMVID_RATE = 30.0  # CamVid's file names count the frames of a video at 30 Hz
+APART = 0.25  # seconds; frames further apart are stills, and comparing them does not measure flicker
+FAR = 5  # the same limit as a difference of frame numbers, for videos of unknown rate
+STAMPS = 1000  # numbers with larger steps are time stamps, not frame counts
+DENSE = 0.1  # Cityscapes labels one frame in 30; if more than this share is labelled, labels are expected on every frame
 
-Key = tuple[str, str]  # what comes before a frame's own name (folder, or city and sequence), and the frame's name
+Key = tuple[str, str]  # folder (or city and sequence), and the name of the frame
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class MapClip:
     """Files of one clip, in order.
 
     Attributes:
-        name: of the clip, its own.
-        frames, predictions: one file a frame.
-        labels: frame index -> true label map, where there is one.
-        flow: exact flow of each frame to the next; empty if not wanted.
-        city: what several clips have in common: city, or folder above the clips' folders.
-        stills: the frames follow each other too slowly to be compared.
+        name: unique name of the clip.
+        frames, predictions: one file per frame.
+        labels: frame index -> true label map, for labelled frames.
+        flow: files of exact flow from each frame to the next; empty if it was not requested.
+        city: the group that the clip belongs to: its city, or the parent of its folder.
+        stills: whether the frames are too far apart in time to be compared.
     """
 
     name: str
@@ -57,9 +58,9 @@ class Pacing:
     """Which frames are neighbours.
 
     Attributes:
-        stills: none are.
-        step: those whose numbers differ by this; None = by what is usual in their clip.
-        fps: of the files, as the user knows it; a number that is told, and says that these are no stills.
+        stills: no frames are neighbours.
+        step: frames whose numbers differ by this are neighbours; None = the median step of their clip.
+        fps: frame rate given by the user; it is only reported, and means that the frames are video.
     """
 
     stills: bool = False
@@ -68,21 +69,27 @@ class Pacing:
 
     def __post_init__(self) -> None:
         if self.stills and (self.step or self.fps):
-            raise InputError("--stills says that no frames are neighbours; it does not go with --step or --fps")
+            raise InputError(
+                "--stills means that no frames are neighbours, so it cannot be combined with --step or --fps; omit "
+                "one of them"
+            )
         if self.step is not None and self.step < 1:
-            raise InputError(f"--step is {self.step}; give how far the numbers of neighbours are apart, at least 1")
+            raise InputError(
+                f"--step is {self.step}; it must be at least 1, the difference between the numbers of neighbouring "
+                "frames"
+            )
         if self.fps is not None and not self.fps > 0:
-            raise InputError(f"--fps is {self.fps}; give frames a second, above 0")
+            raise InputError(f"--fps is {self.fps}; it must be the number of frames per second, above 0")
 
 
 @dataclass(frozen=True)
 class Matched:
-    """What was found.
+    """The matched clips.
 
     Attributes:
         clips: in the natural order of their names.
-        problems: what was expected and is not there: one sentence each, with a number and the first name.
-        notes: what was decided, for the reader.
+        problems: missing or unmatched files: one sentence each, with their number and the first name.
+        notes: for the report: which frames were taken as neighbours.
     """
 
     clips: tuple[MapClip, ...]
@@ -98,25 +105,25 @@ def find_clips(
     exact: bool = False,
     pacing: Pacing | None = None,
 ) -> Matched:
-    """Match files.
+    """Match the files of frames, predictions and labels.
 
     Args:
         predictions, frames, labels: folders.
         layout: one of `LAYOUTS`.
-        exact: exact flow is wanted, in `flow/` beside `leftImg8bit_sequence/` (layout "cityscapes" only).
+        exact: also match exact flow, in `flow/` next to `leftImg8bit_sequence/` (layout "cityscapes" only).
         pacing: which frames are neighbours.
 
     Raises:
         NotFoundError: a folder is missing or empty, or a frame has no prediction or no flow; the message names the first.
-        InputError: an unknown layout; two files of one frame; predictions without a frame; labels that belong to no frame.
+        InputError: the layout is unknown, two files belong to one frame, or predictions or labels belong to no frame.
     """
     pacing = pacing or Pacing()
     require_one_of("layout", layout, LAYOUTS)
     if exact and layout != "cityscapes":
-        raise InputError(f"flow 'exact' needs layout cityscapes (a procity tree), not {layout!r}; use --flow dis")
+        raise InputError(f"--flow exact needs --layout cityscapes (a procity data set), but --layout is {layout}; use --flow dis")
     for what, folder in (("frames", frames), ("predictions", predictions), ("labels", labels)):
         if folder is not None and not folder.is_dir():
-            raise NotFoundError(f"--{what} {folder} is not a folder")
+            raise NotFoundError(f"--{what} is {folder}, which is not a folder; pass an existing folder")
     problems: list[str] = []
     frame_files = _index(frames, "frames", _NAMES[layout]["frames"], problems)
     maps = _index(predictions, "predictions", _NAMES[layout]["predictions"], problems)
@@ -127,10 +134,10 @@ def find_clips(
         ("labels", labels, truth),
     ):
         if folder is not None and not files:
-            raise NotFoundError(f"--{what} {folder} has no {_EXPECTED_NAMES[layout][what]}{_folder_contents(folder)}")
+            raise NotFoundError(f"--{what} {folder} contains no {_EXPECTED_NAMES[layout][what]}{_folder_contents(folder)}")
     _require_predictions(frame_files, maps, predictions)
     if labels and not truth.keys() & frame_files.keys():
-        raise InputError(f"--labels {labels} has no label map of a frame in {frames}: {_unlike(frame_files, truth)}")
+        raise InputError(f"--labels {labels} has no label map for any frame in {frames}: {_unlike(frame_files, truth)}")
     flow = _exact_flow(frames) if exact else {}
     runs, notes = _in_a_row(frame_files, layout, pacing)
     clips = tuple(_clip(run, frame_files, maps, truth, flow) for run in runs)
@@ -147,17 +154,17 @@ _CITYSCAPES_LABELS = tuple(
 )
 _SIBLINGS = re.compile(r"_(color|instanceIds|instanceTrainIds|labelIds|labelTrainIds|panoptic)$", re.IGNORECASE)
 _REFUSED = {
-    r"_gtCoarse_": "coarse annotations, which leave most of a frame out; use gtFine's _gtFine_labelIds.png",
-    r"_polygons\.json$": "polygons, not label maps; `csCreateTrainIdLabelImgs` of cityscapesscripts makes label maps of them",
-    r"_color\.png$": "label maps in colours; use _gtFine_labelIds.png",
-    r"_instance(Train)?Ids\.png$": "maps of instances; use _gtFine_labelIds.png",
-    r"\.np[yz]$": "arrays of numpy; write each as an 8-bit PNG of class indices",
-    r"\.(mp4|avi|mov|mkv|webm)$": "videos; write their frames as pictures, one folder a video",
+    r"_gtCoarse_": "these are coarse annotations, which leave most pixels unlabelled; use gtFine's _gtFine_labelIds.png",
+    r"_polygons\.json$": "these are polygons; convert them to label maps with csCreateTrainIdLabelImgs of cityscapesscripts",
+    r"_color\.png$": "these are colour images of label maps; use _gtFine_labelIds.png",
+    r"_instance(Train)?Ids\.png$": "these are instance maps; use _gtFine_labelIds.png",
+    r"\.np[yz]$": "these are numpy arrays; save each as an 8-bit PNG of class indices",
+    r"\.(mp4|avi|mov|mkv|webm)$": "these are videos; save their frames as pictures, one folder per video",
 }
 
 
 def _cityscapes_key(patterns: Sequence[re.Pattern]) -> Callable[[Path, Path], tuple[Key, int] | None]:
-    """A file's key, and how far down the list of patterns it stands: the first is preferred."""
+    """A function that returns a file's key and the index of the matching pattern; the first pattern is preferred."""
 
     def key(path: Path, folder: Path) -> tuple[Key, int] | None:
         for rank, pattern in enumerate(patterns):
@@ -180,12 +187,13 @@ _CITYSCAPES_NAMES = {
 _NAMES = {"cityscapes": _CITYSCAPES_NAMES} | {
     layout: dict.fromkeys(("frames", "predictions", "labels"), _folder_key) for layout in ("camvid", "folder")
 }
-_SAME = "pictures; it needs a folder of them (or one for each clip), and the same names everywhere"
+_SAME = "pictures; frames, predictions and labels need the same file names (in one folder, or in one folder per clip)"
 _EXPECTED_NAMES = {
     "cityscapes": {
-        "frames": "frames of layout cityscapes, as berlin_000000_000019_leftImg8bit.png (other names: --layout folder)",
-        "predictions": "label maps whose names begin with <city>_<sequence>_<frame>, as berlin_000000_000019.png",
-        "labels": "label maps of layout cityscapes, as berlin_000000_000019_gtFine_labelIds.png",
+        "frames": "frames with names of the Cityscapes layout, such as berlin_000000_000019_leftImg8bit.png (for other names, use "
+        "--layout folder)",
+        "predictions": "label maps with names that begin with <city>_<sequence>_<frame>, such as berlin_000000_000019.png",
+        "labels": "label maps with names of the Cityscapes layout, such as berlin_000000_000019_gtFine_labelIds.png",
     },
     "camvid": dict.fromkeys(("frames", "predictions", "labels"), _SAME),
     "folder": dict.fromkeys(("frames", "predictions", "labels"), _SAME),
@@ -193,7 +201,7 @@ _EXPECTED_NAMES = {
 
 
 def _index(folder: Path, what: str, key_of: Callable, problems: list[str]) -> dict[Key, Path]:
-    """Pictures below a folder by clip and frame; what has another name is counted."""
+    """Pictures below a folder by clip and frame. Pictures with other names are reported in `problems`."""
     best: dict[Key, tuple[int, Path]] = {}
     strange = []
     for path in files_below(folder, IMAGES):
@@ -203,26 +211,26 @@ def _index(folder: Path, what: str, key_of: Callable, problems: list[str]) -> di
             continue
         key, rank = keyed
         if key in best and best[key][0] == rank:
-            raise InputError(f"{path} and {best[key][1]} are of the same frame; keep one of them")
+            raise InputError(f"{path} and {best[key][1]} belong to the same frame; remove one of them")
         if key not in best or rank < best[key][0]:
             best[key] = (rank, path)
     if strange and best:
         problems.append(
-            f"{len(strange)} pictures in --{what} have names of no frame and are left out (first: {strange[0]})"
+            f"{len(strange)} pictures in --{what} do not have the name of a frame and are ignored (first: {strange[0]})"
         )
     return {key: path for key, (_, path) in best.items()}
 
 
 def _folder_contents(folder: Path) -> str:
-    """What a folder holds instead, in words."""
+    """Text about the files that a folder holds instead of the expected ones."""
     files = files_below(folder, ("",))
     if not files:
-        return ": it is empty"
+        return "; the folder is empty"
     for pattern, what in _REFUSED.items():
         if some := [path for path in files if re.search(pattern, path.name, re.IGNORECASE)]:
-            return f"; it holds {len(some)} files such as {some[0].name}: {what}"
+            return f"; the folder has {len(some)} files such as {some[0].name}: {what}"
     kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in _suffixes(files).most_common(3))
-    return f"; it holds {kinds} (first: {files[0].name})"
+    return f"; the folder has {kinds} (first: {files[0].name})"
 
 
 def _suffixes(files: Iterable[Path]) -> Counter:
@@ -230,9 +238,9 @@ def _suffixes(files: Iterable[Path]) -> Counter:
 
 
 def _unlike(frame_files: Mapping[Key, Path], other: Mapping[Key, Path]) -> str:
-    """Two names, with their folders, side by side: most often a glance is enough."""
+    """A name from each set, with its folder, so that the user sees how they differ."""
     names = ["/".join(next(iter(files.values())).parts[-2:]) for files in (other, frame_files)]
-    return f"one has {names[0]}, the other {names[1]}"
+    return f"its names look like {names[0]}, the names of frames like {names[1]}"
 
 
 # ------------------------------------------------------------------------------------------------ what must be there
@@ -242,39 +250,45 @@ def _require_predictions(frames: Mapping[Key, Path], maps: Mapping[Key, Path], f
     missing = [path for key, path in frames.items() if key not in maps]
     if len(missing) == len(frames):
         raise NotFoundError(
-            f"no frame has a prediction below {folder}: {_unlike(frames, maps)}; names must be the same"
+            f"no frame has a prediction below --predictions {folder}: {_unlike(frames, maps)}; use the same names"
         )
     if missing:
         raise NotFoundError(
-            f"{len(missing)} of {len(frames)} frames have no prediction below {folder} (first: {missing[0]}); "
-            "every frame needs one, or TC has gaps: predict them, or take the frames out"
+            f"{len(missing)} of {len(frames)} frames have no prediction below --predictions {folder} (first: {missing[0]}); "
+            "TC needs a prediction for every frame: add the predictions or remove the frames"
         )
     extra = [path for key, path in maps.items() if key not in frames]
     if extra:
-        raise InputError(f"{len(extra)} predictions belong to no frame (first: {extra[0]}); are --frames complete?")
+        raise InputError(
+            f"{len(extra)} predictions belong to no frame (first: {extra[0]}); add the frames or remove the "
+            "predictions"
+        )
 
 
 def _exact_flow(frames: Path) -> dict[Key, Path]:
     """Forward flow files of a procity tree, by the frame that they start from."""
     parts = frames.resolve().parts
     if "leftImg8bit_sequence" not in parts:
-        raise NotFoundError(f"flow 'exact' lies beside leftImg8bit_sequence/, which is not in {frames}; use --flow dis")
+        raise NotFoundError(
+            f"--flow exact needs --frames inside a folder leftImg8bit_sequence, but --frames is {frames}; use --flow "
+            "dis"
+        )
     at = len(parts) - 1 - parts[::-1].index("leftImg8bit_sequence")
     folder = Path(*parts[:at], "flow", *parts[at + 1 :])
     if not folder.is_dir():
-        raise NotFoundError(f"{folder} is not there: this data set has no exact flow; use --flow dis")
+        raise NotFoundError(f"{folder} does not exist, so this data set has no exact flow; use --flow dis")
     return _index(folder, "frames", _cityscapes_key([re.compile(rf"{CITYSCAPES_STEM}_flow_forward$")]), [])
 
 
 def _missing_labels(clips: Sequence[MapClip], layout: str, orphans: Mapping[Key, Path]) -> list[str]:
-    """What of the labels was expected and is not there."""
+    """Messages about missing labels."""
     messages = []
     if orphans:
         messages.append(f"{len(orphans)} label maps belong to no frame (first: {next(iter(orphans.values()))})")
     bare = [clip for clip in clips if not clip.labels]
     if bare:
         cities = {clip.city for clip in clips} - {clip.city for clip in clips if clip.labels}
-        whole = f"; nothing at all in {', '.join(sorted(cities))}" if cities - {""} else ""
+        whole = f"; no labels at all in {', '.join(sorted(cities))}" if cities - {""} else ""
         messages.append(f"{len(bare)} of {len(clips)} clips have no label map (first: {bare[0].name}{whole})")
     partly = [clip for clip in clips if clip.labels]
     frames, labelled = sum(len(clip.frames) for clip in partly), sum(len(clip.labels) for clip in partly)
@@ -284,7 +298,7 @@ def _missing_labels(clips: Sequence[MapClip], layout: str, orphans: Mapping[Key,
     elif layout == "cityscapes" and partly:
         usual = Counter(len(clip.labels) for clip in partly).most_common(1)[0][0]
         if few := [clip for clip in partly if len(clip.labels) < usual]:
-            messages.append(f"{len(few)} clips have fewer label maps than the others' {usual} (first: {few[0].name})")
+            messages.append(f"{len(few)} clips have fewer label maps than the usual {usual} (first: {few[0].name})")
     return messages
 
 
@@ -293,7 +307,7 @@ def _missing_labels(clips: Sequence[MapClip], layout: str, orphans: Mapping[Key,
 
 @dataclass(frozen=True)
 class _Run:
-    """Keys of frames in a row."""
+    """Keys of consecutive frames."""
 
     keys: tuple[Key, ...]
     name: str
@@ -302,7 +316,7 @@ class _Run:
 
 
 def _in_a_row(frame_files: Mapping[Key, Path], layout: str, pacing: Pacing) -> tuple[list[_Run], list[str]]:
-    """Group frames, order each group by its number, and cut it where the number jumps."""
+    """Group frames, sort each group by frame number, and split it where the number jumps."""
     groups = _groups(frame_files, layout)
     steps = {name: np.diff([number for number, _ in group]) for name, group in groups.items()}
     every = np.concatenate(list(steps.values())) if steps else np.zeros(0)
@@ -322,12 +336,12 @@ def _in_a_row(frame_files: Mapping[Key, Path], layout: str, pacing: Pacing) -> t
     notes += [_pace(usual, stills, count, layout, pacing) for (usual, stills, some), count in messages.items() if some]
     twice = [name for name, count in Counter(run.name for run in runs).items() if count > 1]
     if twice:
-        raise InputError(f"two clips would be called {twice[0]}; give each a folder of its own")
+        raise InputError(f"two clips would have the name {twice[0]}; put each clip into its own folder")
     return runs, notes
 
 
 def _groups(frame_files: Mapping[Key, Path], layout: str) -> dict[tuple[str, str], list[tuple[int, Key]]]:
-    """Frames by what their names have in common, each with its number, in order."""
+    """Frames grouped by the common part of their names, each with its number, in order."""
     groups: dict[tuple[str, str], list[tuple[int, Key]]] = defaultdict(list)
     if layout == "cityscapes":
         for key in frame_files:
@@ -341,8 +355,8 @@ def _groups(frame_files: Mapping[Key, Path], layout: str) -> dict[tuple[str, str
         for (number, key), (following, other) in zip(group, group[1:], strict=False):
             if number == following:
                 raise InputError(
-                    f"{frame_files[key]} and {frame_files[other]} have the same number; two clips in one folder? "
-                    "Give each a folder of its own"
+                    f"{frame_files[key]} and {frame_files[other]} have the same frame number; if they belong to two clips, put "
+                    "each clip into its own folder"
                 )
     return {name: groups[name] for name in sorted(groups, key=lambda name: (natural(name[0]), natural(name[1]), name))}
 
@@ -355,7 +369,7 @@ def _by_folder(frame_files: Iterable[Key]) -> dict[str, list[str]]:
 
 
 def _numbered(names: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Name -> number of the frame, and the name with `*` in its place; of several numbers, the one that varies most counts."""
+    """Name -> frame number, and the name with `*` in its place. If a name has several numbers, the one that varies most is used."""
     alike: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(dict)
     for name in names:
         parts = re.split(r"([0-9]+)", name)
@@ -377,14 +391,14 @@ def _usual(steps: np.ndarray) -> int:
 
 
 def _too_slow(usual: int, layout: str, pacing: Pacing) -> bool:
-    """Whether neighbours are stills, unless the user has said otherwise."""
+    """Whether frames are too far apart in time, unless --step or --fps says that they are video."""
     if layout == "cityscapes" or pacing.step or pacing.fps:
         return False
     return usual / CAMVID_RATE > APART if layout == "camvid" else FAR < usual < STAMPS
 
 
 def _cut(group: list[tuple[int, Key]], step: int, exact: bool) -> list[list[tuple[int, Key]]]:
-    """Cut a group where the number jumps: by anything but `step` where that is exact, else by clearly more than it."""
+    """Split a group where the number jumps: by anything but `step` if `exact`, else by more than 1.5 times `step`."""
     pieces = [[group[0]]]
     for (before, _), item in zip(group, group[1:], strict=False):
         jump = item[0] - before != step if exact else item[0] - before > 1.5 * step
@@ -395,12 +409,12 @@ def _cut(group: list[tuple[int, Key]], step: int, exact: bool) -> list[list[tupl
 
 
 def _group_name(folder: str, prefix: str, layout: str, groups: Mapping[tuple[str, str], object]) -> str:
-    """A clip is called as its folder; where a folder holds several, with what begins their frames' names."""
+    """The name of a clip: its folder, followed by the prefix of the frame names if the folder holds several clips."""
     if layout == "cityscapes":
         return folder
     others = [_start(other) for place, other in groups if place == folder]
     start = _start(prefix)
-    if others.count(start) > 1:  # as left and right pictures of one camera
+    if others.count(start) > 1:  # such as left and right images of one camera
         start = prefix
     if folder == ".":
         return start or "clip"
@@ -408,7 +422,7 @@ def _group_name(folder: str, prefix: str, layout: str, groups: Mapping[tuple[str
 
 
 def _start(prefix: str) -> str:
-    """What stands before a frame's number, without what separates the two."""
+    """The part of a name before the frame number, without the separator."""
     return prefix.partition("*")[0].rstrip("_-. ")
 
 
@@ -419,24 +433,24 @@ def _city(folder: str, layout: str) -> str:
 
 
 def _pace(usual: int, stills: bool, clips: int, layout: str, pacing: Pacing) -> str:
-    """What is a neighbour, in words."""
+    """A sentence about which frames are neighbours."""
     step = pacing.step or usual
     if layout == "camvid":
-        apart = f"{step} numbers apart ({step / CAMVID_RATE:.2g} s at CamVid's 30 a second)"
+        apart = f"{step} numbers apart ({step / CAMVID_RATE:.2g} s at CamVid's 30 frames per second)"
     elif step >= STAMPS:
-        apart = f"{step} apart in their names, which are taken for times"
+        apart = f"{step} apart in their names, which are treated as time stamps"
     else:
         apart = f"{step} number{'s' if step > 1 else ''} apart in their names"
     some = f"{clips} clip{'s' if clips > 1 else ''}"
     if pacing.stills:
-        return f"{some} of stills (--stills): nothing is compared over time"
+        return f"{some} of stills (--stills): no frames are compared over time"
     if stills:
         return (
-            f"{some} of stills: frames are {apart}, so nothing is compared over time "
-            f"(--step {step} compares them all the same; --fps tells that it is video)"
+            f"{some} of stills: frames are {apart}, so they are not compared over time "
+            f"(to compare them anyway, pass --step {step}, or --fps if they are a video)"
         )
     rate = f", {1 / pacing.fps:.3g} s at --fps {pacing.fps:g}" if pacing.fps else ""
-    return f"{some}, in which neighbours are {apart}{rate}"
+    return f"{some}; neighbouring frames are {apart}{rate}"
 
 
 def _clip(run: _Run, frames, maps, truth, flow) -> MapClip:
@@ -446,8 +460,8 @@ def _clip(run: _Run, frames, maps, truth, flow) -> MapClip:
         missing = [frames[key] for key in keys[:-1] if key not in flow]
         if missing:
             raise NotFoundError(
-                f"clip {run.name} of {len(keys)} frames has {len(keys) - 1 - len(missing)} of {len(keys) - 1} flow files "
-                f"(first without: {missing[0]}); `tcseg data check --mend` makes them again"
+                f"clip {run.name} with {len(keys)} frames has {len(keys) - 1 - len(missing)} of {len(keys) - 1} flow files "
+                f"(first frame without: {missing[0]}); restore them with: tcseg data check --mend"
             )
     ordered = (tuple(files[key] for key in keys) for files in (frames, maps))
     exact = tuple(flow[key] for key in keys[:-1]) if flow else ()

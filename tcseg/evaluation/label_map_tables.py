@@ -18,7 +18,7 @@ from tcseg.labels import IGNORE
 from tcseg.metrics import intervals
 from tcseg.metrics.segmentation import Overlap, Share
 
-VISIBLE_IN_VIDEO = 0.6  # of the pixels are visible in the next frame of a video; in stills, fewer
+VISIBLE_IN_VIDEO = 0.6  # at least this share of the pixels of a video frame is visible in the next one
 
 SEGMENTATION = ("miou", "miou_category", "miou_boundary")
 INSTANCES = ("iiou", "iiou_category")
@@ -37,7 +37,7 @@ def tabulate(
     layout: str,
     unit: str,
 ) -> tuple[pd.DataFrame, dict]:
-    """Counts -> table and record."""
+    """The result table and the record from the counts; see `label_map_files.evaluate_files`."""
     clips = matched.clips
     record = summarise(total.blocks) if total.blocks else summarise({"none": {}})
     whole = total.pairs["all"] == total.pairs["labelled"] and total.pairs["all"] > 0
@@ -77,7 +77,7 @@ def tabulate(
 
 
 def _void(task: Task, contents: Mapping[tuple[str, Path], MapContents], what: str) -> float | None:
-    """Share of the maps' pixels that are void."""
+    """Share of void pixels in the maps."""
     counts = np.zeros(2)
     for (kind, path), content in contents.items():
         if kind == what:
@@ -88,7 +88,7 @@ def _void(task: Task, contents: Mapping[tuple[str, Path], MapContents], what: st
 
 
 def _reading_facts(task: Task, what: str) -> dict:
-    """How maps of a kind were read, and why."""
+    """How the maps of a kind were read, and why."""
     some = [reading for (kind, _), reading in task.readings.items() if kind == what]
     return {
         "values": ", ".join(dict.fromkeys(one.values for one in some)),
@@ -111,7 +111,7 @@ def _visible_share(blocks: Blocks, flow: str) -> float | None:
 
 
 def _class_shares(blocks: Blocks, flow: str) -> dict[int, float]:
-    """Class -> its share of the pixels that TC counts."""
+    """Class -> its share of the pixels in TC."""
     if not _has(blocks, f"tc_{flow}"):
         return {}
     counts = summed(blocks, f"tc_{flow}")
@@ -123,13 +123,13 @@ def _class_shares(blocks: Blocks, flow: str) -> dict[int, float]:
 
 
 def changed_of(counts: Overlap) -> Share:
-    """TC's counts -> the share of visible pixels, of some class in both frames' maps, whose class changes along the flow."""
+    """Share of visible pixels whose class changes along the flow, from the counts of TC."""
     visible = float(counts.labelled.sum())
     return Share(visible - float(counts.intersection.sum()), visible)
 
 
 def _row_names(flows: Sequence[str]) -> list[tuple[str, str]]:
-    """Metrics and flows, in the order of the table: what cannot mislead comes first."""
+    """Metrics and flows in the order of the table; the metric that is easiest to interpret comes first."""
     of_flow = [(name, flow) for flow in flows for name in ("changed", *TC[:1], "tc_ceiling", *TC[1:], *TC_LABELLED[1:])]
     first = [(name, flow) for name, flow in of_flow if name == "changed"]
     rest = [(name, flow) for name, flow in of_flow if name != "changed"]
@@ -143,7 +143,7 @@ def _table(
     labelled: bool,
     cities: Mapping[str, str] | None,
 ) -> pd.DataFrame:
-    """Each metric with its interval over clips (or cities) and its coverage; those that the data cannot give say why."""
+    """Each metric with its interval over clips (or cities) and its coverage, or the reason why it cannot be computed."""
     rows = []
     for name, flow in _row_names(list(record["metrics"]["changed"])):
         source = "tc" if name == "changed" else name
@@ -162,7 +162,7 @@ def _table(
 
 
 def _number(name: str, key: str, blocks: Blocks, cities: Mapping[str, str] | None) -> dict:
-    """A metric's value, its interval, and the units in which something was counted."""
+    """A metric's value, its interval, and the number of units with counted pixels."""
     some = {block: counts for block, counts in blocks.items() if key in counts}
     if name == "changed":
         some = {block: {key: changed_of(counts[key])} for block, counts in some.items()}
@@ -171,7 +171,7 @@ def _number(name: str, key: str, blocks: Blocks, cities: Mapping[str, str] | Non
     if cities is not None:
         counts = intervals.by_cluster(counts, [cities[block] for block in some])
     entry = {"value": value, "units": intervals.counted_units(counts)}
-    if name != "etc_compat":  # the script's mean is its own
+    if name != "etc_compat":  # it is not a ratio of summed counts
         _, entry["ci_low"], entry["ci_high"] = intervals.clip_interval(counts)
     return entry
 
@@ -182,10 +182,10 @@ def _ceiling_row(value: float | None, total: Counted, flow: str) -> dict:
 
 
 def _why(name: str, data: Mapping, labelled: bool) -> str:
-    """Why the data cannot give a metric."""
+    """Why a metric cannot be computed from the data."""
     if name in INSTANCES and labelled:
         return (
-            "no instanceIds beside the labels" if data["classes"] == "cityscapes" else "no instances in these classes"
+            "the labels have no instanceIds files" if data["classes"] == "cityscapes" else "these classes have no instances"
         )
     if name == "miou_category" and labelled and data["classes"] != "cityscapes":
         return "these classes have no categories"
@@ -194,26 +194,26 @@ def _why(name: str, data: Mapping, labelled: bool) -> str:
     if name in SEGMENTATION:
         return "all labels are void"
     if not data["pairs"]:
-        return "the frames are stills" if any("stills" in note for note in data["notes"]) else "no two frames are neighbours"
+        return "the frames are stills" if any("stills" in note for note in data["notes"]) else "there are no neighbouring frames"
     if name in (*TC_LABELLED, *FLICKER, *WINDOWS) and not data["labelled_frames"]:
         return "no labels"
     if name == "tc_ceiling":
         return f"{data['labelled_pairs']} of {data['pairs']} pairs have labels on both frames"
     if name in WINDOWS and data["labelled_pairs"]:
-        return f"no {name.removeprefix('vc').removesuffix('_right')} labelled frames in a row"
+        return f"no {name.removeprefix('vc').removesuffix('_right')} consecutive frames have labels"
     if data["labels"] and data["labels"]["void"] == 1:
         return "all labels are void"
     if name in (*TC_LABELLED, *FLICKER, *WINDOWS) and not data["labelled_pairs"]:
-        return "no two neighbouring frames have labels"
+        return "no neighbouring frames both have labels"
     return (
         "no clip is long enough"
         if name == "tc_gap5"
-        else "nothing was counted: no pixel of a class is visible in both frames"
+        else "no pixel of a class is visible in both frames"
     )
 
 
 def _coverage(table: pd.DataFrame) -> dict[str, dict]:
-    """Metric (and flow) -> frames, units, void, why: what stands beside the number in the table."""
+    """Metric (and flow) -> its frames, units, void and why from the table."""
     entry = {}
     for row in table.to_dict("records"):
         key = "_".join(filter(None, (row["metric"], row["flow"])))
@@ -221,17 +221,17 @@ def _coverage(table: pd.DataFrame) -> dict[str, dict]:
     return entry
 
 
-# ------------------------------------------------------------------------------------------------ saying it
+# ------------------------------------------------------------------------------------------------ text
 
 
 def write(out: Path, table: pd.DataFrame, record: dict) -> None:
-    """Write metrics.csv and metrics.json, aside and renamed."""
+    """Write metrics.csv and metrics.json atomically."""
     write_table(out / "metrics.csv", table)
     write_json(out / "metrics.json", record)
 
 
 def as_text(table: pd.DataFrame, record: dict) -> str:
-    """What was read, the table in percent, IoU by class, what the numbers cannot tell, and what is missing."""
+    """The report for a terminal: input, table in percent, IoU by class, how to interpret the numbers, and missing files."""
     data = record["data"]
     parts = [_header(record), _numbers(table)]
     if "iou" in record["per_class"]:
@@ -240,7 +240,7 @@ def as_text(table: pd.DataFrame, record: dict) -> str:
     parts += [*_tc_classes(record), _cautions(record), _units(table, data)]
     if record["missing"]:
         parts.append(
-            "MISSING (--strict makes it an error):\n" + "\n".join(f"  {problem}" for problem in record["missing"])
+            "MISSING FILES (an error with --strict):\n" + "\n".join(f"  {problem}" for problem in record["missing"])
         )
     return "\n\n".join(filter(None, parts))
 
@@ -251,7 +251,7 @@ def _header(record: dict) -> str:
     for what in ("predictions", "labels"):
         if (reading := data[what]) is not None:
             count = data["frames"] if what == "predictions" else f"{data['labelled_frames']} of {data['frames']}"
-            channel = {"grey": "", "red": ", red channel", "panoptic": ", instances by 1000"}.get(reading["channel"], "")
+            channel = {"grey": "", "red": ", red channel", "panoptic": ", instance ids / 1000"}.get(reading["channel"], "")
             merged = ", merged from Cityscapes' 19 classes" if reading["merged"] else ""
             void = "-" if reading["void"] is None else f"{reading['void']:.1%}"
             lines.append(
@@ -274,14 +274,14 @@ def _names(rows: pd.DataFrame) -> str:
 
 
 def _tc_classes(record: dict) -> list[str]:
-    """Who votes in TC."""
+    """Sentences about the classes in TC and their shares of the pixels."""
     sentences = []
     for flow, shares in record["tc_classes"].items():
         if shares:
             ordered = sorted(shares.items(), key=lambda item: -item[1])
             names = ", ".join(f"{record['classes'][k]} {_percent(share)}" for k, share in ordered)
             sentences.append(
-                f"TC ({flow}) is a mean over {len(shares)} classes, one vote each; their shares of the pixels: {names}"
+                f"TC ({flow}) is the unweighted mean over {len(shares)} classes; their shares of the pixels are: {names}"
             )
     return sentences
 
@@ -291,39 +291,41 @@ def _percent(share: float) -> str:
 
 
 def _cautions(record: dict) -> str:
-    """What the numbers cannot tell."""
+    """Notes about how to interpret the numbers."""
     lines = []
     if any(record["tc_classes"].values()):
         lines.append(
-            "`changed` is the share of visible pixels whose class changes along the flow: true changes, errors of the flow and "
-            "flicker together. In TC a class on few pixels weighs as much as road, so TC may rank two networks the other way round."
+            "`changed` is the share of visible pixels whose class changes along the flow. It includes true changes, "
+            "flow errors and "
+            "flicker. In TC, rare classes have the same weight as road, so TC may rank two networks differently."
         )
     if not record["data"]["labelled_frames"]:
         lines.append(
-            "Without labels nothing here says whether the maps are right: a map that never changes has changed 0 and TC 100. "
-            "Compare only networks whose accuracy is known."
+            "Without labels, these numbers do not measure accuracy: a constant map has changed 0 and TC 100. "
+            "Compare only networks whose accuracy you know."
         )
     for flow, visible in record["data"]["seen"].items():
         if visible is not None and visible < VISIBLE_IN_VIDEO:
             lines.append(
-                f"Only {visible:.0%} of the pixels are visible in the next frame ({flow}); are these stills (--stills), or is "
-                "it another scene?"
+                f"Only {visible:.0%} of the pixels are visible in the next frame ({flow}). If the frames are stills, "
+                "pass --stills; "
+                "if the scene changes, put each scene into its own folder."
             )
     return "\n".join(lines)
 
 
 def _units(table: pd.DataFrame, data: Mapping) -> str:
-    """What the intervals are over."""
+    """A sentence about the units of the intervals."""
     most = int(table["units"].max())
     if data["unit"] == "block":
-        about = f"blocks of {CAMVID_BLOCK} frames of one clip: of that street alone"
+        about = f"blocks of {CAMVID_BLOCK} frames of one clip, so they apply to this clip only"
     elif data["unit"] == "city":
         about = "cities"
     else:
         about = f"clips; {data['clips']} clips, {data['frames']} frames"
     if most < 2:
-        return f"Percent. No intervals: there is one unit. {data['frames']} frames."
-    text = f"Percent; 95 % intervals over the units in which something was counted, {about}."
+        return f"Values are in percent. There are no intervals because there is only one unit. {data['frames']} frames."
+    text = f"Values are in percent, with 95 % intervals over the units with counted pixels: {about}."
     of_few = intervals.scope(data["clip_cities"]) if data["unit"] == "clip" else ""
-    other = "--unit city asks about other cities." if len(set(data["clip_cities"])) > 1 else ""
+    other = "For other cities, pass --unit city." if len(set(data["clip_cities"])) > 1 else ""
     return " ".join(filter(None, (text, of_few, other if of_few else "")))

@@ -197,7 +197,7 @@ def _row(comparison: str, metric: Row, records: Sequence[tuple[dict, dict]]) -> 
 
 
 def _adjusted(table: pd.DataFrame, primary: Collection[str]) -> pd.DataFrame:
-    """Add p_holm beside p: of the first row of each comparison and quantity, for all rows of it; the primary comparisons apart."""
+    """Add p_holm, corrected by Holm: primary comparisons and others apart. A comparison has one p a quantity, in all its rows."""
     hypotheses = table.groupby(["comparison", "counts"], sort=False)["p"].transform("first")
     once = ~table.duplicated(["comparison", "counts"])
     first = table["comparison"].isin(list(primary))

@@ -87,7 +87,7 @@ def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:
 
 
 def against_peers(study: Study) -> pd.DataFrame:
-    """The chosen students against each peer: after as many steps, and each after the best of its lengths; on common seeds.
+    """The chosen students against each peer: after equally many steps, and each after its best length; on common seeds.
 
     Args:
         study: as in `scored`.

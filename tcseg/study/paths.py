@@ -9,6 +9,8 @@ from tcseg.data.folders import data_root
 from tcseg.errors import NotFoundError
 from tcseg.study.recipes import ABLATION_SWEEPS
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+"""The checkout; of an installed package, the folder that it is in."""
 FIGURES = data_root().parent / "figures"
 """Committed reference tables, runs and figures."""
 MEASURED = data_root() / "study" / "measurements"
@@ -62,6 +64,20 @@ def study_folder(dataset: str, profile: str, runs: str = "train", size: str | No
     root = Path(os.environ.get("TCSEG_STUDIES") or data_root() / "study")
     tail = ("-reference" if runs == "reference" else "") + (f"-{size}" if size else "")
     return root / (f"{dataset}-{profile}" + tail)
+
+
+def require_checkout(command: str, *folders: str) -> None:
+    """Refuse a command that needs folders of the repository, which an installed package does not have.
+
+    Raises:
+        NotFoundError: the message names the missing folders and says what to do.
+    """
+    roots = (REPOSITORY, FIGURES.parent)  # an installed package reads the figures of a checkout that it is run from
+    if missing := [f"{folder}/" for folder in folders if not any((root / folder).is_dir() for root in roots)]:
+        raise NotFoundError(
+            f"{command} needs {' and '.join(missing)}, "
+            "which the installed package does not have: run from a clone of the repository"
+        )
 
 
 def measured_table(name: str, runs: str = "train") -> Path:

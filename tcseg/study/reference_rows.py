@@ -14,7 +14,7 @@ from tcseg.data.folders import find_dataset
 from tcseg.labels import DATASETS
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import PRIMARY, PROFILES, RECIPES, Profile
-from tcseg.study.runs import shipped_weights
+from tcseg.study.runs import of_one_code, shipped_weights
 
 STUDIES = ("smoke", "laptop", "full")
 """The profiles that chapters can be opened at; `bench` is for chapter 6's question alone."""
@@ -83,7 +83,7 @@ class Request:
         dataset, profile: whose.
         size, seeds: (W,H) of frames and number of seeds, where they are not the profile's own.
         need: of the chapter; a chapter can be opened at `STUDIES` alone.
-        command: whether it was asked for on the command line, whose words are others.
+        command: whether it comes from the command line, whose options have other names.
     """
 
     dataset: str
@@ -95,7 +95,7 @@ class Request:
 
     @property
     def scale(self) -> Profile:
-        """The profile, with the size and the seeds that were asked for."""
+        """The profile, with the requested size and number of seeds."""
         scale = PROFILES[self.profile]
         if self.size:
             scale = replace(scale, size=self.size, camvid_size=self.size)
@@ -124,11 +124,15 @@ class Row:
 
 
 def committed_rows() -> list[Row]:
-    """All of them."""
-    records = (json.loads(path.read_text()) for path in sorted((FIGURES / "runs").glob("*.json")))
+    """Those that are shown: of each recipe the rows of one training code, as `runs.find_reference` gives them."""
+    studies: dict[str, list[dict]] = {}
+    for path in sorted((FIGURES / "runs").glob("*.json")):
+        record = json.loads(path.read_text())
+        studies.setdefault(f"{record['dataset']}-{record['profile']}", []).append(record)
     return [
-        Row(f"{r['dataset']}-{r['profile']}", tuple(r["size"]), r["recipe_name"], r["seed"], r["run_id"])
-        for r in records
+        Row(study, tuple(r["size"]), r["recipe_name"], r["seed"], r["run_id"])
+        for study, records in studies.items()
+        for r in sorted(of_one_code(records), key=lambda record: record["run_id"])
     ]
 
 
@@ -143,10 +147,10 @@ def committed_file(study: str, name: str) -> Path | None:
 
 
 def refusal(request: Request, trainable: bool) -> str:
-    """Why the committed results cannot show what is asked, and what would do, as one line; empty where they can.
+    """Why the committed results cannot show a request, and what to do instead, as one line; empty where they can.
 
     Args:
-        asked: what somebody wants to see.
+        request: what somebody wants to see.
         trainable: whether the same can be had with runs="train", as far as data and earlier chapters go.
     """
     rows = committed_rows()
@@ -246,7 +250,7 @@ def _training(request: Request) -> str:
 
 
 def compare(folder: Path, committed: Path = FIGURES) -> pd.DataFrame:
-    """What a study's networks score beside the committed ones of the same data, profile, recipe and seed.
+    """Compare the scores of a study's networks with the committed ones of the same data, profile, recipe and seed.
 
     Args:
         folder: The study's. A record that was itself committed is not compared with itself; nor are frames of another size, or

@@ -33,7 +33,7 @@ from tcseg.study.measurements import MEASUREMENTS
 from tcseg.study.model_selection import with_weights
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.dependency_graph import Course, run_course, upto
-from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
+from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, REPOSITORY, measured_table, require_checkout, study_folder
 from tcseg.study.reference_rows import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
 from tcseg.study.report.documents import documents, reproduced
 from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
@@ -42,7 +42,7 @@ from tcseg.study.report.sphinx_build import ReportError, build_report
 from tcseg.study.study import open_study, require_known, size_of
 from tcseg.study.sweeps import tables
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = REPOSITORY
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
@@ -168,6 +168,7 @@ def _study(
     course = course_of(dataset, profile, runs, out, seeds, size)
     require_one_of("profile", profile, STUDIES)
     if runs == "reference":
+        require_checkout("a report on the committed results", "notebooks", "figures/runs")
         require_reference(dataset, profile, upto(names), size, seeds)
         if problems := stale():
             raise ReportError("committed results are stale:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -184,7 +185,7 @@ def _finish(who: str, work: Callable[[], int]) -> int:
     """The exit code of a command, which ends in one line on standard error where it fails: no exception gets lost on the way.
 
     Returns:
-        What `work` returns; 1 where something failed, 2 where what was asked for cannot be, 130 where somebody interrupted.
+        What `work` returns; 1 where something failed, 2 if an argument is wrong, 130 if somebody interrupted.
     """
     try:
         return work()
@@ -201,10 +202,10 @@ def _finish(who: str, work: Callable[[], int]) -> int:
 def require_reference(
     dataset: str, profile: str, chapters: Iterable[str] = NOTEBOOKS, size: str | None = None, seeds: int | None = None
 ) -> None:
-    """Refuse to show chapters of which not all is committed: half of their pages could not be made.
+    """Refuse to show chapters whose results are not all committed: half of their pages would be empty.
 
     Raises:
-        ValueError: with what is missing, and what would do.
+        NoRowsError: the message says what is missing, and what to do instead.
     """
     frame_size = size_of(dataset, size) if size else None
     request = Request(dataset, profile, frame_size, seeds, need_of(chapters), command=True)
@@ -258,7 +259,7 @@ def _reference(dataset: str, profile: str, ship: bool) -> int:
 
 
 def rows(dataset: str = "procity", profile: str = "laptop") -> int:
-    """Publish what a sweep has finished: its rows, and chapter 5 drawn again from all rows; what `make rows` does.
+    """Publish the finished runs of a sweep: add their rows and redraw chapter 5 from all rows; what `make rows` does.
 
     No finished study is needed: a sweep can be spread over many sittings and machines, each of which leaves its rows.
 
@@ -277,7 +278,7 @@ def _rows(dataset: str, profile: str) -> int:
     new_rows = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
     if not any(row.study == f"{dataset}-{profile}" for row in committed_rows()):
         again = f"make sweeps DATASET={dataset} PROFILE={profile}"
-        raise NotFoundError(f"no run of {dataset} at {profile} is finished, here or committed; train some: {again}")
+        raise NotFoundError(f"no run of {dataset} at {profile} is finished, here or committed; train some with: {again}")
     print(f"{len(new_rows)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
         for run in (one for one in with_weights(open_study(dataset, profile), CHOSEN[FAST]) if one.seed == 0):

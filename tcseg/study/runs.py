@@ -13,7 +13,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
@@ -159,7 +159,7 @@ def now() -> str:
 
 
 def shipped_weights(run_id: str, folder: Path = registry.WEIGHTS) -> Path | None:
-    """The weights in the package that came out of a run, as the sidecars beside them say; None where they do not ship.
+    """The weights in the package that a run trained, according to their sidecar files; None where they do not ship.
 
     Raises:
         ValueError: a sidecar is damaged.
@@ -168,7 +168,7 @@ def shipped_weights(run_id: str, folder: Path = registry.WEIGHTS) -> Path | None
         try:
             theirs = json.loads(sidecar.read_text()).get("run_id")
         except (ValueError, AttributeError) as error:
-            raise InputError(f"{sidecar} is damaged; take it from the repository again") from error
+            raise InputError(f"{sidecar} is damaged; restore it from the repository") from error
         if theirs == run_id and (weights := sidecar.with_suffix(".safetensors")).exists():
             return weights
     return None
@@ -384,14 +384,19 @@ def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
         raise NotFoundError(
             f"no reference rows for {dataset}-{profile} in {folder} (there are: {', '.join(studies)}); use runs='train'"
         )
-    compared: dict[str, list[dict]] = {}
-    for record in chosen:
-        compared.setdefault("" if record["recipe_name"] in TAUGHT else record["recipe_name"], []).append(record)
-    by_code = ([[r for r in rows if not other_code(r, code)] for code in codes()] for rows in compared.values())
-    current = [record for alternatives in by_code for record in max(alternatives, key=len)]
+    current = of_one_code(chosen)
     if not current:
         raise NotFoundError(
             f"the {len(chosen)} reference rows of {dataset}-{profile} in {folder} are stale: {other_code(chosen[0])}; "
             "use runs='train'"
         )
     return [Run(record, None) for record in sorted(current, key=lambda record: record["run_id"])]
+
+
+def of_one_code(records: Sequence[dict]) -> list[dict]:
+    """Of a study's records those that are shown: no comparison mixes rows of two training codes (see `find_reference`)."""
+    compared: dict[str, list[dict]] = {}
+    for record in records:
+        compared.setdefault("" if record["recipe_name"] in TAUGHT else record["recipe_name"], []).append(record)
+    by_code = ([[r for r in rows if not other_code(r, code)] for code in codes()] for rows in compared.values())
+    return [record for alternatives in by_code for record in max(alternatives, key=len)]

@@ -65,7 +65,7 @@ AS_COMMITTED = "*Figure from the reference run: it needs weights or logs that ar
 
 
 def require_known(dataset: str, profile: str, runs: str, profiles: Iterable[str] = PROFILES) -> None:
-    """Refuse a data set, profile or mode that there is none of.
+    """Refuse an unknown data set, profile or mode.
 
     Raises:
         InputError: the message lists the known ones.
@@ -76,10 +76,10 @@ def require_known(dataset: str, profile: str, runs: str, profiles: Iterable[str]
 
 
 def size_of(dataset: str, text: str) -> tuple[int, int]:
-    """(W,H) of frames, as a person wrote it; checked against what networks need, and procity's camera.
+    """(W,H) from text such as "512x256", checked against the networks' stride and procity's camera.
 
     Raises:
-        ValueError: it is no size, or not one of this data set.
+        InputError: the text is no size, or the data set cannot have it.
     """
     size = parse_size(text, SIDES)
     return procity.check_size(size) if dataset == "procity" else size
@@ -142,7 +142,7 @@ def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
 
 
 def _why_not_trained(request: reference_rows.Request, folder: Path) -> str:
-    """What training would need and is not there, and what to do about it; empty where all is."""
+    """What training needs and does not find, and how to get it; empty if everything is there."""
     dataset = request.dataset
     if dataset != "procity" and find_dataset(dataset) is None:
         return explain_missing(dataset)
@@ -154,7 +154,7 @@ def _why_not_trained(request: reference_rows.Request, folder: Path) -> str:
 
 
 def open_rows(dataset: str, profile: str, folder: Path | None = None) -> Study:
-    """A study for its recipes and rows alone (`finished_runs`, `why_stale`): nothing of it need be here, `--size` is another's.
+    """A study of which only recipes and rows are used (`finished_runs`, `why_stale`): no data are needed, `--size` is ignored.
 
     Args:
         dataset, profile: whose.
@@ -290,7 +290,7 @@ class Study:
         return tuple(range(self.scale.primary_seeds if name in PRIMARY else self.scale.seeds))
 
     def teacher(self, labelled_share: float | None = None) -> Run:
-        """The study's teacher; or for a label budget, the one that has seen these labels only."""
+        """The study's teacher; or for a label budget, the one that was trained with this share of the labels."""
         return self.run(self.teacher_name(labelled_share))
 
     def teacher_name(self, labelled_share: float | None = None) -> str:
@@ -303,7 +303,7 @@ class Study:
 
         Args:
             name, seed: which.
-            wait: for another process that is at this run; if not, None is returned where there is one.
+            wait: whether to wait for another process that trains this run; without waiting, None is returned then.
 
         Raises:
             FileNotFoundError: runs="reference" and there is no such row.
@@ -332,7 +332,7 @@ class Study:
         return (self.runs_folder / run_id / "record.json").exists()
 
     def _inputs(self, recipe: Recipe) -> list:
-        """What decides a run beside its recipe and the code: the data, the network that is meant by its name, the teacher."""
+        """What decides a run besides its recipe and the code: the data, the network behind its name, and the teacher."""
         teacher = self.teacher(recipe.labelled_share).id if recipe.teacher != "none" else None
         return [self.clips("train").key, registry.spec_key(recipe.arch), teacher]
 

@@ -20,6 +20,7 @@ import torch
 
 from tcseg.errors import InputError, require_one_of
 from tcseg.machine import usable_cores, worker_pool
+from tcseg.metrics.intervals import holm
 from tcseg.study.comparisons import PAIRS, ablation, effects
 from tcseg.study.recipes import (
     ABLATION_SWEEPS,
@@ -76,7 +77,7 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
     ]  # the student is a candidate, too
     whole = [(name, PRIMARY_SEEDS) for name in primary] + [(name, SEEDS) for name in dict.fromkeys(names)]
     if not whole:
-        raise InputError(f"no sweep asks anything of {dataset} at profile {profile}: try --profile laptop")
+        raise InputError(f"no sweep applies to {dataset} at profile {profile}: try --profile laptop")
     most = max(PRIMARY_SEEDS, SEEDS)
     return [Task(name, seed) for seed in range(most) for name, seeds in whole if seed < seeds]
 
@@ -189,8 +190,8 @@ def target_mask(
     """What masked targets change: recipes as today's code trains them against the same seeds by the earlier code, a row a metric.
 
     Returns:
-        recipe, code (the earlier one), and the columns of `comparisons.effects`, differences today - earlier; `thin_miou` is the
-        mean IoU of `THIN`. No rows where there is nothing to compare.
+        recipe, code (the earlier one), and the columns of `comparisons.effects`, differences today - earlier; p_holm is corrected
+        for the number of recipes; `thin_miou` is the mean IoU of `THIN`. No rows where there is nothing to compare.
     """
     tables = []
     for code in earlier():
@@ -203,9 +204,12 @@ def target_mask(
                     _sides(sides, lambda record, of=classes: _of_thin(record, of)), {name: ("today", "earlier")}, ()
                 )
                 thin = thin[thin["metric"] == "miou"].assign(metric="thin_miou")
-                both = pd.concat([rows, thin], ignore_index=True).drop(columns=["comparison", "p_holm"])
-                tables.append(both.assign(recipe=name, code=code))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+                both = pd.concat([rows, thin], ignore_index=True)
+                tables.append(both.assign(recipe=name, code=code, comparison=f"{name}_vs_earlier"))
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(p_holm=table.groupby("metric")["p"].transform(holm))
 
 
 def _sides(sides: Mapping[str, Sequence[Run]], record_of: Callable[[dict], dict]) -> list[SimpleNamespace]:
@@ -346,7 +350,7 @@ def _workers() -> int:
 def side_by_side(
     study: Study, tasks: Sequence[Task], workers: int | None = None, limit: int | None = None
 ) -> Iterator[Run]:
-    """Make runs in processes of their own, and yield each as it is finished. Called again, stopped ones go on from checkpoints.
+    """Make runs in processes of their own, and yield each when it is finished. Stopped ones continue from their checkpoints.
 
     A run that another process is at is put off: the next one is made first, so that two sweeps of one store share the work. At the
     end it is waited for, and made here if the other has died.

@@ -28,11 +28,9 @@ class Fixed(Counter):
 
     def add(self, told, unit="a", follows=False, frame=FRAME, name="0", **answers):
         self.answers = answers
-
-        def resized(size):
-            return cv2.resize(told, size, interpolation=cv2.INTER_NEAREST)
-
-        self.step(Shown(frame, Place("v", name), resized, unit, follows))
+        self.step(
+            Shown(frame, Place("v", name), lambda size: cv2.resize(told, size, interpolation=cv2.INTER_NEAREST), unit, follows)
+        )
 
 
 def halves(left, right):
@@ -152,8 +150,12 @@ def test_stored_and_asked_frames_are_told_alike(street, tmp_path):
 
 def test_cuts_are_not_followed(tmp_path):
     folder = write_folder(tmp_path / "two", drive(1, 4) + drive(2, 4))
-    found = [shown.follows for shown in video_frames(folder, "two", teacher_of(Brightness()))]
-    assert found == [False, *[True] * 3, False, *[True] * 3]
+    assert [shown.follows for shown in video_frames(folder, "two", teacher_of(Brightness()))] == [
+        False,
+        *[True] * 3,
+        False,
+        *[True] * 3,
+    ]
     assert not any(shown.follows for shown in video_frames(folder, "two", teacher_of(Brightness()), fps=1))
 
 

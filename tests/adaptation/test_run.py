@@ -79,8 +79,9 @@ def test_weights_work_everywhere(adapted, street, tmp_path):
 
 @pytest.mark.slow
 def test_int8_of_adapted_weights(adapted, street, tmp_path):
-    frames = ("--calibrate", street / "drive", "--frames", street / "drive")
-    said = run("export", tmp_path / "mine.onnx", "--weights", adapted.weights, "--precision", "int8", *frames).output
+    options = ("--precision", "int8", "--calibrate", street / "drive")
+    said = run("export", tmp_path / "mine.onnx", "--weights", adapted.weights, *options,
+               "--frames", street / "drive").output  # fmt: skip
     assert "int8" in said and (tmp_path / "mine.onnx").exists()
     run("segment", street / "drive", "--weights", adapted.weights, "--precision", "int8", "--runtime", "onnxruntime")
 
@@ -195,10 +196,12 @@ def test_two_at_work_in_one_folder(street, tmp_path):
 def test_the_command_says_one_line(street, tmp_path):
     done = run("adapt", tmp_path / "no.mp4", "--teacher", "student", "--out", tmp_path / "x", code=2)
     assert done.output.startswith("error: ") and done.output.count("\n") == 1
-    given = ("adapt", street / "drive", "--teacher", "student", "--out", tmp_path / "x")
-    assert "NAME=VALUE" in run(*given, "--rename", "a", code=2).output
-    quick = ("--size", "128x64", "--steps", 2, "--arch", "student", "--no-replay", "--no-film", "--held-out", 0.3)
-    done = run(*given, *quick)
+    assert (
+        "NAME=VALUE"
+        in run("adapt", street / "drive", "--teacher", "student", "--out", tmp_path / "x", "--rename", "a", code=2).output
+    )
+    done = run("adapt", street / "drive", "--teacher", "student", "--out", tmp_path / "x", "--size", "128x64", "--steps", 2,
+               "--arch", "student", "--no-replay", "--no-film", "--held-out", 0.3)  # fmt: skip
     assert "x.safetensors, x.json, x.md in" in done.output and (tmp_path / "x.safetensors").exists()
 
 

@@ -63,10 +63,10 @@ def test_beside_each_number_stands_over_what_it_is(tmp_path):
     assert row(table, "tc")[["frames", "units"]].tolist() == row(table, "flicker")[["frames", "units"]].tolist() == [9, 3]
     assert row(table, "tc_ceiling")["frames"] == 9 and row(table, "changed")["void"] == 0
     assert record["missing"] == [] and record["coverage"]["miou"]["frames"] == 12
-    assert record["coverage"]["iiou"] == {"frames": 0, "units": 0, "void": None, "why": "no instanceIds beside the labels"}
+    assert record["coverage"]["iiou"] == {"frames": 0, "units": 0, "void": None, "why": "the labels have no instanceIds files"}
     assert list(table["metric"])[0] == "changed"
     text = as_text(table, record)
-    assert "ids (values fit cityscapes's ids alone); 12 frames, 0.0% void" in text and "ids (as their names say)" in text
+    assert "ids (the values fit only cityscapes's ids); 12 frames, 0.0% void" in text and "ids (stated by their file names)" in text
 
 
 def test_void_is_told(tmp_path):
@@ -103,7 +103,7 @@ def lose_instances(folders):
     [
         (lose_a_city, "2 of 3 clips have no label map"),
         (lose_every_second, "6 of 12 frames in clips with labels have none"),
-        (lose_instances, "1 of 12 label maps have no instanceIds beside them"),
+        (lose_instances, "1 of 12 label maps have no instanceIds file"),
     ],
 )
 def test_what_is_missing_is_named_and_strict_refuses_it(tmp_path, lose, told):
@@ -119,7 +119,7 @@ def test_instances_of_8_bits_are_an_error(tmp_path):
     folders = street(tmp_path)
     for path in list(folders["labels"].rglob("*.png")):
         put(path.with_name(path.name.replace("labelIds", "instanceIds")), np.zeros((HEIGHT, WIDTH), np.uint8))
-    with pytest.raises(TcsegError, match="_instanceIds.png is of 8 bits; instanceIds are 16-bit"):
+    with pytest.raises(TcsegError, match="_instanceIds.png is an 8-bit image; instanceIds are 16-bit"):
         evaluated(folders)
 
 
@@ -146,7 +146,7 @@ def test_a_metric_is_there_for_all_of_its_kind_or_none(tmp_path, kinds):
         for path in paths:
             put(path, np.zeros((HEIGHT, WIDTH), np.uint8))
     table, record = evaluated(folders)
-    assert any("wholly void" in problem for problem in record["missing"]) == (kinds[0] == "void")
+    assert any("entirely void" in problem for problem in record["missing"]) == (kinds[0] == "void")
     there = {name: not pd.isna(value) for name, value in table.set_index("metric")["value"].items()}
     for kind in (("miou", "miou_category", "miou_boundary"), ("vc8", "vc8_right", "vc16", "vc16_right", "flicker"),
                  ("tc", "changed", "tc_gap5", "tc_unmasked", "etc_compat"), ("tc_boundary", "tc_interior")):  # fmt: skip
@@ -210,7 +210,7 @@ def test_a_steadier_network_is_steadier_without_labels_too(tmp_path):
         del folders["labels"]
         table, record = evaluated(folders)
         found[name] = {metric: row(table, metric)["value"] for metric in ("changed", "tc")}
-        assert table.iloc[0]["metric"] == "changed" and "TC may rank two networks the other way" in as_text(table, record)
+        assert table.iloc[0]["metric"] == "changed" and "TC may rank two networks differently" in as_text(table, record)
     assert found["better"]["changed"] < found["worse"]["changed"]
     assert found["better"]["tc"] < found["worse"]["tc"]
     assert "<0.1%" in as_text(*evaluated(better)) or "0.1%" in as_text(*evaluated(better))
@@ -223,7 +223,7 @@ def test_stills_that_do_not_say_so_are_noticed(tmp_path):
         put(tmp_path / "frames" / f"{t:03}.png", cv2.normalize(frame, None, 0, 255, cv2.NORM_MINMAX))
         put(tmp_path / "predictions" / f"{t:03}.png", np.full((96, 128), 26, np.uint8))
     table, record = evaluate_files(tmp_path / "predictions", tmp_path / "frames", layout="folder", workers=1)
-    assert "are these stills (--stills)" in as_text(table, record)
+    assert "If the frames are stills, pass --stills" in as_text(table, record)
 
 
 def test_stills_have_accuracy_alone(tmp_path):
@@ -259,7 +259,7 @@ def test_what_segment_writes_is_scored_as_it_is(tmp_path, layout):
         name = path.name.replace("leftImg8bit", "gtFine_labelIds") if layout == "cityscapes" else path.name
         put(tmp_path / "truth" / name, train_ids_to_ids(truth))
     table, record = evaluate_files(tmp_path / "own", frames, tmp_path / "truth", layout, workers=1)
-    assert record["data"]["predictions"]["because"] == "as meta.json beside them says"
+    assert record["data"]["predictions"]["because"] == "stated by their meta.json"
     # truth of the first frame is held against all three
     expected = np.mean([(m == truth)[truth != IGNORE].mean() for m in maps])
     assert record["metrics"]["pixel_accuracy"] == pytest.approx(expected, abs=1e-5) and expected > 0.5

@@ -46,7 +46,7 @@ def test_a_jump_against_the_usual_step_begins_a_clip(tmp_path):
 def test_camvid_s_stills_are_not_compared_over_time(tmp_path):
     names = [f"0016E5_{number:05}.png" for number in range(0, 300, 30)]
     found = matched(tmp_path, names, "camvid")
-    assert all(clip.stills for clip in found.clips) and "1 s at CamVid's 30 a second" in found.notes[0]
+    assert all(clip.stills for clip in found.clips) and "1 s at CamVid's 30 frames per second" in found.notes[0]
     video = matched(tmp_path / "b", [f"0016E5_{number:05}.png" for number in range(0, 20, 2)], "camvid")
     assert [clip.stills for clip in video.clips] == [False]
 
@@ -73,7 +73,7 @@ def test_the_user_decides(tmp_path):
     assert len(matched(tmp_path, names, "folder", step=60).clips) == 10
     (clip,) = matched(tmp_path, names, "folder", stills=True).clips
     assert clip.stills
-    with pytest.raises(TcsegError, match="--stills says that no frames are neighbours"):
+    with pytest.raises(TcsegError, match="--stills means that no frames are neighbours"):
         Pacing(stills=True, step=2)
 
 
@@ -89,7 +89,7 @@ def test_cityscapes_numbers_are_neighbours_by_one(tmp_path):
 
 
 def test_names_that_differ_in_leading_zeros_are_not_mixed(tmp_path):
-    with pytest.raises(TcsegError, match="have the same number; two clips in one folder"):
+    with pytest.raises(TcsegError, match="have the same frame number; if they belong to two clips"):
         matched(tmp_path, ["a/1.png", "a/01.png", "a/2.png", "a/02.png"], "folder")
 
 
@@ -122,9 +122,9 @@ def test_names_without_numbers_are_no_clip(tmp_path):
 
 def test_two_files_of_one_frame_are_named(tmp_path):
     names = ["ulm/ulm_000000_000000_leftImg8bit.png", "b/ulm_000000_000000_leftImg8bit.png"]
-    with pytest.raises(TcsegError, match="are of the same frame; keep one of them"):
+    with pytest.raises(TcsegError, match="belong to the same frame; remove one of them"):
         matched(tmp_path, names, "cityscapes")
-    with pytest.raises(TcsegError, match="are of the same frame"):
+    with pytest.raises(TcsegError, match="belong to the same frame"):
         matched(tmp_path / "b", ["x.png", "x.jpg"], "folder")
 
 
@@ -164,7 +164,7 @@ def test_all_labels_there_is_nothing_to_say(tmp_path):
         (DENSE[::2], "15 of 30 frames in clips with labels have none"),
         (DENSE[1:], "1 of 30 frames in clips with labels have none .*bremen_000000_000017"),
         ([*DENSE, "ulm/ulm_000009_000019_gtFine_labelIds.png"], "1 label maps belong to no frame .*ulm_000009_000019"),
-        ([*DENSE, "ulm/notes.png"], "1 pictures in --labels have names of no frame .*notes.png"),
+        ([*DENSE, "ulm/notes.png"], "1 pictures in --labels do not have the name of a frame .*notes.png"),
     ],
 )
 def test_what_is_missing_is_counted_and_named(tmp_path, left, told):
@@ -208,11 +208,11 @@ def test_label_ids_are_preferred_and_siblings_are_no_strangers(tmp_path):
     [
         (["ulm/ulm_000000_000019_gtCoarse_labelIds.png"], "coarse annotations.*use gtFine"),
         (["ulm/ulm_000000_000019_gtFine_polygons.json"], "polygons.*csCreateTrainIdLabelImgs"),
-        (["ulm/ulm_000000_000019_gtFine_color.png"], "in colours; use _gtFine_labelIds"),
-        (["ulm/ulm_000000_000019_gtFine_instanceIds.png"], "maps of instances"),
-        (["ulm/x.npy"], "arrays of numpy"),
-        (["val/0001.png"], r"it holds 1 .png \(first: 0001.png\)"),
-        ([], "it is empty"),
+        (["ulm/ulm_000000_000019_gtFine_color.png"], "colour images of label maps; use _gtFine_labelIds"),
+        (["ulm/ulm_000000_000019_gtFine_instanceIds.png"], "these are instance maps"),
+        (["ulm/x.npy"], "these are numpy arrays"),
+        (["val/0001.png"], r"the folder has 1 .png \(first: 0001.png\)"),
+        ([], "the folder is empty"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_what_would_do(tmp_path, names, told):
@@ -223,5 +223,5 @@ def test_what_cannot_be_read_is_named_with_what_would_do(tmp_path, names, told):
 
 def test_names_that_do_not_fit_are_shown_side_by_side(tmp_path):
     put(tmp_path / "frames", "a/frame_1.png")
-    with pytest.raises(TcsegError, match="one has a/mask_1.png, the other a/frame_1.png; names must be the same"):
+    with pytest.raises(TcsegError, match="its names look like a/mask_1.png, the names of frames like a/frame_1.png"):
         find_clips(put(tmp_path / "predictions", "a/mask_1.png"), tmp_path / "frames", None, "folder")

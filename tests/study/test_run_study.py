@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tcseg.errors import InputError, TcsegError
+from tcseg.errors import InputError, NotFoundError, TcsegError
+from tcseg.study import paths
 from tcseg.study import run_study as runner
 from tcseg.study.notebooks.dependency_graph import Course
 from tcseg.study.notebooks.execution import NotebookError
@@ -176,7 +177,7 @@ def test_rows_are_refused_before_work_starts(capsys):
     assert runner.rows("procity", "huge") == 2 and runner.rows("camvid", "full") == 1
     said = capsys.readouterr()
     assert "make rows: profile is 'huge'; it must be one of" in said.err
-    assert "train some: make sweeps DATASET=camvid PROFILE=full" in said.err
+    assert "train some with: make sweeps DATASET=camvid PROFILE=full" in said.err
     assert said.out == ""
 
 
@@ -259,3 +260,16 @@ def test_a_study_that_is_committed_is_shown(ran, monkeypatch):
     monkeypatch.setattr(runner, "stale", list)
     assert run_study(runs="reference", with_report=False) == run_study(runs="reference", seeds=5, notebooks=["5"]) == 0
     assert [names for _, names in ran] == [None, ["05_ablations"]]
+
+
+def test_an_installed_package_says_which_folders_it_lacks(tmp_path, monkeypatch, capsys):
+    paths.require_checkout("tcseg report", "notebooks", "figures/runs")  # here they are
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path / "site-packages")
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
+    with pytest.raises(NotFoundError, match=r"^tcseg sweep --list needs figures/runs/, .*: run from a clone of the repository$"):
+        paths.require_checkout("tcseg sweep --list", "figures/runs")
+    assert run_study(runs="reference") == 1
+    words = capsys.readouterr().err
+    assert "needs notebooks/ and figures/runs/" in words and words.count("\n") == 1
+    (tmp_path / "figures" / "runs").mkdir(parents=True)
+    paths.require_checkout("tcseg sweep --list", "figures/runs")

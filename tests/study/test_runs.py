@@ -225,7 +225,7 @@ def test_shipped_weights_are_told_by_the_run_not_by_the_file(tmp_path):
     assert runs.shipped_weights("student-s0-x", tmp_path) == tmp_path / "renamed.safetensors"
     assert runs.shipped_weights("student-s1-y", tmp_path) is None
     (tmp_path / "damaged.json").write_text("{")
-    with pytest.raises(ValueError, match=r"damaged\.json is damaged; take it from the repository again"):
+    with pytest.raises(ValueError, match=r"damaged\.json is damaged; restore it from the repository"):
         runs.shipped_weights("student-s0-x", tmp_path)
 
 

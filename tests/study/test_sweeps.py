@@ -134,7 +134,7 @@ def test_a_limit_counts_what_is_trained_here(tmp_path):
 
 def test_a_sweep_that_asks_nothing_says_so(tmp_path):
     for named in (None, ["pareto"]):
-        with pytest.raises(ValueError, match="no sweep asks anything of camvid at profile bench"):
+        with pytest.raises(ValueError, match="no sweep applies to camvid at profile bench"):
             sweeps.run_sweeps(open_rows("camvid", "bench", tmp_path), named)
 
 
@@ -217,10 +217,12 @@ def test_what_masked_targets_change_is_held_against_the_code_before(monkeypatch)
     assert (
         set(table["recipe"]) == {"kd"}
         and set(table["code"]) == {"code"}
+        and set(table["comparison"]) == {"kd_vs_earlier"}
         and list(table.index) == [*known.index, "thin_miou"]
     )
     for column in ("difference", "ci_low", "ci_high", "seeds", "seed_difference", "p"):
         np.testing.assert_array_equal(table[column][known.index], known[column])
+    np.testing.assert_array_equal(table["p_holm"], table["p"])  # of one recipe: one test a metric
 
     thin = [CAMVID.classes.index(name) for name in ("pole", "sign", "pedestrian", "bicyclist")]
 

@@ -55,7 +55,7 @@ def _line_style(name: str, index: int, rows: pd.DataFrame) -> dict:
 
 @styled
 def tc_by_flow(table: pd.DataFrame, ceiling: str = "true labels") -> Figure:
-    """The same answers scored with different flows: TC beside its ceiling, and as a share of it.
+    """The same answers scored with different flows: TC and its ceiling, and TC as a share of the ceiling.
 
     Args:
         table: rows of `flow_tc.csv`: predictor, estimator, tc, share (0..1).

@@ -156,7 +156,7 @@ def class_palette(label_set: LabelSet) -> Figure:
 
 @styled
 def time_slices(slices: Mapping[str, np.ndarray], label_set: LabelSet) -> Figure:
-    """One column of pixels followed through time: title -> labels (H,T). A steady object draws a smooth band.
+    """One column of pixels followed through time: title -> labels (H,T). A stable label draws a smooth band.
 
     Each pixel is painted in its class's colour; speckles along time are flicker.
     """

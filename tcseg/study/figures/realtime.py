@@ -173,7 +173,7 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
 
 @styled
 def speed_and_quality(table: pd.DataFrame, times: int = 2) -> Figure:
-    """Accuracy and steadiness against the time of a frame, a mark a network.
+    """Accuracy and consistency against the time per frame, one mark per network.
 
     Circles and triangles are our networks, squares and crosses are peers. Filled marks: all trained for the same number of steps; a
     line joins the Pareto front. Hollow marks: the best of a network that was trained for longer.

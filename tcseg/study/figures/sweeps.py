@@ -64,12 +64,12 @@ def _short(value: float) -> str:
 
 @styled
 def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only: float | None = None) -> Figure:
-    """Accuracy (mIoU) against TC along a varied weight, beside what can be had without it.
+    """Accuracy (mIoU) against TC along a varied weight, compared with methods that do without it.
 
     Args:
         table: of `sweeps.table`, one base; a dot is the mean over seeds.
         others: index = name, columns miou and tc (0..1): other recipes, averages at inference, controls.
-        by: the varied column; written beside each dot.
+        by: the varied column; its value is written next to each dot.
         only: the value whose dot is ringed.
     """
     figure, axes = canvas(6.4, 4.0 + 0.14 * len(others))

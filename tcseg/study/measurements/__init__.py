@@ -1,7 +1,7 @@
 """Long measurements that are not part of a study and whose tables are committed: `tcseg measure NAME`.
 
 Each module in a folder here has one function `measure(out, quick) -> DataFrame`, or one that yields the table so far, part by
-part. It lands in `out/tables/<name>.csv`, its further tables and figures beside it, and `out/records/<name>.json` says which
+part. It lands in `out/tables/<name>.csv`, its further tables and figures next to it, and `out/records/<name>.json` says which
 files, when and on what machine. `make reference` copies them to `figures/`, notebooks read them by `study.measured(name)`.
 """
 
@@ -54,18 +54,18 @@ def measure(name: str, out: Path = MEASURED, quick: bool = False, anyway: bool =
         name: a key of `MEASUREMENTS`.
         out: folder; gets `tables/` and `figures/`.
         quick: seconds instead of minutes; the numbers mean nothing.
-        anyway: report although the machine is busy, where that is asked.
+        anyway: report timings even if the machine is busy.
 
     Returns:
         The files written, the measurement's own table first.
 
     Raises:
-        ValueError: the name is unknown (the known ones are listed), or `anyway` with what no busy machine is refused for.
+        ValueError: the name is unknown (the known ones are listed), or `anyway` has no meaning for this measurement.
     """
     require_one_of("measurement", name, MEASUREMENTS)
     make = _module_of(name).measure
     if anyway and "anyway" not in inspect.signature(make).parameters:
-        raise InputError(f"measurement {name} refuses no busy machine: leave out --anyway")
+        raise InputError(f"measurement {name} also runs on a busy machine: leave out --anyway")
     before, started = _stamps(out), time.monotonic()
     result = make(out, quick, **({"anyway": True} if anyway else {}))
     tables = [result] if isinstance(result, pd.DataFrame) else result

@@ -50,9 +50,9 @@ class Parts:
             if error.table is None:
                 raise
             atomic_files.write_table(busy, error.table)
-            message = f"{error}. What was measured is in {busy}; with --anyway it is taken as it is"
+            message = f"{error}. The times are in {busy}; --anyway accepts them as they are"
             raise NoisyMachineError(message, error.table) from None
-        atomic_files.write_table(busy if self.anyway else kept, table)  # what nobody refused, nobody has found quiet
+        atomic_files.write_table(busy if self.anyway else kept, table)  # nobody checked that the machine was idle
         return table
 
 

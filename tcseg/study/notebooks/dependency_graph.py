@@ -167,7 +167,7 @@ class _Run:
             last = f"{name}: {as_message(error)}"
         if whole and whole != last:
             self.progress.log(whole)
-        self.progress.log(f"Correct it, then continue from there with: {self.course.again}")
+        self.progress.log(f"Correct it, then continue with: {self.course.again}")
         print(last, file=self.errors, flush=True)
 
     def _graph(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ def run_course(course: Course, names: Sequence[str] | None = None, stream: TextI
         try:
             return run.go()
         except KeyboardInterrupt:
-            run.progress.log(f"Interrupted; what has finished is kept. Go on with: {course.again}")
+            run.progress.log(f"Interrupted. Finished notebooks are kept; continue with: {course.again}")
             return 130
 
 

@@ -2,7 +2,7 @@
 
 papermill alone accepts an unknown parameter, pastes values without a look at their type, and says nothing of cells that
 never ran. `execute` compares the parameters with the notebook's annotated parameters cell, runs it in a kernel of this
-interpreter (whatever kernel specs are installed), tells where it is, and keeps a failed notebook beside the good one.
+interpreter (whatever kernel specs are installed), tells where it is, and keeps a failed notebook next to the last good one.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Progress:
         try:
             while not self._stop.wait(1.0 if self.rewrites else self.LOG_EVERY):
                 self._write()
-        except Exception as error:  # told by `stop`: a thread's own words go past the reader
+        except Exception as error:  # `stop` reports it: nobody reads what a thread prints
             self._broken = error
 
 

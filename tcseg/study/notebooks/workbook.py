@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from tcseg.atomic_files import beside
 from tcseg.errors import CannotWriteError, NotFoundError, require_writable
 
 EXERCISE = re.compile(
@@ -109,8 +110,7 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: there are no notebooks in `source`.
-        CannotWriteError: `goal` is a file, or lies in one.
-        `goal` holds one of them already; what a reader has written there is not touched.
+        CannotWriteError: `goal` is a file, lies in one, or already holds a chapter, which is left as it is.
     """
     chapters = sorted(source.glob("[0-9]*.ipynb"))
     if not chapters:
@@ -122,7 +122,7 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
     require_writable(goal, "give another folder")
     for path in chapters:
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
-        aside = goal / f".{path.name}.part"
+        aside = beside(goal / path.name)
         nbformat.write(without_solution(notebook, path.stem, lambda one: one.stub), aside)
         aside.replace(goal / path.name)
     return [goal / path.name for path in chapters]

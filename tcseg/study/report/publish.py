@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from tcseg import procity
-from tcseg.atomic_files import write_json
+from tcseg.atomic_files import beside, write_json
 from tcseg.errors import CannotRunError
 from tcseg.machine import machine_facts
 from tcseg.models import registry
@@ -141,7 +141,7 @@ def _write(path: Path, content: bytes) -> Path:
     if len(content) > MAX_BYTES:
         raise PublishError(f"{path.name} has {len(content) / 1e6:.1f} MB; committed files stay under 1 MB")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
+    aside = beside(path)
     aside.write_bytes(content)
     os.replace(aside, path)
     return path
@@ -283,7 +283,7 @@ def stale(target: Path = FIGURES) -> list[str]:
     Formatting code, editing a figure or a notebook makes nothing stale.
 
     Returns:
-        One line for each study concerned, with the command that makes it again; empty when all is current.
+        One line for each study concerned, with the command that reproduces it; empty when all is current.
     """
     problems: dict[str, list[str]] = {}
     records = {}
@@ -298,7 +298,7 @@ def stale(target: Path = FIGURES) -> list[str]:
             line = f"{row.run_id}: a row of ablation.csv without a record in runs/"
             problems.setdefault(f"{row.dataset} {row.profile}", []).append(line)
     return [
-        f"{study}: {lines[0]}{f' (and {len(set(lines)) - 1} more)' if len(set(lines)) > 1 else ''}; make it again with "
+        f"{study}: {lines[0]}{f' (and {len(set(lines)) - 1} more)' if len(set(lines)) > 1 else ''}; reproduce it with "
         + command_of("-".join(study.split()))
         for study, lines in problems.items()
     ] + _stale_measurements(target)
@@ -311,7 +311,7 @@ def _stale_measurements(target: Path) -> list[str]:
         for name, stamp in by.items():
             if stamp.get("procity", procity.VERSION) != procity.VERSION:
                 found[name] = (
-                    f"{name}: made with procity {stamp['procity']}, which is now {procity.VERSION}; make it again with "
+                    f"{name}: made with procity {stamp['procity']}, which is now {procity.VERSION}; reproduce it with "
                 )
                 found[name] += f"tcseg {name} and make reference"
     return list(found.values())

@@ -408,7 +408,7 @@ def test_halves_want_the_student_that_was_trained(tmp_path, monkeypatch):
         half_resolution.measure(tmp_path)
 
 
-def test_the_best_way_is_one_that_is_offered(monkeypatch):
+def test_the_best_way_is_one_that_is_recommended(monkeypatch):
     timed = pd.DataFrame({"runtime": ["openvino"] * 2, "precision": ["fp32", "int8"], "p50_ms": [9.0, 3.0]})
     facts = {
         "params_m": 1,
@@ -422,12 +422,12 @@ def test_the_best_way_is_one_that_is_offered(monkeypatch):
     }
     loss = {"model": "student-cpu", "runtime": "openvino", "precision": "int8", "miou_lost": 0.1, "flicker_more": 0.0}
     arch = CHOSEN["student-cpu"]
-    for offered, name, best, said in (
-        (False, arch, "openvino fp32", "not offered"),
-        (True, arch, "openvino int8", "offered"),
+    for recommended, name, best, said in (
+        (False, arch, "openvino fp32", "not recommended"),
+        (True, arch, "openvino int8", "recommended"),
         (False, "fast-scnn", "openvino int8", "not scored"),
     ):
-        row = speeds._row(name, True, timed.assign(**facts), pd.DataFrame([loss | {"offered": offered}]))
+        row = speeds._row(name, True, timed.assign(**facts), pd.DataFrame([loss | {"recommended": recommended}]))
         assert (row["best"], row["int8"]) == (best, said)
 
 
@@ -476,7 +476,7 @@ def test_what_a_busy_machine_measured_is_kept_for_who_wants_it(tmp_path):
     def busy():
         raise NoisyMachineError("busy", pd.DataFrame({"p50_ms": [9.0]}))
 
-    with pytest.raises(NoisyMachineError, match=r"busy\. What was measured is in .*all\.busy\.csv; with --anyway"):
+    with pytest.raises(NoisyMachineError, match=r"busy\. The times are in .*all\.busy\.csv; --anyway accepts them"):
         parts.Parts(tmp_path, "speeds", False).part("all", busy)
     taken = parts.Parts(tmp_path, "speeds", True).part("all", lambda: pytest.fail("it is measured already"))
     assert taken["p50_ms"].tolist() == [9.0]

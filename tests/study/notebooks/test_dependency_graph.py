@@ -86,7 +86,7 @@ def test_a_failure_stops_and_the_next_run_goes_on_from_there(three):
     three.edit("02_b", "1 / 0")
     assert three.run() == (1, {"01_a": "done", "02_b": "failed"})
     assert "02_b.ipynb failed in cell [3]:\n    1 / 0" in three.said
-    assert "Correct it, then continue from there with: make study" in three.said
+    assert "Correct it, then continue with: make study" in three.said
 
     three.edit("02_b", "1")
     assert three.run() == (1, {"01_a": "up to date", "02_b": "failed"})
@@ -174,7 +174,7 @@ def test_ctrl_c_ends_with_a_line(tmp_path, write_notebook):
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.endswith("Interrupted; what has finished is kept. Go on with: make study\n")
+    assert said.endswith("Interrupted. Finished notebooks are kept; continue with: make study\n")
     assert "Traceback" not in said
     assert os.listdir(tmp_path / "study" / "notebooks") == []
 
@@ -238,7 +238,7 @@ def test_every_exception_is_told_with_its_class_its_text_and_its_place(three, mo
         and "tcseg/study/notebooks/dependency_graph.py:" in last
         and last.endswith("TCSEG_DEBUG=1 shows the rest")
     )
-    assert "Correct it, then continue from there with: make study" in three.said
+    assert "Correct it, then continue with: make study" in three.said
     assert "second line" in three.said or "first line" not in line, "a text of several lines is told whole"
 
 
@@ -269,7 +269,7 @@ def test_a_message_for_people_stands_alone(three, monkeypatch):
 def test_an_interruption_is_no_failure(three, monkeypatch):
     fail_in(monkeypatch, three, "execute", KeyboardInterrupt())
     assert three.run(["01_a"])[0] == 130
-    assert three.said.splitlines()[-1] == "Interrupted; what has finished is kept. Go on with: make study"
+    assert three.said.splitlines()[-1] == "Interrupted. Finished notebooks are kept; continue with: make study"
 
 
 def test_what_doit_itself_finds_is_told(three, monkeypatch):

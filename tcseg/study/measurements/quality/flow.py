@@ -91,7 +91,7 @@ def val_scene(index: int, size: tuple[int, int]) -> procity.Sequence:
 
 
 def pairs(size: tuple[int, int], clips: int, starts: Iterable[int]) -> Iterator[Pair]:
-    """Pairs of val's first clips, rendered when asked for."""
+    """Pairs of val's first clips, rendered on demand."""
     for index in range(clips):
         scene = val_scene(index, size)
         for t in starts:
@@ -144,7 +144,7 @@ def quality(size: tuple[int, int], clips: int, starts: Iterable[int], estimators
     Returns:
         A row an estimator, "exact" last: estimator, width, height; epe, epe_visible, epe_occluded (mean distance to the exact flow
         in pixels: all, seen in the next frame, hidden or gone there); fl_all, label_agreement (shares; see `errors`); ms (median
-        of one pair on one thread, from two RGB frames; NaN for "exact", which is no estimate). NaN for what was not asked for.
+        of one pair on one thread, from two RGB frames; NaN for "exact", which is no estimate). NaN for what was not measured.
     """
     rows = []
     with one_thread():
@@ -264,6 +264,6 @@ def measure(out: Path, quick: bool) -> pd.DataFrame:
     write_table(out, "flow_tc", scores)
     alt = "Error of estimated flow, agreement of labels along it, and milliseconds a pair, by width, one line an estimator."
     write_figure(out, "flow_quality", figures.flow_quality(table), alt)
-    alt = "TC of the shipped students and its ceiling under each flow; beside it TC as a share of the ceiling."
+    alt = "TC of the shipped students and its ceiling under each flow; on the right, TC as a share of the ceiling."
     write_figure(out, "flow_tc", figures.tc_by_flow(scores), alt)
     return table

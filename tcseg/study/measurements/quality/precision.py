@@ -1,6 +1,6 @@
 """Effect of fp16 and int8 on accuracy, consistency and flicker, for each student, runtime and precision.
 
-int8 is offered for a student where it loses at most half a point of mIoU and a twentieth of steadiness; whether it is faster is
+int8 is recommended for a student where it loses at most half a point of mIoU and flickers at most 5 % more; whether it is faster is
 another question (`tcseg bench`), which nets of hard-swish and squeeze-and-excite answer with no.
 """
 
@@ -34,7 +34,7 @@ from tcseg.video.decoding import open_source
 
 COLUMNS = [
     *("model", "runtime", "precision", "miou", "tc", "flicker", "harmful_flicker"),
-    *("miou_lost", "flicker_more", "agreement", "bytes", "offered"),
+    *("miou_lost", "flicker_more", "agreement", "bytes", "recommended"),
 ]
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 MOST_MIOU_LOST, MOST_FLICKER_MORE = 0.005, 0.05  # half a point; a twentieth of fp32's flicker
@@ -52,7 +52,7 @@ def measure(out: Path, quick: bool = False, others: Mapping[str, SegmentationMod
 
     Returns:
         `COLUMNS`: miou, tc (exact flow), flicker, harmful_flicker, miou_lost and agreement in 0..1; flicker_more relative, 0 = as
-        much as fp32; bytes of the file; offered: within `MOST_MIOU_LOST` and `MOST_FLICKER_MORE`. PyTorch's own row has no file.
+        much as fp32; bytes of the file; recommended: within `MOST_MIOU_LOST` and `MOST_FLICKER_MORE`. PyTorch's row has no file.
 
     Raises:
         RuntimeError: ONNX Runtime or OpenVINO is not installed.
@@ -79,13 +79,13 @@ def _chosen() -> list[dict]:
 
 
 def refused(table: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """(Architecture, runtime, precision) -> why it is not offered, in words, of a table of `measure`."""
+    """(Architecture, runtime, precision) -> why it is not recommended, in words, of a table of `measure`."""
 
     def why(row: tuple) -> str:
         lost, more = 100 * row.miou_lost, 100 * row.flicker_more
         return f"{row.precision} in {row.runtime} loses {lost:.1f} points of mIoU and has {more:+.1f} % flicker on procity's val"
 
-    unfit = table[~table["offered"].astype(bool)].itertuples()
+    unfit = table[~table["recommended"].astype(bool)].itertuples()
     return {(CHOSEN.get(row.model, row.model), row.runtime, row.precision): why(row) for row in unfit}
 
 
@@ -129,7 +129,7 @@ def _row(
     more = round(scores["flicker"] / truth["flicker"] - 1, 5) if truth["flicker"] else float("nan")
     recommended = lost <= MOST_MIOU_LOST and not more > MOST_FLICKER_MORE
     facts = {"model": name, "runtime": runtime, "precision": precision, "agreement": round(agreement, 6), "bytes": size}
-    return {**facts, **scores, "miou_lost": lost, "flicker_more": more, "offered": recommended}
+    return {**facts, **scores, "miou_lost": lost, "flicker_more": more, "recommended": recommended}
 
 
 # ------------------------------------------------------------------------------------------------ what int8 is calibrated on

@@ -87,7 +87,7 @@ def cells(city: Study, camvid: Study, store: Path) -> list[Cell]:
 
 
 def _stills(clips: Clips) -> Clips:
-    """The same clips without flow: mIoU alone is asked for."""
+    """The same clips without flow: only mIoU is measured."""
     return replace(clips, flows={}, backward=None)
 
 

@@ -83,7 +83,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
 def _steps(
     networks: dict[str, SegmentationModel], size: tuple[int, int], largest: bool, options: dict
 ) -> dict[str, Callable[[], pd.DataFrame]]:
-    """The parts of the measurement at a size, what is asked most first: a machine is lent for minutes."""
+    """The parts of the measurement at a size, the most important ones first: the machine may be available for minutes only."""
     if not largest:
         return {"every": partial(bench, networks, size, runtimes=EVERY_SIZE, precisions=tuple(DTYPES), **options)}
     again = partial(bench_in_process, networks, size, runtimes=("cudagraph",), precisions=("fp16",), **options)

@@ -53,7 +53,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         `processes.merge`: several processes at `MAIN_SIZE` for what is fast, one elsewhere. What was left out at a size has n = 0.
 
     Raises:
-        NoisyMachineError: something else keeps the machine busy, again and again.
+        NoisyMachineError: the machine stayed busy through all attempts.
     """
     study = open_study("procity", "smoke" if quick else "bench")
     candidates = trained_or_built(study)
@@ -89,7 +89,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
 
 
 def _retry_when_busy(step: Callable[..., pd.DataFrame], *args: object, **options: object) -> pd.DataFrame:
-    """A step of the benchmark, again where the machine was too busy for it."""
+    """A step of the benchmark, repeated if the machine was too busy for it."""
     for _ in range(ATTEMPTS - 1):
         try:
             return step(*args, **options)

@@ -39,8 +39,9 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     Returns:
         arch, peer, trained (whether its weights are of a training; without one, a label map has other borders), params_m, gflop (at
         the timed size), <runtime>_<precision>_ms (end to end, p50), best_ms and best (its runtime and precision, of those that
-        `precision` offers; what it has not scored counts), int8 ("offered", "not offered" or "not scored", of the fastest int8),
-        width, height, machine, threads, noise (of `latency.bench`: how unsteady the machine was).
+        `precision` recommends; what it has not scored counts), int8 ("recommended",
+        "not recommended" or "not scored", of the fastest int8), width,
+        height, machine, threads, noise (of `latency.bench`: how unsteady the machine was).
 
     Raises:
         NoisyMachineError: something else keeps the machine busy.
@@ -108,4 +109,4 @@ def _int8(name: str, times: dict[str, float], scored: pd.DataFrame, no: set[str]
     roles = [role for role, arch in CHOSEN.items() if arch == name]
     if not scored["model"].isin([name, *roles]).any():
         return "not scored"
-    return "not offered" if min(ways, key=times.get) in no else "offered"
+    return "not recommended" if min(ways, key=times.get) in no else "recommended"
