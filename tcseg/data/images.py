@@ -1,8 +1,8 @@
 """Read images and label maps from files: complete and upright, with a clear error for files that cannot be read.
 
-Three rules that hold wherever a folder of pictures is read. *Which*: every folder below, links included; hidden files and what
-archives and file servers leave (`__MACOSX`, `@eaDir`) are no pictures. *Whole*: a file that is cut off or damaged is an error, also
-where a decoder would fill the rest with grey. *Upright*: a picture whose metadata turns it (EXIF orientation) is turned.
+Three rules apply to every folder of pictures. All subfolders are searched and links are followed, but hidden files and the folders
+of archives and file servers (`__MACOSX`, `@eaDir`) are skipped. A truncated or damaged file is an error, even if a decoder would
+fill the missing part with grey. Pictures are rotated as their metadata says (EXIF orientation).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from tcseg.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
-"""Suffixes of pictures, in lower case; files may have them in any case."""
+"""Suffixes of picture files in lower case; files may have them in any case."""
 LEFT_BY_PROGRAMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3  # PNG's colour types; +4 = with transparency
@@ -34,14 +34,14 @@ _GREY, _RGB, _PALETTE = 0, 2, 3  # PNG's colour types; +4 = with transparency
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no data: `.DS_Store`, `._berlin.png`, `__MACOSX`."""
+    """Whether a file or folder with this name is not data: `.DS_Store`, `._berlin.png`, `__MACOSX`."""
     return name.startswith(".") or name in LEFT_BY_PROGRAMS
 
 
 def files_below(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path]:
-    """Files with one of these suffixes (lower case; "" takes all) in a folder and in all below it, links followed, sorted.
+    """Files with one of these suffixes (lower case; "" = all files) in a folder and all folders below it, sorted.
 
-    A link that leads back to a folder above itself is not followed again. A link to nothing is listed: whoever reads it says so.
+    Links are followed, except those to a parent folder. Broken links are listed too, so that reading them raises an error.
     """
     files: list[Path] = []
     _walk(Path(folder), suffixes, files, ())
@@ -70,23 +70,23 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def natural(name: str) -> tuple:
-    """A key that sorts frame2 before frame10. Names that differ in leading zeros alone have one key."""
+    """A key that sorts frame2 before frame10. Names that differ only in leading zeros have the same key."""
     return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
 
 
-# ------------------------------------------------------------------------------------------------ what a file is
+# ------------------------------------------------------------------------------------------------ headers
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture before it is decoded.
+    """The header of a picture file.
 
     Attributes:
-        size: (W,H), upright.
+        size: (W,H) of the upright picture.
         kind: "PNG", "JPEG", ...
-        bits: of a value.
+        bits: bits per value.
         form: "grey", "palette", "colour" or another.
-        lossy: values come out changed (JPEG; WebP, unless it says otherwise).
+        lossy: whether the compression changes values (JPEG, WebP).
     """
 
     size: tuple[int, int]
@@ -97,18 +97,18 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Look at a file's header.
+    """Read the header of a picture file.
 
     Raises:
-        InputError: the file is empty, is a link to nothing, or is no picture.
+        InputError: the file is empty, does not exist, or is not a picture.
     """
     data = _bytes(path, 1 << 16)
     try:
         with Image.open(path if len(data) == 1 << 16 else io.BytesIO(data)) as image:
             kind, mode, (width, height) = image.format or "", image.mode, image.size
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} is not a picture that can be read ({_reason(error)}){_what_else(data)}") from None
-    # Pillow turns the size of a TIFF by itself
+        raise InputError(f"{path} cannot be read as a picture ({_reason(error)}){_what_else(data)}; replace or remove it") from None
+    # Pillow already swaps the sides of a rotated TIFF
     turned = kind != "TIFF" and _orientation(path.read_bytes(), kind) in (5, 6, 7, 8)
     bits, form = _depth_and_form(data, mode)
     return Header((height, width) if turned else (width, height), kind, bits, form, kind in ("JPEG", "MPO", "WEBP"))
@@ -129,11 +129,11 @@ def _bytes(path: Path, most: int = -1) -> bytes:
         with path.open("rb") as file:
             data = file.read(most)
     except FileNotFoundError:
-        raise InputError(f"{path} is a link to nothing; remove it, or repair it") from None
+        raise InputError(f"{path} does not exist or is a broken link; restore or remove it") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from None
+        raise InputError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}); check its permissions") from None
     if not data:
-        raise InputError(f"{path} is empty (0 bytes); get it again, or remove it")
+        raise InputError(f"{path} is empty (0 bytes); replace or remove it")
     return data
 
 
@@ -143,9 +143,9 @@ def _reason(error: Exception) -> str:
 
 def _what_else(data: bytes) -> str:
     if data.startswith(b"version https://git-lfs"):
-        return ": it is a Git LFS pointer; run git lfs pull"
+        return ": it is a Git LFS pointer, so run git lfs pull"
     if data.lstrip()[:1] in (b"<", b"{"):
-        return ": it holds text; was a web page saved under its name?"
+        return ": it holds text, perhaps a web page that was saved under this name"
     return ""
 
 
@@ -156,7 +156,7 @@ def read_rgb(path: Path) -> np.ndarray:
     """Read a frame: uint8 (H,W,3) RGB, upright. 16-bit pictures keep their upper 8 bits; transparency is dropped.
 
     Raises:
-        InputError: the file is missing, empty, cut off or damaged, or no picture; the message names it.
+        InputError: the file is missing, empty, truncated, damaged or not a picture; the message names it.
     """
     data = _bytes(path)
     if data.startswith(_PNG):
@@ -178,10 +178,10 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def require_whole(path: Path) -> None:
-    """Look whether a PNG is complete, without decoding it: for kinds that neither `read_rgb` nor `read_values` reads.
+    """Check that a PNG is complete, without decoding it; for formats that `read_rgb` and `read_values` do not read.
 
     Raises:
-        InputError: it is missing, empty, cut off or damaged.
+        InputError: the file is missing, empty, truncated or damaged.
     """
     data = _bytes(path)
     if data.startswith(_PNG):
@@ -189,17 +189,17 @@ def require_whole(path: Path) -> None:
 
 
 def read_values(path: Path) -> np.ndarray:
-    """Read what a label map holds, untouched and upright: (H,W) integers, or uint8 (H,W,3) RGB where it has colours.
+    """Read the values of a label map, unchanged and upright: (H,W) integers, or uint8 (H,W,3) RGB if it has colours.
 
-    A palette's *index* is the value (as mmsegmentation writes), unless the palette is one of greys: then a program that shrinks
-    PNGs made it, and the value is the grey. Grey of fewer than 8 bits holds small numbers, not shades.
+    In a palette image, the *index* is the value (as mmsegmentation writes it), unless the palette contains only greys: then a
+    program that shrinks PNGs made it, and the grey is the value. Grey images of fewer than 8 bits hold small numbers, not shades.
 
     Raises:
-        InputError: as `read_rgb`; or the file is a JPEG, or of another kind that changes values.
+        InputError: as `read_rgb`; or the format is lossy.
     """
     header, data = read_header(path), _bytes(path)
     if header.lossy:
-        raise InputError(f"{path} is a {header.kind}, which changes values: a label map must be lossless; write PNG")
+        raise InputError(f"{path} is a {header.kind}, whose compression changes values; save label maps as PNG")
     if data.startswith(_PNG):
         _check_png(path, data)
     image = _pillow(path, data)
@@ -209,7 +209,7 @@ def read_values(path: Path) -> np.ndarray:
         return np.asarray(image.convert("L")) // np.uint8(255 // (2**header.bits - 1))
     if header.form == "grey":
         values = np.asarray(image)
-        values = values[..., 0] if values.ndim == 3 else values  # with transparency
+        values = values[..., 0] if values.ndim == 3 else values  # drop transparency
         return values.astype(np.uint8) if values.dtype == np.bool_ else values
     return np.asarray(image.convert("RGB"))
 
@@ -225,21 +225,19 @@ def _palette_values(image: Image.Image) -> np.ndarray:
 
 
 def _pillow(path: Path, data: bytes) -> Image.Image:
-    """Decode with Pillow, which refuses what is cut off; upright."""
+    """Decode with Pillow, which raises an error for truncated files; upright."""
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise _damaged(path, _reason(error)) from None
     if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path} holds {image.n_frames} pictures; write each into a file of its own")
+        raise InputError(f"{path} contains {image.n_frames} pictures; save each picture as a separate file")
     return ImageOps.exif_transpose(image)
 
 
 def _damaged(path: Path, why: str) -> InputError:
-    return InputError(
-        f"{path} is cut off or damaged ({why}); get it again, or remove it"
-    )
+    return InputError(f"{path} is cut off or damaged ({why}); replace or remove it")
 
 
 def _is_cmyk(data: bytes) -> bool:
@@ -260,13 +258,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _check_png(path: Path, data: bytes) -> None:
-    """Refuse a PNG of which a byte is missing or changed: each chunk has a checksum, and the last one is called IEND."""
+    """Check the chunks of a PNG: each has a checksum, and the last one is IEND, so missing or changed bytes are found."""
     last = b""
     for name, start, end in _chunks(data):
         if end + 4 > len(data):
             raise _damaged(path, f"{end + 4 - len(data)} bytes are missing")
         if zlib.crc32(data[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise _damaged(path, f"a checksum of {name.decode('latin-1')} is wrong")
+            raise _damaged(path, f"the checksum of its part {name.decode('latin-1')} is wrong")
         last = name
         if name == b"IEND":
             return

@@ -1,6 +1,6 @@
 """Check a data set: decode every file, match frames with labels, and list problems (`tcseg data check`).
 
-What is there is told from what is damaged: one city of Cityscapes is a subset of it, and no fault.
+An incomplete data set is not reported as a problem if it is a valid subset, such as one city of Cityscapes.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ SPLITS = ("train", "val", "test")
 
 @dataclass
 class Report:
-    """What was found in a data set's folder.
+    """The result of checking a data set.
 
     Attributes:
-        dataset, root: which.
-        counts: frames, labels, pairs and cities of each split, a line each.
-        subset: what of the published data set is there, a clause a split; empty where it is all.
-        notes: what is worth knowing and no fault.
-        problems: what is missing, damaged or twice, a line each, with the file's name.
-        decoded: files that were decoded; None where names and sizes alone were looked at.
+        dataset, root: name and folder.
+        counts: frames, labels, pairs and cities, one line per split.
+        subset: which part of the published data set is present, one clause per split; empty if it is complete.
+        notes: remarks that are not problems.
+        problems: missing, damaged or duplicate files, one line each, with the file name.
+        decoded: number of decoded files; None if only names and sizes were checked.
     """
 
     dataset: str
@@ -64,10 +64,10 @@ class Report:
     decoded: int | None = None
 
     def lines(self, most: int = 20) -> list[str]:
-        """The report for a terminal: what it comes to, the counts, then the problems, at most so many by name."""
+        """The report for a terminal: summary, counts, notes, and at most `most` problems."""
         state = counted(len(self.problems), "problem") if self.problems else "" if self.subset else "complete"
         subset = f"subset: {'; '.join(self.subset)}" if self.subset else ""
-        how = "names and sizes only" if self.decoded is None else f"{counted(self.decoded, 'file')} decoded"
+        how = "only names and sizes checked" if self.decoded is None else f"{counted(self.decoded, 'file')} decoded"
         head = f"{self.dataset} ({self.root}): {', '.join(filter(None, (state, subset)))} ({how})"
         more = len(self.problems) - most
         return [
@@ -81,13 +81,13 @@ class Report:
 
 @dataclass
 class _Inventory:
-    """What names say; looked at more closely afterwards.
+    """The files of a data set, by their names.
 
     Attributes:
         pairs: (frame, label).
-        instances: label -> its instanceIds.
-        clips: frames that must have one size, by clip.
-        labels: all label maps, by split.
+        instances: label -> its instanceIds file.
+        clips: clip -> its frames, which must have the same size.
+        labels: split -> its label maps.
     """
 
     pairs: list[tuple[Path, Path]] = field(default_factory=list)
@@ -97,16 +97,16 @@ class _Inventory:
 
 
 def check(root: Path, dataset: str, quick: bool = False, progress: bool = False) -> Report:
-    """Look at a data set's folder.
+    """Check the folder of a data set.
 
     Args:
-        root: the tree.
+        root: its folder.
         dataset: "procity", "cityscapes" or "camvid".
-        quick: names, pairs and sizes only; nothing is decoded.
-        progress: a bar when stderr is a terminal.
+        quick: check only names, pairs and sizes, without decoding.
+        progress: show a progress bar if stderr is a terminal.
 
     Returns:
-        The report; its `problems` are empty where nothing is wrong.
+        The report; `problems` is empty if the data set is intact.
     """
     report, inventory = Report(dataset, root), _Inventory()
     files = _files(root, report)
@@ -115,7 +115,7 @@ def check(root: Path, dataset: str, quick: bool = False, progress: bool = False)
     else:
         _cityscapes(root, report, inventory, dataset == "procity")
     if not inventory.pairs and not report.problems:
-        report.problems.append(f"{root}: no frame with a label ({counted(len(files), 'file')} in all)")
+        report.problems.append(f"{root}: there is no frame with a label ({counted(len(files), 'file')} in all)")
     reported = _manifest_problems(root, report, quick, progress) if dataset == "procity" else set()
     pictures = [path for path in list_pictures(root) if path in files and path not in reported]
     if quick:
@@ -127,22 +127,22 @@ def check(root: Path, dataset: str, quick: bool = False, progress: bool = False)
 
 
 def _files(root: Path, report: Report) -> set[Path]:
-    """All files below, hidden ones apart; links to nothing and empty files are problems at once."""
+    """All files below the folder except hidden ones. Broken links and empty files are reported as problems."""
     good = set()
     for path in list_pictures(root, ("",)):
         try:
             if path.stat().st_size:
                 good.add(path)
             else:
-                report.problems.append(f"{path}: empty (0 bytes)")
+                report.problems.append(f"{path}: the file is empty (0 bytes)")
         except OSError as error:
-            why = "a link to nothing" if path.is_symlink() else (error.strerror or str(error)).lower()
+            why = "the link is broken" if path.is_symlink() else (error.strerror or str(error)).lower()
             report.problems.append(f"{path}: {why}")
     return good
 
 
 def _manifest_problems(root: Path, report: Report, quick: bool, progress: bool) -> set[Path]:
-    """What procity's own list says; returns the files that need no second complaint."""
+    """Compare a procity data set with its manifest; returns the reported files, which are not checked again."""
     problems = procity.check(root, progress, quick)
     reported = {root / problem.split(": ")[0] for problem in problems}
     twice = {str(path) for path in reported}
@@ -151,9 +151,12 @@ def _manifest_problems(root: Path, report: Report, quick: bool, progress: bool) 
         return reported
     manifest = read_manifest(root) or {}
     strange = [path for path in list_pictures(root) if path.relative_to(root).as_posix() not in manifest["files"]]
-    report.problems += [f"{path}: not of this data set (its manifest does not list it); remove it" for path in strange]
+    report.problems += [f"{path}: the manifest of the data set does not list this file; remove it" for path in strange]
     if (version := manifest.get("version")) != procity.VERSION:
-        report.notes.append(f"made by procity {version}, this is {procity.VERSION}: a study makes it anew")
+        report.notes.append(
+            f"it was generated by procity {version}, the current version is {procity.VERSION}; a study generates it "
+            "again"
+        )
     return reported
 
 
@@ -161,7 +164,7 @@ def _manifest_problems(root: Path, report: Report, quick: bool, progress: bool) 
 
 
 class _Split(NamedTuple):
-    """Files of a split of Cityscapes or procity."""
+    """The files of a split of Cityscapes or procity."""
 
     name: str
     frames: Index
@@ -189,7 +192,7 @@ def _cityscapes(root: Path, report: Report, inventory: _Inventory, dense: bool) 
         snippets = _pair(split, inventory)
         _instances(split, inventory, report)
         report.counts.append(_count(split, snippets))
-        if not dense:  # procity's own manifest names each file
+        if not dense:  # procity's manifest already lists every file
             _without_frames(split, report)
             _without_labels(split, report)
             _incomplete(split, report)
@@ -197,21 +200,24 @@ def _cityscapes(root: Path, report: Report, inventory: _Inventory, dense: bool) 
     if report.counts and not dense:
         report.subset += [f"no {name}" for name in ("train", "val") if not (root / "gtFine" / name).is_dir()]
         if not (root / "leftImg8bit_sequence").is_dir():
-            report.notes.append("leftImg8bit_sequence is not there; the study needs the frames around the annotated ones")
+            report.notes.append(
+                "the folder leftImg8bit_sequence is missing; a study needs it for the frames around the annotated "
+                "ones"
+            )
 
 
 def _names(split: _Split, report: Report) -> None:
-    """Two files of one frame, and pictures that nothing looks for."""
+    """Report frames with two files, and pictures with unknown names."""
     for index in split[1:]:
-        report.problems += [f"{one} and {other} are of the same frame" for one, other in index.twice]
+        report.problems += [f"{one} and {other} belong to the same frame; remove one of them" for one, other in index.twice]
     strange = [path for index in split[1:4] for path in index.strangers]
     if strange:
         what = counted(len(strange), "picture")
-        report.problems.append(f"{split.name}: {what} with names that nothing looks for (first: {strange[0]})")
+        report.problems.append(f"{split.name}: {what} with an unknown name (first: {strange[0]})")
 
 
 def _pair(split: _Split, inventory: _Inventory) -> list[str]:
-    """Note which frame belongs to which label; returns the names of the pairs."""
+    """Match frames with labels; returns the names of the pairs."""
     names = []
     for sequence, numbers in split.labels.files.items():
         have, still = split.frames.files.get(sequence, {}), split.stills.files.get(sequence, {})
@@ -234,7 +240,7 @@ def _count(split: _Split, snippets: list[str]) -> str:
 
 
 def _without_frames(split: _Split, report: Report) -> None:
-    """Labels of a city whose frames were not unpacked are told; a single one without its frames is a fault."""
+    """A city with labels but no frames is noted, since it may not be unpacked; a single label without a frame is a problem."""
     filmed = {city_of(sequence) for sequence in (*split.frames.files, *split.stills.files)}
     apart, stills = set(), 0
     for sequence, numbers in split.labels.files.items():
@@ -243,24 +249,24 @@ def _without_frames(split: _Split, report: Report) -> None:
             if city_of(sequence) not in filmed:
                 apart.add(city_of(sequence))
             elif number not in have and number not in still:
-                report.problems.append(f"{label}: a label without its frame")
+                report.problems.append(f"{label}: the label has no frame")
             elif split.frames and not any(n in have for n in window_of(number)):
                 stills += 1
     if apart:
-        report.notes.append(f"{split.name}: labels of {counted(len(apart), 'city')} have no frames ({named(sorted(apart))})")
+        report.notes.append(f"{split.name}: the labels of {counted(len(apart), 'city')} have no frames ({named(sorted(apart))})")
     if stills:
-        report.notes.append(f"{split.name}: {counted(stills, 'label')} with a still alone, without the frames around it")
+        report.notes.append(f"{split.name}: {counted(stills, 'label')} with only the annotated frame, without the frames around it")
 
 
 def _without_labels(split: _Split, report: Report) -> None:
-    """Frames that lie around no annotated one, and stills without a label: a line a city, or a sequence of it."""
+    """Report frames that are not near an annotated one, and stills without a label: one line per city or sequence."""
     alone = {sequence: len(numbers) for sequence, numbers in unlabelled(split.frames, split.labels).items()}
     for sequence, numbers in split.stills.files.items():
         lost = sum(number not in split.labels.files.get(sequence, {}) for number in numbers)
         alone |= {sequence: alone.get(sequence, 0) + lost} if lost else {}
     if alone and not split.labels:
-        messages = report.notes if split.name == "test" else report.problems  # Cityscapes keeps its test labels back
-        messages.append(f"{split.name}: {counted(sum(alone.values()), 'frame')} and no labels; is gtFine unpacked?")
+        messages = report.notes if split.name == "test" else report.problems  # Cityscapes' test labels are not public
+        messages.append(f"{split.name}: {counted(sum(alone.values()), 'frame')} but no labels; check that gtFine is unpacked")
         return
     labelled = {city_of(sequence) for sequence in split.labels.files}
     lines: dict[str, int] = defaultdict(int)
@@ -272,7 +278,7 @@ def _without_labels(split: _Split, report: Report) -> None:
 
 
 def _incomplete(split: _Split, report: Report) -> None:
-    """Snippets that lack frames which the others have: all 30, or where a part was unpacked, the same part."""
+    """Report snippets that lack frames which the other snippets have: all 30, or the same part if only a part was unpacked."""
     offsets: dict[str, tuple[int, ...]] = {}
     for sequence, numbers in split.labels.files.items():
         have = split.frames.files.get(sequence, {})
@@ -286,18 +292,20 @@ def _incomplete(split: _Split, report: Report) -> None:
     in_a_row = 0 in usual and usual == tuple(range(usual[0], usual[-1] + 1))
     expected = usual if in_a_row and split.name == "train" else whole
     if expected != whole:
-        report.notes.append(f"{split.name}: of each snippet frames {expected[0]}..+{expected[-1]} around the annotated one")
+        report.notes.append(
+            f"{split.name}: each snippet has the frames {expected[0]}..+{expected[-1]} relative to the annotated one"
+        )
     for name, present in offsets.items():
         if missing := [offset for offset in expected if offset not in present]:
             sequence, anchor = name.rsplit("_", 1)
             report.problems.append(
-                f"{name}: {len(missing)} of {len(expected)} frames around the annotated one are missing "
+                f"{name}: {len(missing)} of {len(expected)} frames around the annotated frame are missing "
                 f"(first: {sequence}_{int(anchor) + missing[0]:06d})"
             )
 
 
 def _instances(split: _Split, inventory: _Inventory, report: Report) -> None:
-    """Ids of instances lie beside all labels, or beside none."""
+    """Either all labels or none should have a file of instanceIds."""
     lost = []
     for sequence, numbers in split.labels.files.items():
         beside = split.instances.files.get(sequence, {})
@@ -310,12 +318,14 @@ def _instances(split: _Split, inventory: _Inventory, report: Report) -> None:
 
 
 def _of_published(split: str, snippets: list[str], report: Report) -> None:
-    """How much of Cityscapes this is."""
+    """Report which part of the published Cityscapes is present."""
     published, have = CITIES[split], Counter(map(city_of, snippets))
     if not have:
         return
     if foreign := sorted(set(have) - set(published)):
-        report.notes.append(f"{split}: {named(foreign)} {'is' if len(foreign) == 1 else 'are'} not of Cityscapes' {split}")
+        report.notes.append(
+            f"{split}: {named(foreign)} {'is' if len(foreign) == 1 else 'are'} not in the {split} split of Cityscapes"
+        )
     present_cities = [city for city in published if city in have]
     if present_cities and len(present_cities) < len(published):
         of = f"{len(present_cities)} of {len(published)} {split} cities ({named(present_cities)})"
@@ -335,10 +345,11 @@ def _camvid(root: Path, report: Report, inventory: _Inventory) -> None:
             report.subset += [f"no {split}"] if split != "test" else []
             continue
         for index in (frames, labels):
-            report.problems += [f"{one} and {other} have one name, or sort as equal" for one, other in index.twice]
+            same = "have the same name, or their names sort as equal; remove one of them"
+            report.problems += [f"{one} and {other} {same}" for one, other in index.twice]
         pictures, maps = frames.files[""], labels.files[""]
-        report.problems += [f"{path}: a frame without its label" for name, path in pictures.items() if name not in maps]
-        report.problems += [f"{path}: a label without its frame" for name, path in maps.items() if name not in pictures]
+        report.problems += [f"{path}: the frame has no label" for name, path in pictures.items() if name not in maps]
+        report.problems += [f"{path}: the label has no frame" for name, path in maps.items() if name not in pictures]
         pairs = [(path, maps[name]) for name, path in pictures.items() if name in maps]
         inventory.pairs += pairs
         inventory.labels[split] = list(maps.values())
@@ -352,11 +363,11 @@ def _camvid(root: Path, report: Report, inventory: _Inventory) -> None:
             report.subset.append(f"{len(pairs)} of {CAMVID_FRAMES[split]} {split} frames")
 
 
-# ------------------------------------------------------------------------------------------------ what the files hold
+# ------------------------------------------------------------------------------------------------ contents of files
 
 
 class _Inspection(NamedTuple):
-    """What is in a file: its size (W,H), a digest of its bytes, pixels of each trainId of a label; or what is wrong."""
+    """The content of a file: size (W,H), digest of its bytes, and for labels the pixels of each trainId; or its problem."""
 
     size: tuple[int, int] | None = None
     digest: bytes = b""
@@ -365,7 +376,7 @@ class _Inspection(NamedTuple):
 
 
 def _inspect(path: Path, dataset: str, is_label: bool, instances: Path | None) -> _Inspection:
-    """Decode a file; a label together with its instanceIds."""
+    """Decode a file; a label is compared with its instanceIds."""
     try:
         if not is_label:
             height, width = read_rgb(path).shape[:2]
@@ -379,26 +390,26 @@ def _inspect(path: Path, dataset: str, is_label: bool, instances: Path | None) -
 
 
 def _wrong_instances(label: Path, path: Path) -> str:
-    """Ids of instances are a label id, or a label id * 1000 + a number, of the same pixels."""
+    """The problem of an instanceIds file, or "". Its values must be the label id, or label id * 1000 + number, of each pixel."""
     try:
         ids, instances = read_values(label), read_values(path)
     except InputError as error:
         return str(error)
     if instances.shape != ids.shape:
-        return f"{path}: its size is not that of {label.name}"
+        return f"{path}: the size differs from that of {label.name}"
     if label.stem.endswith("_labelTrainIds"):
         return ""
-    instances = instances.astype(np.int32)  # 8 bits have no 1000
+    instances = instances.astype(np.int32)  # 1000 does not fit 8 bits
     of = np.where(instances >= 1000, instances // 1000, instances)
     wrong = (of != ids).mean(dtype=float)
     if wrong < 0.01:
         return ""
-    eight = " (its values fit 8 bits; instanceIds need 16)" if instances.max() <= 255 else ""
-    return f"{path}: {wrong:.0%} of its pixels are of another class than in {label.name}{eight}"
+    eight = " (its values fit into 8 bits, but instanceIds need 16)" if instances.max() <= 255 else ""
+    return f"{path}: {wrong:.0%} of its pixels have another class than in {label.name}{eight}"
 
 
 def _decode(pictures: list[Path], inventory: _Inventory, report: Report, progress: bool) -> None:
-    """Decode all pictures, and say what is wrong with each and between them."""
+    """Decode all pictures, and report problems of single files and of their combination."""
     labels = {label: split for split, ones in inventory.labels.items() for label in ones}
     beside = set(inventory.instances.values())
     jobs = [path for path in pictures if path not in beside]
@@ -419,7 +430,7 @@ def _decode(pictures: list[Path], inventory: _Inventory, report: Report, progres
     _compare_sizes(sizes, inventory, report)
     _same_bytes(digests, inventory, report)
     if single:
-        report.notes.append(f"{counted(len(single), 'label')} of one class alone (first: {single[0]})")
+        report.notes.append(f"{counted(len(single), 'label')} with only one class (first: {single[0]})")
     for split, pixels in shares.items():
         if report.dataset != "camvid" and pixels[:IGNORE].any():
             try:
@@ -431,7 +442,7 @@ def _decode(pictures: list[Path], inventory: _Inventory, report: Report, progres
 def _looks(
     jobs: list[Path], labels: dict[Path, str], inventory: _Inventory, dataset: str, progress: bool
 ) -> Iterator[tuple[Path, _Inspection]]:
-    """Each file with what is in it. Threads: decoders, checksums and file reading leave the interpreter's lock."""
+    """Inspect files in threads; decoding, checksums and reading release the interpreter's lock."""
     pool = ThreadPoolExecutor(usable_cores())
     try:
         looks = pool.map(lambda path: _inspect(path, dataset, path in labels, inventory.instances.get(path)), jobs)
@@ -442,9 +453,9 @@ def _looks(
 
 
 def _void(path: Path, split: str, report: Report) -> None:
-    """A label without a class: of Cityscapes' test split they all are."""
+    """Report a label without any class, except in Cityscapes' test split, where all labels are void."""
     if report.dataset != "cityscapes" or split != "test":
-        report.problems.append(f"{path}: every pixel is void")
+        report.problems.append(f"{path}: every pixel of the label is void")
 
 
 def _headers(inventory: _Inventory, report: Report) -> dict[Path, tuple[int, int]]:
@@ -454,7 +465,7 @@ def _headers(inventory: _Inventory, report: Report) -> dict[Path, tuple[int, int
         try:
             sizes[path] = read_header(path).size
         except InputError as error:
-            if os.path.exists(path) and os.path.getsize(path):  # else it has been named
+            if os.path.exists(path) and os.path.getsize(path):  # otherwise it has been reported
                 report.problems.append(str(error))
     return sizes
 
@@ -463,23 +474,23 @@ def _compare_sizes(sizes: dict[Path, tuple[int, int]], inventory: _Inventory, re
     for frame, label in inventory.pairs:
         if frame in sizes and label in sizes and sizes[frame] != sizes[label]:
             both = "{}x{}".format(*sizes[label]), "{}x{}".format(*sizes[frame])
-            report.problems.append(f"{label}: {both[0]}, but its frame {frame.name} is {both[1]}")
+            report.problems.append(f"{label}: the label is {both[0]}, but its frame {frame.name} is {both[1]}")
     for clip, paths in inventory.clips.items():
         kinds = Counter(sizes[path] for path in paths if path in sizes)
         if len(kinds) < 2:
             continue
         usual = kinds.most_common(1)[0][0]
         odd = [path for path in paths if path in sizes and sizes[path] != usual]
-        of = f"the others of {clip} are {usual[0]}x{usual[1]}"
-        texts = [f"{path}: {sizes[path][0]}x{sizes[path][1]}, {of}" for path in odd]
-        if report.dataset == "camvid" and clip != "val":  # stills: each is brought to the study's size
-            report.notes.append(f"{counted(len(odd), 'frame')} of another size (first: {texts[0]})")
+        of = f"but the other frames of {clip} are {usual[0]}x{usual[1]}"
+        texts = [f"{path}: the frame is {sizes[path][0]}x{sizes[path][1]}, {of}" for path in odd]
+        if report.dataset == "camvid" and clip != "val":  # stills are resized one by one
+            report.notes.append(f"{counted(len(odd), 'frame')} with another size (first: {texts[0]})")
         else:
             report.problems += texts
 
 
 def _same_bytes(digests: dict[Path, bytes], inventory: _Inventory, report: Report) -> None:
-    """Frames that are copies of another: in a clip under a second name, or of one that is trained on and one that is not."""
+    """Note frames that are copies of another frame: in the same clip, or in another split."""
     copies, leaks = [], []
     homes: dict[bytes, tuple[str, Path]] = {}
     for clip, paths in inventory.clips.items():
@@ -489,6 +500,6 @@ def _same_bytes(digests: dict[Path, bytes], inventory: _Inventory, report: Repor
             copies += [(path, other)] if other.stem != path.stem else []
             split, twin = homes.setdefault(digests[path], (clip.split()[0], path))
             leaks += [(path, twin)] if split != clip.split()[0] else []
-    for pairs, what in ((copies, "byte for byte equal to another of its clip"), (leaks, "equal to one of another split")):
+    for pairs, what in ((copies, "identical to another frame of the same clip"), (leaks, "identical to a frame of another split")):
         if pairs:
             report.notes.append(f"{counted(len(pairs), 'frame')} {what} (first: {pairs[0][0]} and {pairs[0][1]})")

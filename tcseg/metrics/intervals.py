@@ -108,7 +108,7 @@ def by_cluster(counts: Counts, clusters: Sequence[str]) -> dict[str, np.ndarray]
         ValueError: not one name for each clip.
     """
     if len(clusters) != clips_in(counts):
-        raise InputError(f"clusters has {len(clusters)} names for {clips_in(counts)} clips; give one for each clip")
+        raise InputError(f"clusters has {len(clusters)} names for {clips_in(counts)} clips; it must have one name per clip")
     names, index = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     member = (index[None] == np.arange(len(names))[:, None]).astype(np.int64)
     return {name: member @ np.asarray(values) for name, values in counts.items()}
@@ -261,7 +261,7 @@ def require_same_clips(counts: Sequence[Counts]) -> None:
     found = sorted({clips_in(one) for one in counts})
     if len(found) > 1:
         raise InputError(
-            f"counts are of {' and of '.join(map(str, found))} clips; a paired comparison needs the same clips"
+            f"the counts have {' and '.join(map(str, found))} clips; a paired comparison needs the same clips for all models"
         )
 
 
@@ -273,7 +273,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """
     values = np.asarray(values, dtype=np.float64)
     if values.size == 0:
-        raise InputError("values is empty; give one number per seed")
+        raise InputError("values is empty; it must have one number per seed")
     if values.size < 2:
         return Interval(float(values.mean()), float("nan"), float("nan"))
     return _t_limits(float(values.mean()), values.std(ddof=1) / np.sqrt(values.size), values.size - 1, level)

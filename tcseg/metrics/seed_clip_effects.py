@@ -200,7 +200,7 @@ def _units(a: Sequence[Counts], b: Sequence[Counts], block: int = 1) -> tuple[li
     """Both models' counts of the clips that any network counted in, in blocks where there is one clip only."""
     if not a or len(a) != len(b):
         raise InputError(
-            f"a has {len(a)} seeds and b {len(b)}; seeds are paired: give both the same ones, at least one"
+            f"a has {len(a)} seeds and b has {len(b)}; both need the same seeds, at least one, because they are paired"
         )
     kept = intervals.units([*a, *b], block)
     return kept[: len(a)], kept[len(a) :]

@@ -4,8 +4,8 @@ Fast-SCNN (Poudel et al. 2019, arXiv 1902.04502), DDRNet-23-slim (Hong et al. 20
 2023, arXiv 2206.02066) are written here. Lite R-ASPP (Howard et al. 2019, arXiv 1905.02244) and DeepLabv3 (Chen et al. 2017,
 arXiv 1706.05587) over MobileNetV3-Large are torchvision's, SegFormer-B0 (Xie et al. 2021, arXiv 2105.15203) is transformers'.
 
-Architecture only: no weights are ever downloaded, and heads that serve training alone (the auxiliary losses of DDRNet and
-PIDNet) are left out. Interpolation is bilinear with align_corners=False, as everywhere in this package.
+Only the architecture is built: no weights are downloaded, and heads that are only used in training (the auxiliary losses of DDRNet
+and PIDNet) are left out. Interpolation is bilinear with align_corners=False, as everywhere in this package.
 
 All but Lite R-ASPP and SegFormer normalise maps pooled to 1x1, which has no variance in a batch of one: train them with
 batches of at least two frames, or torch raises a ValueError ("Expected more than 1 value per channel").
@@ -349,7 +349,9 @@ class _SegFormer(nn.Module):
         try:
             from transformers import SegformerConfig, SegformerForSemanticSegmentation
         except ImportError as error:
-            raise CannotRunError("segformer-b0 needs transformers, not installed: pip install transformers") from error
+            raise CannotRunError(
+                "segformer-b0 needs the package transformers, which is not installed; run: pip install transformers"
+            ) from error
         config = SegformerConfig(
             num_labels=num_classes, depths=[2, 2, 2, 2], hidden_sizes=[32, 64, 160, 256], decoder_hidden_size=256
         )
@@ -364,17 +366,17 @@ class _SegFormer(nn.Module):
 
 @dataclass(frozen=True)
 class PeerSpec:
-    """A network from elsewhere, and what was published about it.
+    """A network from another paper or library, with its published figures.
 
     Attributes:
         description: name, authors, year.
         arxiv: id of the paper.
-        parameters: published, in millions, without heads that serve training alone.
-        miou: published on Cityscapes val, %, at full resolution and by the authors' recipe (mostly with ImageNet weights), or
-            None where none is certain; never a figure of ours.
-        stride: of the logits.
-        make: builds it for K classes.
-        head: path of the last 1x1 convolution in what `make` returns.
+        parameters: published number in millions, without heads that are only used in training.
+        miou: published value on Cityscapes val in %, at full resolution and with the authors' training (mostly with ImageNet
+            weights); None if no value is reliable. It is not measured here.
+        stride: stride of the logits.
+        make: function that builds the network for K classes.
+        head: path of the last 1x1 convolution in the network that `make` returns.
     """
 
     description: str
@@ -399,17 +401,17 @@ PEERS: dict[str, PeerSpec] = {
     ),
     "segformer-b0": PeerSpec("SegFormer-B0 (Xie et al. 2021)", "2105.15203", 3.8, 76.2, 4, _SegFormer, _ALL_MLP),
 }
-"""Name -> the network that we are compared with."""
+"""Name -> network for comparison."""
 
 
 class Peer(nn.Module):
-    """A peer behind `SegmentationModel`'s contract: frames (B,3,H,W), uint8 or float 0..255 RGB -> logits (B,K,H/s,W/s).
+    """A peer with the interface of `SegmentationModel`: frames (B,3,H,W), uint8 or float 0..255 RGB -> logits (B,K,H/s,W/s).
 
     Attributes:
-        net: the network; it takes normalised frames.
+        net: the network; its input is normalised frames.
         arch: name in `PEERS`.
-        stride: s, of the logits.
-        label_set: the classes that it answers with, K of them; see `registry.build`.
+        stride: stride s of the logits.
+        label_set: the K predicted classes; see `registry.build`.
     """
 
     def __init__(self, arch: str, num_classes: int) -> None:
@@ -429,16 +431,16 @@ class Peer(nn.Module):
         """Logits (B,K,H/s,W/s) of frames (B,3,H,W), uint8 or float 0..255 RGB.
 
         Raises:
-            ValueError: a side is not a multiple of 32, or `features` are asked for.
+            ValueError: a side is not a multiple of 32, or `features` is True.
         """
         if features:
-            raise InputError(f"features is True, but {self.arch} is a peer: only models of tcseg.models.registry give features")
+            raise InputError(f"features is True, but {self.arch} cannot return features; use a student or the teacher")
         height, width = frames.shape[-2:]
         if height % 32 or width % 32:
             padded = (-(-width // 32) * 32, -(-height // 32) * 32)
             raise InputError(
-                f"frame is {width}x{height}; sides must be multiples of 32: pad to {padded[0]}x{padded[1]} "
-                f"(postprocess.pad_to_multiple) or pass size={padded}"
+                f"frame is {width}x{height}; both sides must be multiples of 32: pad to {padded[0]}x{padded[1]} "
+                f"(deploy.label_map.pad_to_multiple) or pass size={padded}"
             )
         x = (frames.to(self.head.weight.dtype) - self.mean) / self.std
         return self.net(x.contiguous(memory_format=torch.channels_last))
@@ -448,8 +450,8 @@ def build(name: str, num_classes: int) -> Peer:
     """Build a peer with random weights, in channels_last.
 
     Raises:
-        ValueError: unknown name.
-        RuntimeError: it comes from a package that is not installed.
+        ValueError: the name is unknown.
+        RuntimeError: the network needs a package that is not installed.
     """
     require_one_of("peer", name, PEERS)
     return Peer(name, num_classes).to(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 `leftImg8bit_sequence/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png`, `leftImg8bit` (annotated frames only),
 `gtFine` (labelIds, instanceIds, color), `camera`, and `flow` (KITTI 16-bit PNG, both directions, valid = visible).
-Every file is written aside and renamed; `manifest.json` comes last, so that its presence means completeness.
+Every file is written atomically, and `manifest.json` is written last, so a data set with a manifest is complete.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """
     raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 3:
-        raise InputError(f"{path} is no KITTI flow file (a 16-bit PNG with three channels)")
+        raise InputError(f"{path} is not a KITTI flow file, which is a 16-bit PNG with three channels; replace or remove it")
     flow = (raw[..., :0:-1].astype(np.float32) - 32768) / 64
     return np.ascontiguousarray(flow.transpose(2, 0, 1)), raw[..., 0] > 0
 
@@ -217,13 +217,15 @@ def _prepare(root: Path, p: dict) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise CannotWriteError(f"root {root} is not a writable folder ({error.strerror}): choose another (--out FOLDER)") from error
+        raise CannotWriteError(
+            f"{root} is not a writable folder ({error.strerror}); choose another folder with --out FOLDER"
+        ) from error
     need = disk_bytes(p["size"], p["train"], p["val"], p["test"], p["neighbours"])
     free = shutil.disk_usage(root).free
     if need > free:
         raise CannotWriteError(
-            f"root {root} has {free / 1e6:.0f} MB free; the data set needs {need / 1e6:.0f} MB: "
-            "free some or lower size, train, val, test"
+            f"the disk of {root} has {free / 1e6:.0f} MB free, but the data set needs {need / 1e6:.0f} MB; free some space, choose "
+            "another disk with --out FOLDER, or lower --size, --train, --val or --test"
         )
 
 
@@ -267,27 +269,27 @@ def generate(
     root: Path | str, size: tuple[int, int] = (256, 128), train: int = 160, val: int = 24, test: int = 6,
     neighbours: int = 2, seed: int = 0, workers: int | None = None, progress: bool = True,
 ) -> Path:  # fmt: skip
-    """Write a data set; returns at once when it is there, goes on where an interrupted run stopped.
+    """Generate a data set; an interrupted run is continued, and a complete data set is kept.
 
-    A tree with the same parameters that an older version made is made anew.
+    A data set with the same parameters from an older version is generated again.
 
     Args:
         root: its folder.
         size: (W, H), multiples of 32, W = 2 H.
-        train: snippets that hold the frames 19 - neighbours .. 19 + neighbours, labels on frame 19.
-        val: snippets of 30 frames, labels and flow on all.
+        train: number of snippets with the frames 19 - neighbours .. 19 + neighbours and labels for frame 19.
+        val: number of snippets with 30 frames and labels and flow for all of them.
         test: as val.
-        neighbours: frames on disk on either side of a training snippet's annotated one.
-        seed: another seed is another data set.
-        workers: processes, default one per core.
-        progress: a bar when stderr is a terminal.
+        neighbours: number of frames before and after the annotated frame of a training snippet.
+        seed: each seed gives a different data set.
+        workers: number of processes, default one per core.
+        progress: show a progress bar if stderr is a terminal.
 
     Returns:
         root.
 
     Raises:
-        ValueError: bad size or count. CannotWriteError: root cannot be written, there is too little disk, or
-            root holds a data set with other parameters.
+        ValueError: the size or a count is invalid.
+        CannotWriteError: root is not writable, the disk is too small, or root contains a data set with other parameters.
     """
     root = Path(root)
     p = _parameters(size, train, val, test, neighbours, seed)
@@ -313,14 +315,14 @@ def generate(
 
 
 def _is_complete(root: Path, p: dict) -> bool:
-    """Whether the tree is complete; clears one that an older version made, refuses one with other parameters."""
+    """Whether the data set is complete. Removes one of an older version; raises an error for one with other parameters."""
     old = _manifest(root)
     if old is None:
         return False
     if old["parameters"] != p:
         raise CannotWriteError(
-            f"root {root} holds procity {old['version']} with {old['parameters']}; asked was {VERSION} with {p}: "
-            "remove it or choose another root"
+            f"{root} contains a data set of procity {old['version']} with other parameters ({old['parameters']} instead of {p}); "
+            "remove it, or choose another folder with --out FOLDER"
         )
     if old["version"] != VERSION:
         _discard(root, old)
@@ -345,17 +347,18 @@ def _stamp(root: Path, p: dict) -> None:
 
 
 def check(root: Path | str, progress: bool = False, quick: bool = False) -> list[str]:
-    """Problems of a tree, by file name; empty when it is complete and intact.
+    """List missing and damaged files of a data set; the list is empty if it is intact.
 
     Args:
-        root: the tree.
-        progress: a bar when stderr is a terminal.
-        quick: look whether the files are there, not what they hold.
+        root: folder of the data set.
+        progress: show a progress bar if stderr is a terminal.
+        quick: check only that the files exist, not their content.
     """
     root = Path(root)
     manifest = _manifest(root)
     if manifest is None:
-        return [f"{root / 'manifest.json'}: missing or unreadable: the data set is incomplete, run generate() again"]
+        fix = f"complete the data set with: tcseg data procity --out {root}"
+        return [f"{root / 'manifest.json'}: the file is missing or damaged; {fix}"]
     files = manifest["files"]
     if quick:
         return [f"{name}: missing" for name in files if not (root / name).is_file()]
@@ -376,17 +379,24 @@ def _problem(path: Path, digest: str) -> str:
 
 
 def mend(root: Path | str) -> list[str]:
-    """Render again only what `check` names; returns the names of the mended files.
+    """Generate the missing or damaged files of a data set again; returns their names.
 
     Raises:
-        FileNotFoundError: no manifest. ValueError: the tree was made by another version.
+        FileNotFoundError: there is no manifest.
+        ValueError: the data set was generated by another version.
     """
     root = Path(root)
     manifest = _manifest(root)
     if manifest is None:
-        raise NotFoundError(f"{root / 'manifest.json'} is missing: run generate() to complete the data set")
+        raise NotFoundError(
+            f"{root / 'manifest.json'} does not exist or is damaged; complete the data set with: tcseg data procity "
+            f"--out {root}"
+        )
     if manifest["version"] != VERSION:
-        raise InputError(f"root {root} was made by procity {manifest['version']}, this is {VERSION}: generate it anew")
+        raise InputError(
+            f"{root} was generated by procity {manifest['version']}, but this is {VERSION}; generate it again with: "
+            "tcseg data procity"
+        )
     broken = frozenset(problem.split(": ")[0] for problem in check(root))
     for snippet in _snippets(root, manifest["parameters"]):
         mine = broken & {name for _, _, name in snippet.files()}

@@ -66,7 +66,7 @@ def test_beside_each_number_stands_over_what_it_is(tmp_path):
     assert record["coverage"]["iiou"] == {"frames": 0, "units": 0, "void": None, "why": "the labels have no instanceIds files"}
     assert list(table["metric"])[0] == "changed"
     text = as_text(table, record)
-    assert "ids (the values fit only cityscapes's ids); 12 frames, 0.0% void" in text and "ids (as their names say)" in text
+    assert "ids (the values fit only cityscapes's ids); 12 frames, 0.0% void" in text and "ids (stated by their file names)" in text
 
 
 def test_void_is_told(tmp_path):

@@ -130,7 +130,7 @@ def test_another_function_between_the_same_modules_is_another_network(forward, m
     assert runs.run_id_of(*run_id, [row["inputs"][0], registry.spec_key("patch16-32-o8"), None]) != row["run_id"]
     assert runs.other_code(row) == "its network patch16-32-o8 is another now"
     for load in (lambda: registry.load_weights(tmp_path / "w.safetensors"), lambda: registry.shipped("student-cpu")):
-        with pytest.raises(InputError, match=r"json: the network that is called '[\w-]+' is another than when these"):
+        with pytest.raises(InputError, match=r"json: the network '[\w-]+' has changed since these weights"):
             load()
 
 
@@ -223,7 +223,7 @@ def test_an_older_sidecar_means_the_pinned_network(monkeypatch, tmp_path, asked_
     monkeypatch.setattr(students._Block, "forward", gelu)
     registry.forget_fingerprints()
     for path in tmp_path.glob("*.safetensors"):
-        with pytest.raises(InputError, match="is another than when these"):
+        with pytest.raises(InputError, match="has changed since these weights were saved"):
             registry.load_weights(path)
 
 

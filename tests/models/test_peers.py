@@ -121,7 +121,7 @@ def test_refusals():
     assert model.label_set.name == "camvid"
     with pytest.raises(ValueError, match=r"frame is 500x333; .*pad to 512x352 .*size=\(512, 352\)"):
         model(torch.zeros(1, 3, 333, 500))
-    with pytest.raises(ValueError, match="features is True, but fast-scnn is a peer"):
+    with pytest.raises(ValueError, match="features is True, but fast-scnn cannot return features"):
         model(frames_of((64, 64), 2), features=True)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         model.train()(frames_of((64, 64), 1))
@@ -129,5 +129,5 @@ def test_refusals():
 
 def test_absent_transformers_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(RuntimeError, match="segformer-b0 needs transformers, .*pip install transformers"):
+    with pytest.raises(RuntimeError, match="segformer-b0 needs the package transformers, .*pip install transformers"):
         peers.build("segformer-b0", 19)

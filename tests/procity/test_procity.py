@@ -312,14 +312,14 @@ def test_a_complete_tree_is_left_alone(tree):
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
     procity.generate(tree, size=TINY, train=1, val=1, test=0, neighbours=1, workers=1)
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
-    with pytest.raises(CannotWriteError, match="remove it or choose another root"):
+    with pytest.raises(CannotWriteError, match="remove it, or choose another folder with --out"):
         procity.generate(tree, size=TINY, train=2, val=1, test=0, neighbours=1, workers=1)
 
 
 def test_a_tree_of_an_older_version_is_made_anew(tree, monkeypatch):
     old = json.loads((tree / "manifest.json").read_text())
     monkeypatch.setattr(writer, "VERSION", "0")
-    with pytest.raises(ValueError, match="generate it anew"):
+    with pytest.raises(ValueError, match="generate it again with"):
         procity.mend(tree)
     monkeypatch.undo()
     (tree / "manifest.json").write_text(json.dumps(old | {"version": "0"}))
@@ -345,8 +345,8 @@ def test_damage_is_named_and_mended(tree):
 
 
 def test_a_tree_without_manifest_is_incomplete(tmp_path):
-    assert "run generate() again" in procity.check(tmp_path)[0]
-    with pytest.raises(FileNotFoundError, match="run generate"):
+    assert "tcseg data procity --out" in procity.check(tmp_path)[0]
+    with pytest.raises(FileNotFoundError, match="complete the data set with: tcseg data procity"):
         procity.mend(tmp_path)
 
 
@@ -390,7 +390,7 @@ def test_bad_requests_say_what_to_do(tmp_path):
         procity.Sequence("atlantis", 0)
     with pytest.raises(ValueError, match="seed is -1"):
         procity.Sequence("aldersund", -1)
-    with pytest.raises(ValueError, match="'fog'; the switches are noise"):
+    with pytest.raises(ValueError, match="'fog'; the valid names are noise"):
         procity.Sequence("aldersund", 0, TINY, effects={"fog": True})
     with pytest.raises(ValueError, match="strength in 0..1"):
         procity.Sequence("aldersund", 0, TINY, effects={"noise": 3})
@@ -423,7 +423,7 @@ def test_the_disk_estimate_is_honest(tree):
 def test_not_a_flow_file(tmp_path):
     path = tmp_path / "x.png"
     cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
-    with pytest.raises(ValueError, match="no KITTI flow file"):
+    with pytest.raises(ValueError, match="not a KITTI flow file"):
         procity.read_flow(path)
 
 

@@ -236,7 +236,7 @@ def test_every_exception_is_told_with_its_class_its_text_and_its_place(three, mo
     assert (
         last.startswith(f"01_a: {line}")
         and "tcseg/study/notebooks/dependency_graph.py:" in last
-        and last.endswith("TCSEG_DEBUG=1 shows the rest")
+        and last.endswith("set TCSEG_DEBUG=1 to see the traceback")
     )
     assert "Correct it, then continue with: make study" in three.said
     assert "second line" in three.said or "first line" not in line, "a text of several lines is told whole"
