@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
 
 BIN := .venv/bin
+# A test process a core, and no more than four (each takes up to 2 GB). A file's tests share fixtures, so they share a process.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 STAMP := .venv/.installed
 # GB that must be free: the CUDA build of PyTorch, which PyPI serves on Linux, takes the most of it; after installing, a study.
 DISK_GB := $(if $(wildcard $(STAMP)),2,$(if $(TORCH_INDEX),4,$(if $(filter Linux,$(shell uname -s)),12,4)))
@@ -43,8 +45,8 @@ rows: $(STAMP)  ## copy the rows that sweeps have finished to figures/runs, and 
 	$(BIN)/python -m tcseg.study.run_study rows --dataset $(DATASET) --profile $(PROFILE)
 
 test: $(STAMP)  ## the fast tests, then the slow ones, all notebooks at profile smoke among them
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -28,6 +28,7 @@ _PLACES = {
     "benchmark": "tcseg.api",
     "Recipe": "tcseg.training.recipe",
     "train": "tcseg.training.loop",
+    "adapt": "tcseg.adaptation.run",
     "load_clips": "tcseg.data.clips",
     "open_study": "tcseg.study.study",
     "MeanIoU": "tcseg.metrics.streaming",

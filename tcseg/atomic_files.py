@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
-import pandas as pd
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 try:
     import fcntl
@@ -36,11 +38,16 @@ def exclusive_lock(path: Path, wait: bool = True) -> Iterator[None]:
         yield
 
 
+def beside(path: Path, suffix: str = "") -> Path:
+    """A hidden name beside a file or folder for what is not complete yet, this writer's own: two runs never share one."""
+    return path.with_name(f".{path.name[:80]}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part{suffix}")
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of a file, which is renamed to the file on success and removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    partial = beside(path)
     try:
         yield partial
         partial.replace(path)
@@ -66,6 +73,8 @@ def write_figure(path: Path, figure: Figure, alt: str, lines: bool = False) -> P
 
     Equal figures give identical files: matplotlib's ids are derived from the name, and no date is stored.
     """
+    import matplotlib.pyplot as plt  # here: who writes a film or weights waits for no plotting library
+
     kinds = {".png": {"dpi": 150}} | ({".svg": {"metadata": {"Date": None}}} if lines else {})
     for suffix, options in kinds.items():
         with _replacing(path.with_suffix(suffix)) as partial, plt.rc_context({"svg.hashsalt": path.stem}):

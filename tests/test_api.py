@@ -12,6 +12,7 @@ import torch
 
 import tcseg
 from tcseg import procity
+from tcseg.data.procity_clips import draw_clip
 from tcseg.errors import InputError, NotFoundError, TcsegError, require_one_of
 from tcseg.models.registry import build, save_weights, shipped
 
@@ -36,7 +37,12 @@ def given(root, tmp_path_factory):
     (folder / "video").mkdir()
     for i, frame in enumerate(frames):
         cv2.imwrite(str(folder / "video" / f"{i:06d}.png"), frame[..., ::-1])
+    (folder / "drive").mkdir()
+    streets = [draw_clip(procity.CITIES["val"][i], i, (128, 64)).frames[0] for i in range(2)]
+    for i, frame in enumerate(np.concatenate(streets).transpose(0, 2, 3, 1)):
+        cv2.imwrite(str(folder / "drive" / f"{i:06d}.png"), frame[..., ::-1])
     return {
+        "drive": folder / "drive",
         "tcseg": tcseg,
         "np": np,
         "torch": torch,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import data, study, tools
+from . import adapt, data, study, tools
 from .app import app
 
-__all__ = ["app", "data", "study", "tools"]
+__all__ = ["adapt", "app", "data", "study", "tools"]

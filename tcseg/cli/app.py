@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,17 +28,61 @@ if TYPE_CHECKING:
 USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
+# What ends a program from outside: `timeout`, `docker stop`, a lost connection. Windows has no SIGHUP.
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_received: list[int] = []
+
+
+@contextmanager
+def stopped_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does, so that what is being written is completed or removed.
+
+    A second one does nothing: files are being finished. What is ignored (`nohup`) stays ignored, and a process that was forked from
+    this one ends at once.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers in the main thread alone
+        yield
+        return
+    _received.clear()
+    owner = os.getpid()
+
+    def stop(number: int, _: object) -> None:
+        if os.getpid() != owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        _received.append(number)
+        if len(_received) == 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in STOPS}
+    ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, before[number] or signal.SIG_DFL)
+
+
+def interrupted_code() -> int:
+    """The exit code of a stopped command: 128 + the signal, which is Ctrl-C's where no other came."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
 class _Group(typer.core.TyperGroup):
     """Prints user errors as one line; other errors with class, place, and how to see the traceback."""
 
     def invoke(self, ctx: typer.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with stopped_as_ctrl_c():
+                return super().invoke(ctx)
         except (USAGE, typer.Exit, typer.Abort):  # the library's own words
             raise
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(interrupted_code()) from None
         except Exception as error:
             if debugging():
                 raise
@@ -41,10 +90,33 @@ class _Group(typer.core.TyperGroup):
             raise typer.Exit(2) from None
 
 
-app = typer.Typer(
+class Command(typer.core.TyperCommand):
+    """Tells an argument that cannot be as the library does: with the usage, and the option's name.
+
+    The package's own messages begin with the argument's name ("size is 'big'; ..."), which the option has as well.
+    """
+
+    def invoke(self, ctx: typer.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            named = re.match(r"(?:[\w-]+ )?([\w-]+) (?:is|are) ", str(error))
+            parameters = {parameter.name: parameter for parameter in self.params}
+            if named is None or named[1] not in parameters or debugging():
+                raise
+            raise typer.BadParameter(str(error), ctx=ctx, param=parameters[named[1]]) from error
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, *, cls: type = Command, **more: object):
+        return super().command(name, cls=cls, **more)
+
+
+app = _App(
     cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
-data_app = typer.Typer(
+data_app = _App(
     no_args_is_help=True, rich_markup_mode=None, help="Generate the procity data set, and check data sets."
 )
 app.add_typer(data_app, name="data")
@@ -82,13 +154,13 @@ def load_model(name: str | None, weights: Path | None, default: str = DEFAULT) -
     """The network that a command's --model and --weights name.
 
     Raises:
-        ValueError: both are given, or the name is unknown.
+        BadParameter: both are given. ValueError: the name is unknown.
         FileNotFoundError: there are no such weights.
     """
     from tcseg.models import registry
 
     if name and weights:
-        raise InputError(f"give --model {name} or --weights {weights}, not both")
+        raise typer.BadParameter(f"give --model {name} or --weights {weights}, not both", param_hint="'--model'")
     return registry.load_weights(weights) if weights else registry.shipped(name or default)
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tcseg.errors import require_writable
+from tcseg.data.frame_size import parse_size
+from tcseg.errors import require_one_of, require_writable
 from tcseg.machine import writable
 
 from .app import app
@@ -37,7 +38,20 @@ def study(
     """
     from tcseg.study.run_study import run_study
 
+    _require_known(dataset, profile, runs)
+    if size is not None:
+        parse_size(size)
     raise typer.Exit(run_study(dataset, profile, runs, notebook or None, out, seeds, report, size))
+
+
+def _require_known(dataset: str, profile: str, runs: str = "train") -> None:
+    """Refuse what no study has, before `run_study`, which prints its own errors."""
+    from tcseg.labels import DATASETS
+    from tcseg.study.reference_rows import STUDIES
+
+    require_one_of("dataset", dataset, DATASETS)
+    require_one_of("profile", profile, STUDIES)
+    require_one_of("runs", runs, ("train", "reference"))
 
 
 @app.command()
@@ -122,6 +136,7 @@ def report(
     """
     from tcseg.study.run_study import run_study
 
+    _require_known(dataset, profile)
     raise typer.Exit(run_study(dataset, profile, "train" if mine else "reference"))
 
 

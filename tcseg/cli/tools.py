@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tcseg.data.frame_size import parse_size
-from tcseg.errors import InputError, require_writable
+from tcseg.errors import InputError, TcsegError, one_line, require_writable
 from tcseg.models.trained_on import export_size, read_size, size_text, trained_size, training_of
 
-from .app import DEFAULT, Device, app, device_of, load_model, real_frames
+from . import inputs
+from .app import DEFAULT, Command, Device, app, device_of, interrupted_code, load_model, real_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +23,48 @@ if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
 
 SHIPPED = "student, student-consistent (default; both trained at 256x128), or student-cpu (trained at 1024x512)."
+INCOMPLETE = 3  # exit code: files are written, but frames of the source are missing
 FRAMES, SECONDS = 500, 10.0  # of a row of the benchmark, whichever is shorter
 
 
-@app.command()
+class _SegmentCommand(Command):
+    """`--json` alone is `--json -`: its file may be left out, and a video after it is no file for lines."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Read the arguments, with "-" after a `--json` alone."""
+        whole: list[str] = []
+        for word, after in zip(args, [*args[1:], ""], strict=True):
+            whole.append(word)
+            if word == "--json" and not (after == "-" or after.endswith(LINES) or after.startswith("/dev/")):
+                whole.append("-")
+        return super().parse_args(ctx, whole)
+
+
+LINES = (".json", ".jsonl", ".ndjson")
+
+
+def _seconds(text: str) -> float:
+    from tcseg.video.excerpt import read_time
+
+    try:
+        return read_time(text)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command(cls=_SegmentCommand)
 def segment(
-    source: Annotated[str, typer.Argument(help="Video file, folder of images, camera number, or stream URL.")],
-    out: Annotated[Path | None, typer.Option(help="Output: X.mp4, X.avi or X.gif. Without it, only report the speed.")] = None,
+    source: Annotated[
+        list[str],
+        typer.Argument(help="Video files, pictures, folders of images, globs; or a camera number or stream URL."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="X.mp4, .mov, .mkv, .avi or .gif; of a picture X.png or X.jpg; of several sources a folder. Without it, only "
+            "report the speed (of a picture: NAME_classes.png)."
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json in the same folder.")] = None,
     size: Annotated[
@@ -54,44 +91,135 @@ def segment(
     steady: Annotated[
         str | None, typer.Option(help='Filter over time after the network, such as "median of three" or "mean along flow 0.5".')
     ] = None,
+    legend: Annotated[bool, typer.Option("--legend/--no-legend", help="Names and colours of the classes in the picture.")] = True,
+    classes: Annotated[
+        str | None, typer.Option(help="Paint and count only these classes, such as car,person. Label maps keep all.")
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="First time: seconds or h:m:s, such as 1:30.")
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(parser=_seconds, metavar="TIME", help="Stop before this time of the source.")
+    ] = None,
+    stride: Annotated[int, typer.Option(min=1, help="Take every Nth frame; the output has 1/N of the rate.")] = 1,
+    json_lines: Annotated[
+        str | None,
+        typer.Option(
+            "--json",
+            metavar="[FILE]",
+            help="Write a line of JSON a frame: time, class shares, flicker, milliseconds. FILE ends in .json, .jsonl or .ndjson; "
+            "without it, to stdout.",
+        ),
+    ] = None,
     compare: Annotated[bool, typer.Option(help="Show the frame, student and student-consistent side by side.")] = False,
+    on_error: Annotated[
+        str, typer.Option(help="On a damaged frame: skip (leave it out, count it, go on; exit code 3) or stop.")
+    ] = "skip",
     device: Device = None,
 ) -> None:
-    """Segment a video: paint the classes over it, write label maps, or show the result while it runs.
+    """Segment videos or pictures: paint the classes over them, write label maps, or show the result while it runs.
 
     Prints the size at which the network sees the frames, its training data, and the frames per second. Ctrl-C keeps the frames
-    done so far, in complete files.
+    done so far, in complete files. So do SIGTERM and SIGHUP. Of several sources, one that fails does not stop the others. The exit
+    code is 3 where frames of a source were lost, or where some of several sources failed.
 
     Example: tcseg segment drive.mp4 --out classes.mp4 --strip
+
+    Example: tcseg segment 'clips/*.mp4' --out painted --classes car,person --json frames.jsonl
     """
     from tcseg.models import registry
     from tcseg.video import render
+    from tcseg.video.legend import find_classes
+    from tcseg.video.outputs import leave_stdout, open_lines
 
     frame_size = read_size(size)
+    sources = inputs.expand(source)
+    jobs = inputs.plan(sources, out, labels, probs, bool(show or json_lines or compare))
     more = {"overlay": overlay, "fps": fps, "runtime": runtime, "strip": strip, "show": show, "steady": steady}
+    more["on_error"] = on_error
+    more |= {"legend": legend, "start": start, "end": end, "stride": stride}
     if compare:
-        if not (out or show) or model or weights or labels or probs or precision != "fp32":
-            raise InputError(
-                "--compare needs --out or --show, and takes no --model, --weights, --labels, --probs or --precision"
-            )
+        _refuse_with_compare(out or show, model or weights or labels or probs or classes or json_lines or precision != "fp32")
         both = {name: registry.shipped(name).to(device_of(device)) for name in registry.SHIPPED}
-        result = render.side_by_side(source, out, both, frame_size, **more)
-    else:
-        network = load_model(model, weights).to(device_of(device))
-        more |= {"labels": labels, "probs": probs, "precision": precision, "calibrate": _calibrate(source)}
-        result = render.segment(source, out, network, frame_size, **more)
-    if result["message"]:
-        typer.echo(result["message"], err=True)
-    typer.echo(render.summary(result))
-    if result["interrupted"]:
-        raise typer.Exit(130)
+        raise typer.Exit(
+            _each(jobs, lambda job: render.side_by_side(job.source, job.out, both, frame_size, **more), False)
+        )
+    network = load_model(model, weights).to(device_of(device))
+    more |= {"precision": precision, "networks": render.OpenNetworks(), "classes": classes}
+    if classes is not None:
+        find_classes(classes, network.label_set)
+    try:
+        with ExitStack() as stack:
+            if json_lines is not None:
+                more["lines"] = stack.enter_context(open_lines(json_lines))
+
+            def segment_one(job: inputs.Job) -> dict:
+                own = more | {"labels": job.labels, "probs": job.probs, "calibrate": _calibrate(job.source)}
+                return render.segment(job.source, job.out, network, frame_size, **own)
+
+            code = _each(jobs, segment_one, json_lines in ("-", "/dev/stdout"))
+    except BrokenPipeError:  # the reader of the JSON lines has what it wants
+        leave_stdout()
+        code = 0
+    if code:
+        raise typer.Exit(code)
+
+
+def _each(jobs: list[inputs.Job], work: Callable[[inputs.Job], dict], quiet: bool) -> int:
+    """Segment each source and print how it went (to stderr if quiet); returns the exit code.
+
+    Of several sources, those that fail are told at the end; of one, the error is raised.
+    """
+    from tcseg.video import render
+
+    failed: dict[str, str] = {}
+    complete = True
+    for job in jobs:
+        try:
+            result = work(job)
+        except TcsegError as error:
+            if len(jobs) == 1:
+                raise
+            failed[job.source] = one_line(error)
+            continue
+        if result["message"]:
+            typer.echo(result["message"], err=True)
+        typer.echo((f"{job.source}: " if len(jobs) > 1 else "") + render.summary(result), err=quiet)
+        if result["interrupted"]:
+            return interrupted_code()
+        complete = complete and result["complete"]
+    if failed:
+        typer.echo(f"{len(jobs) - len(failed)} of {len(jobs)} sources segmented; these failed:", err=True)
+        for source, why in failed.items():
+            typer.echo(f"error: {why if source in why else f'{source}: {why}'}", err=True)
+    if len(failed) == len(jobs):
+        return 2
+    return 0 if complete and not failed else INCOMPLETE
+
+
+def _refuse_with_compare(seen: object, unfit: object) -> None:
+    if not seen or unfit:
+        raise typer.BadParameter(
+            "--compare needs --out or --show, and takes no --model, --weights, --labels, --probs, --classes, --json or "
+            "--precision",
+            param_hint="'--compare'",
+        )
 
 
 def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
-    """Calibration frames for int8: those of the source if it is a file or folder, else procity's training streets."""
+    """Calibration frames for int8: those of the source if it is a file or folder, else procity's training streets, as is said."""
     from tcseg.study.measurements.quality.precision import calibration_frames
+    from tcseg.video.sources import local_path
 
-    return lambda size: calibration_frames(size, Path(source) if Path(source).exists() else None)[0]
+    path = local_path(source)
+    again = path is not None and (path.is_file() or path.is_dir())
+
+    def frames(size: tuple[int, int]) -> np.ndarray:
+        found, where = calibration_frames(size, path if again else None)
+        typer.echo(f"int8 is calibrated on {where}" + ("" if again else f", because {source} cannot be read twice"), err=True)
+        return found
+
+    return frames
 
 
 @app.command()
@@ -126,7 +254,9 @@ def export(
 
     explicit, calibration, calibrated = parse_size(size) if size else None, None, ""
     if calibrate and precision != "int8":
-        raise InputError(f"--calibrate is {calibrate}, but {precision} is not calibrated: add --precision int8")
+        raise typer.BadParameter(
+            f"it is {calibrate}, but {precision} is not calibrated: add --precision int8", param_hint="'--calibrate'"
+        )
     network = load_model(model, weights)
     frame_size = explicit or export_size(network)
     check_export(out, frame_size, scope, precision, channels_last)
@@ -144,6 +274,11 @@ def export(
         f"{result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
         f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}"
     )
+    if out.suffix == ".xml":
+        typer.echo(
+            f"Without settings OpenVINO may compute in bf16: then {result.agreement_default:.4%} are equal on this machine. "
+            'For the first figure pass {"INFERENCE_PRECISION_HINT": "f32"} to compile_model.'
+        )
 
 
 def _takes(network: SegmentationModel, size: tuple[int, int], dynamic: bool) -> str:
@@ -245,7 +380,9 @@ def _bench_everything(unused: list[str], anyway: bool) -> None:
     from tcseg.study.paths import MEASURED
 
     if unused:
-        raise InputError(f"--all runs the whole benchmark and cannot be combined with {', '.join(unused)}")
+        raise typer.BadParameter(
+            f"it runs the whole benchmark and cannot be combined with {', '.join(unused)}", param_hint="'--all'"
+        )
     require_writable(MEASURED, "tcseg measure latency --out FOLDER writes the table elsewhere")
     for name in ("latency", *(["gpu"] if device_of(None).type == "cuda" else [])):
         typer.echo(measure(name, MEASURED, anyway=anyway)[0])
@@ -287,7 +424,8 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
         of_a_run = path.stem == "weights"  # as the file of every run is called
         name = path.resolve().parent.name if of_a_run else path.stem
         if name in networks:
-            raise InputError(f"two networks would have the name {name!r} in the table: rename {path} and its .json")
+            why = f"two networks would have the name {name!r} in the table: rename {path} and its .json"
+            raise typer.BadParameter(why, param_hint="'--weights'")
         networks[name] = registry.load_weights(path)
     return networks
 

@@ -1,8 +1,9 @@
 """Read images and label maps from files: complete and upright, with a clear error for files that cannot be read.
 
-Three rules apply to every folder of pictures. All subfolders are searched and links are followed, but hidden files and the folders
+Four rules apply to every folder of pictures. All subfolders are searched and links are followed, but hidden files and the folders
 of archives and file servers (`__MACOSX`, `@eaDir`) are skipped. A truncated or damaged file is an error, even if a decoder would
-fill the missing part with grey. Pictures are rotated as their metadata says (EXIF orientation).
+fill the missing part with grey. Pictures are rotated as their metadata says (EXIF orientation). Pictures with 10, 12 or 14 bits in
+16-bit files are scaled by the number of bits that their folder uses (`bits_used`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import io
 import os
 import re
 import struct
+import threading
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +72,16 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def natural(name: str) -> tuple:
-    """A key that sorts frame2 before frame10. Names that differ only in leading zeros have the same key."""
+    """A key that sorts frame2 before frame10, by each number in the name. Leading zeros make no difference.
+
+    A number is a sequence of digits of any script; `1.5` has two numbers, so `1.10` comes after `1.9`. `in_order` sorts files.
+    """
     return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Files in the natural order of their names, folder by folder; equal numbers (`1`, `01`) are sorted as text."""
+    return sorted(paths, key=lambda path: ([natural(part) for part in path.parts[:-1]], natural(path.stem), path.parts))
 
 
 # ------------------------------------------------------------------------------------------------ headers
@@ -153,7 +163,9 @@ def _what_else(data: bytes) -> str:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """Read a frame: uint8 (H,W,3) RGB, upright. 16-bit pictures keep their upper 8 bits; transparency is dropped.
+    """Read a frame: uint8 (H,W,3) RGB, upright. Transparency is dropped.
+
+    Pictures with 16 bits are converted to the upper 8 of the bits that their folder uses: see `bits_used`.
 
     Raises:
         InputError: the file is missing, empty, truncated, damaged or not a picture; the message names it.
@@ -161,20 +173,128 @@ def read_rgb(path: Path) -> np.ndarray:
     data = _bytes(path)
     if data.startswith(_PNG):
         _check_png(path, data)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = _opencv(data)
         if image is None:
             raise _damaged(path, "its pixels cannot be decoded")
-        return _upright(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), _orientation(data, "PNG"))
+        return _upright(_eight_bits(path, image), _orientation(data, "PNG"))
     if data.startswith(b"\xff\xd8") and not _is_cmyk(data):
         try:
             return _upright(simplejpeg.decode_jpeg(data, "RGB", strict=True), _orientation(data, "JPEG"))
         except ValueError as error:
             raise _damaged(path, _reason(error)) from None
     image = _pillow(path, data)
+    return np.ascontiguousarray(_eight_bits(path, _colours(image, data)))
+
+
+def _opencv(data: bytes) -> np.ndarray | None:
+    """Decode as RGB (H,W,3) with 8 or 16 bits, without rotating it; None if OpenCV cannot decode it."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _colours(image: Image.Image, data: bytes) -> np.ndarray:
+    """A decoded picture as (H,W,3) with 8 or 16 bits. Pillow reduces colour TIFFs to 8 bits, so OpenCV decodes these."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
-        return np.repeat((values >> 8 if values.max(initial=0) > 255 else values).astype(np.uint8)[..., None], 3, 2)
-    return np.ascontiguousarray(image.convert("RGB"))
+        return np.repeat(values.clip(0, 65535).astype(np.uint16)[..., None], 3, 2)
+    if image.format in (None, "TIFF") and data[:2] in (b"II", b"MM"):
+        deep = _opencv(data)
+        if deep is not None and deep.dtype == np.uint16:
+            return _upright(deep, _orientation(data, "TIFF"))
+    return np.asarray(image.convert("RGB"))
+
+
+# ------------------------------------------------------------------------------------------------ bits that are used
+
+
+_DEPTHS = (8, 10, 12, 14, 16)  # bit depths of cameras
+_LOOKED_AT = 5  # number of pictures of a folder that are examined
+_used: dict[tuple[str, int], int] = {}
+_use_lock = threading.Lock()
+
+
+def bits_used(path: Path) -> int:
+    """The number of bits that the 16-bit pictures of a folder use: 8, 10, 12, 14 or 16.
+
+    Cameras write 12-bit values into the upper or the lower bits of 16-bit files. They are in the lower bits if all values are below
+    4096 and the last bits are used. Since one picture may be dark, several pictures of the folder are examined, and all are scaled
+    equally; a brighter picture that is read later changes the result from then on.
+
+    Args:
+        path: a picture in the folder.
+
+    Returns:
+        16 for a folder without 16-bit pictures.
+    """
+    folder = path.parent
+    try:
+        key = os.path.realpath(folder), folder.stat().st_mtime_ns
+    except OSError:
+        return 16
+    with _use_lock:
+        if key not in _used:
+            files = in_order(one for one in folder.iterdir() if one.suffix.lower() in IMAGES and not is_hidden(one.name))
+            files = [one for one in files if one.suffix.lower() == path.suffix.lower()]
+            some = {round(place) for place in np.linspace(0, len(files) - 1, min(_LOOKED_AT, len(files)))} if files else ()
+            _used[key] = max((_bits_of_file(files[place]) for place in sorted(some)), default=0)
+        return _used[key] or 16
+
+
+def depth_note(source: Path) -> str | None:
+    """A note about the bits of a picture or folder; None for 8 bits, or if all 16 bits are used."""
+    if not source.exists():
+        return None
+    first = source
+    if source.is_dir():
+        pictures = [one for one in source.iterdir() if one.suffix.lower() in IMAGES and not is_hidden(one.name)]
+        first = in_order(pictures)[0] if pictures else source
+    if first.is_dir() or first.suffix.lower() not in IMAGES or not _is_deep(first) or (bits := bits_used(first)) == 16:
+        return None
+    return f"the 16-bit pictures of {source} use {bits} bits (values below {2**bits}); they are scaled to 8 bits"
+
+
+def _is_deep(path: Path) -> bool:
+    return (image := _deep(path)) is not None and image.dtype == np.uint16
+
+
+def _deep(path: Path) -> np.ndarray | None:
+    try:
+        return _opencv(_bytes(path))
+    except InputError:
+        return None
+
+
+def _bits_of_file(path: Path) -> int:
+    """As `bits_used`, for one file; 0 if it has 8 bits, is black, or cannot be read."""
+    image = _deep(path)
+    return 0 if image is None or image.dtype != np.uint16 else _bits_of(image)
+
+
+def _bits_of(image: np.ndarray) -> int:
+    highest = int(image.max(initial=0))
+    if highest == 0:
+        return 0
+    bits = next(depth for depth in _DEPTHS if highest < 2**depth)
+    last = int(np.bitwise_or.reduce(image, axis=None)) & (2 ** (16 - bits) - 1)
+    of_eight = not (image % 257).any()  # v * 257: 8-bit values scaled to 16 bits, which use all of them
+    return 16 if of_eight or not last else bits
+
+
+def _eight_bits(path: Path, image: np.ndarray) -> np.ndarray:
+    """Convert a picture to 8 bits, by the bits that its folder uses, or its own if it uses more."""
+    if image.dtype == np.uint8:
+        return image
+    bits, own = bits_used(path), _bits_of(image)
+    if own > bits:
+        bits, folder = own, os.path.realpath(path.parent)
+        with _use_lock:
+            for key in [key for key in _used if key[0] == folder]:
+                _used[key] = max(_used[key], own)
+    return (image >> (bits - 8)).astype(np.uint8)
 
 
 def require_whole(path: Path) -> None:

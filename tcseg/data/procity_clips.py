@@ -37,3 +37,26 @@ def draw_clip(city: str, seed: int, size: tuple[int, int]) -> Clips:
         names=[f"{city}_{seed}"],
         key=f"procity {procity.VERSION} {city} {seed} {size[0]}x{size[1]}",
     )
+
+
+def draw_frames(count: int, size: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Render one labelled frame from each of N streets of the training cities.
+
+    Args:
+        count: N.
+        size: (W,H), multiples of 32, W = 2 H.
+        seed: seed of the first street.
+
+    Returns:
+        Frames uint8 (N,3,H,W) RGB, and labels uint8 (N,H,W) trainIds.
+
+    Raises:
+        ValueError: the size is not supported.
+    """
+    cities = procity.CITIES["train"]
+    views = [
+        procity.Sequence(cities[i % len(cities)], seed + i, size).render(7 * i % procity.FRAMES, flow=(False, False))
+        for i in range(count)
+    ]
+    frames = np.ascontiguousarray(np.stack([view.image for view in views]).transpose(0, 3, 1, 2))
+    return frames, ids_to_train_ids(np.stack([view.label_ids for view in views]))

@@ -34,7 +34,7 @@ from tcseg import __version__
 from tcseg.deploy.exported_files import FORMATS, open_file, require_runtime
 from tcseg.deploy.label_map import padded_size, to_planes, upsample_argmax
 from tcseg.deploy.onnx_rewrites import fold_normalisation
-from tcseg.deploy.quantization import PRECISIONS, check_calibration, convert
+from tcseg.deploy.quantization import IR_VERSION, PRECISIONS, check_calibration, convert
 from tcseg.errors import CannotRunError, InputError, require_one_of, require_writable
 from tcseg.models.trained_on import export_size, size_text, trained_size
 
@@ -50,7 +50,11 @@ MIN_AGREEMENT = 0.999  # of labels equal to PyTorch's; the rest are ties that an
 
 @dataclass(frozen=True)
 class Export:
-    """Result of `export`. `agreement` is the share of labels equal to PyTorch's (0..1) over `frames` frames."""
+    """Result of `export`.
+
+    `agreement` is the share of labels equal to PyTorch's (0..1) over `frames` frames, with the settings that tcseg opens files
+    with; `agreement_default` is the same without any setting, as most users open a file.
+    """
 
     path: Path
     scope: str
@@ -59,6 +63,7 @@ class Export:
     frames: int
     bytes: int
     seconds: float
+    agreement_default: float
 
 
 class _Labels(nn.Module):
@@ -146,7 +151,9 @@ def export(
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         partial = Path(folder) / path.name
         WRITERS[path.suffix](network, partial, size, scope, dynamic, precision, calibration, channels_last)
-        agreement = _compared(network, partial, images, scope, precision, channels_last)
+        arguments = network, partial, images, scope, precision, channels_last
+        agreement = _compared(*arguments)
+        by_default = agreement if path.suffix == ".pt2" else _compared(*arguments, defaults=True)
         if precision == "fp32" and agreement < MIN_AGREEMENT:
             raise CannotRunError(
                 f"{path.name} agrees with PyTorch on {agreement:.2%} of the labels; it must be 99.9 % (not kept)"
@@ -155,14 +162,21 @@ def export(
             file.replace(path.with_name(file.name))
     parts = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
     size_bytes = sum(file.stat().st_size for file in {path, *parts})
-    return Export(path, scope, precision, agreement, len(images), size_bytes, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Export(path, scope, precision, agreement, len(images), size_bytes, seconds, by_default)
 
 
 def _compared(
-    network: SegmentationModel, path: Path, frames: np.ndarray, scope: str, precision: str, channels_last: bool
+    network: SegmentationModel,
+    path: Path,
+    frames: np.ndarray,
+    scope: str,
+    precision: str,
+    channels_last: bool,
+    defaults: bool = False,
 ) -> float:
     try:
-        return compare(network, path, frames, scope, channels_last)
+        return compare(network, path, frames, scope, channels_last, defaults)
     except Exception as error:  # ONNX Runtime's own are of no common kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         use = "another format" if precision == "fp32" else "fp32"
@@ -248,6 +262,7 @@ def write_onnx(
     for key, value in _facts(network, size, scope, dynamic).items():
         graph.metadata_props.add(key=key, value=value)
     fold_normalisation(graph)
+    graph.ir_version = min(graph.ir_version, IR_VERSION)
     onnx.checker.check_model(graph)
     onnx.save(graph, path)
 
@@ -261,6 +276,9 @@ def _facts(network: SegmentationModel, size: tuple[int, int], scope: str, dynami
         "colors": json.dumps(network.label_set.colors.tolist()),
         "scope": scope,
         "precision": "fp32",
+        "layout": "NCHW",
+        "channel_order": "RGB",
+        "value_range": "uint8, 0 to 255; normalisation is inside",
         "size": "dynamic, multiples of 32" if dynamic else size_text(size),
     } | _of_training(network)
 
@@ -302,7 +320,12 @@ WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}
 
 
 def compare(
-    model: SegmentationModel, path: Path | str, frames: np.ndarray, scope: str, channels_last: bool = False
+    model: SegmentationModel,
+    path: Path | str,
+    frames: np.ndarray,
+    scope: str,
+    channels_last: bool = False,
+    defaults: bool = False,
 ) -> float:
     """Share of pixels with the same label from an exported file and from PyTorch, over all frames, at full size.
 
@@ -311,11 +334,12 @@ def compare(
         path: the exported file.
         frames: uint8 (N,H,W,3) RGB, sides multiples of 32.
         scope, channels_last: of the file.
+        defaults: open the file without any setting, as most users do.
 
     Returns:
         0..1.
     """
-    exported = open_file(path)
+    exported = open_file(path, defaults=defaults)
     size = (frames.shape[2], frames.shape[1])
     equal = []
     for frame in frames:

@@ -41,7 +41,7 @@ def require_runtime(runtime: str) -> None:
 
 
 def open_file(
-    path: Path | str, threads: int | None = None, runtime: str | None = None, alone: bool = True
+    path: Path | str, threads: int | None = None, runtime: str | None = None, alone: bool = True, defaults: bool = False
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Open an exported file in its runtime on the CPU: uint8 (B,3,H,W) -> logits or labels, as its scope and layout are.
 
@@ -52,6 +52,7 @@ def open_file(
         threads: of the runtime; None = its default, all cores.
         runtime: None = the format's own. OpenVINO reads .onnx too.
         alone: nothing else wants the cores meanwhile: threads may wait for each other by spinning, and own their cores.
+        defaults: open it without any setting, as most users do: OpenVINO then computes in bf16 on processors that have it.
 
     Raises:
         RuntimeError: the runtime is not installed.
@@ -60,9 +61,9 @@ def open_file(
     runtime = runtime or FORMATS[path.suffix]
     require_runtime(runtime)
     if runtime == "onnxruntime":
-        return _open_onnxruntime(path, threads, alone)
+        return _open_onnxruntime(path, threads, alone, defaults)
     if runtime == "openvino":
-        return _open_openvino(path, threads, alone)
+        return _open_openvino(path, threads, alone, defaults)
     module = torch.export.load(path).module()
 
     @torch.inference_mode()
@@ -72,8 +73,14 @@ def open_file(
     return run
 
 
-def _open_onnxruntime(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
+def _open_onnxruntime(
+    path: Path, threads: int | None, alone: bool, defaults: bool
+) -> Callable[[np.ndarray], np.ndarray]:
     import onnxruntime
+
+    if defaults:
+        plain = onnxruntime.InferenceSession(str(path))
+        return lambda frames: plain.run(None, {"frames": frames})[0]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads or 0, 3
@@ -85,8 +92,12 @@ def _open_onnxruntime(path: Path, threads: int | None, alone: bool) -> Callable[
     return lambda frames: session.run(None, {"frames": frames})[0]
 
 
-def _open_openvino(path: Path, threads: int | None, alone: bool) -> Callable[[np.ndarray], np.ndarray]:
+def _open_openvino(path: Path, threads: int | None, alone: bool, defaults: bool) -> Callable[[np.ndarray], np.ndarray]:
     import openvino
+
+    if defaults:
+        plain = openvino.Core().compile_model(path, "CPU").create_infer_request()
+        return lambda frames: plain.infer({0: frames}, share_inputs=True, share_outputs=True)[0]
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     settings |= {} if alone else {"ENABLE_CPU_PINNING": False}  # or every network of the process sits on the first core

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from tcseg.atomic_files import beside
 from tcseg.deploy import onnx_rewrites
 from tcseg.deploy.label_map import to_planes
 from tcseg.errors import InputError, require_one_of
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION_FRAMES = 32  # enough: ranges are taken from every pixel of every map
 PERCENTILE = 99.99  # of a map's values
+IR_VERSION = 9  # at most: ONNX Runtime from 1.17 on opens it
 _QUANTISED = ("Conv", "Relu", "Clip", "Add")
 
 
@@ -109,15 +111,16 @@ def _save(model: onnx.ModelProto, path: Path, precision: str, channels_last: boo
     if channels_last:
         onnx_rewrites.take_channels_last(model)
     onnx.checker.check_model(model)
-    onnx.helper.set_model_props(model, _facts(model, precision))
-    partial = path.with_name(f".{path.name}.part")
+    model.ir_version = min(model.ir_version, IR_VERSION)  # the quantiser and the fp16 converter write their own
+    onnx.helper.set_model_props(model, _facts(model, precision, channels_last))
+    partial = beside(path)
     onnx.save(model, partial)
     partial.replace(path)
 
 
-def _facts(model: onnx.ModelProto, precision: str) -> dict[str, str]:
+def _facts(model: onnx.ModelProto, precision: str, channels_last: bool) -> dict[str, str]:
     noted = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith("onnx.")}
-    return noted | {"precision": precision}
+    return noted | {"precision": precision} | ({"layout": "NHWC"} if channels_last else {})
 
 
 def _to_openvino(source: Path, path: Path, precision: str, calibration: np.ndarray | None, channels_last: bool) -> None:
@@ -125,7 +128,7 @@ def _to_openvino(source: Path, path: Path, precision: str, calibration: np.ndarr
     import openvino
 
     with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
-        facts = _facts(onnx.load(source), precision)
+        facts = _facts(onnx.load(source), precision, channels_last)
         if precision == "int8" or channels_last:
             ours = "int8" if precision == "int8" else "fp32"  # OpenVINO makes fp16 itself, of the weights alone
             convert(source, Path(folder) / "network.onnx", ours, calibration, channels_last)

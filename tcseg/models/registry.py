@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError, InputError, NotFoundError, require_one_of
 from tcseg.labels import LabelSet, default_classes, own_classes
 from tcseg.models import fingerprints, peers, trained_on
@@ -176,7 +177,7 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
         key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in model.state_dict().items()
     }
-    partial = path.with_suffix(".part")
+    partial = beside(path)
     save_file(state, partial)
     own = model.label_set
     description = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
@@ -185,7 +186,7 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
     training = {"size": trained_on.trained_size(model), "dataset": getattr(model, "trained_on", None)}
     training = {key: value for key, value in training.items() if value is not None}
     sidecar = {**description, "class_set": own.name, "architecture": network, **training, **meta}
-    aside_json = path.with_suffix(".json.part")
+    aside_json = beside(path.with_suffix(".json"))
     aside_json.write_text(json.dumps(sidecar, indent=1))
     aside_json.replace(path.with_suffix(".json"))
     partial.replace(path)

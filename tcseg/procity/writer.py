@@ -99,7 +99,8 @@ def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: not a readable 16-bit PNG with three channels.
     """
-    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(Path(path).read_bytes(), np.uint8) if os.path.isfile(path) else np.empty(0, np.uint8)
+    raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None  # OpenCV reads no name that is not UTF-8
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 3:
         raise InputError(f"{path} is not a KITTI flow file, which is a 16-bit PNG with three channels; replace or remove it")
     flow = (raw[..., :0:-1].astype(np.float32) - 32768) / 64
@@ -127,7 +128,7 @@ def _encode(frame: Frame, kind: str) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + f".{os.getpid()}.part")
+    partial = path.with_name(path.name + f".{os.getpid()}-{os.urandom(4).hex()}.part")
     partial.write_bytes(data)
     partial.replace(path)
 

@@ -24,7 +24,7 @@ DOUBT = (
     16.0  # grey levels (mean of R, G, B): where the picture differs more from what the flow says, nothing is counted
 )
 LEAST = 0.1  # share of the picture that must be comparable; below it (a cut, a blink) there is no value
-HISTORY = 120  # frames that the plot shows
+HISTORY = 120  # frames that the plot shows of a source whose length is unknown
 SCALES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # upper ends of the plot
 COLORS = (
     (255, 176, 59),
@@ -158,26 +158,56 @@ def strip_height(width: int, networks: int = 1) -> int:
 
 
 def draw_strip(
-    series: Sequence[Sequence[float]], means: Sequence[float], width: int, names: Sequence[str] = ("flicker",)
+    series: Sequence[Sequence[float]],
+    means: Sequence[float],
+    width: int,
+    names: Sequence[str] = ("flicker",),
+    expected: int | None = None,
 ) -> np.ndarray:
-    """Plot the last `HISTORY` frames, the newest at the right, with the newest value and the mean in words.
+    """Plot the shares frame by frame, with the newest value and the mean in words.
+
+    The axis is as long as the clip, and the line grows along it; where several frames share a column, it shows the highest. Where
+    the length is unknown, the axis has the last `HISTORY` frames, the newest at the right. The plot says which of the two it is.
 
     Args:
         series: as `Meter.series`, not empty: shares 0..1, one row a frame, one column a name; nan leaves a gap.
         means: as `Meter.means()`.
         width: pixels.
         names: of the columns.
+        expected: frames of the whole clip; None = unknown. A clip that turns out longer has a longer axis.
 
     Returns:
         uint8 (strip_height(width, len(names)), width, 3) RGB.
     """
-    values = np.array(series[-HISTORY:], float)
     height, scale = strip_height(width, len(names)), min(0.8, max(0.35, width / 1700))
     strip = np.full((height, width, 3), GROUND, np.uint8)
-    margin = _write(strip, names, values[-1], means, scale)
+    margin = _write(strip, names, series[-1], means, scale)
     if width - margin >= 32:  # a picture narrower than the words has only these
-        _plot(strip[2 : height - 2, margin : width - 2], values, scale)
+        x, values = _along_the_axis(series, width - margin - 2, expected)
+        if expected is None:
+            told = f"last {HISTORY} frames"
+        else:
+            told = f"{max(expected, len(series))} frames"
+        _plot(strip[2 : height - 2, margin : width - 2], x, values, told, scale)
     return strip
+
+
+def _along_the_axis(
+    series: Sequence[Sequence[float]], columns: int, expected: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the values lie in a plot so wide (n,), and the values (n,names); at most one a column."""
+    if expected is None:
+        values = np.array(series[-HISTORY:], float)
+        return (columns - 1) * (1 - np.arange(len(values))[::-1] / (HISTORY - 1)), values
+    values, length = np.array(series, float), max(expected, len(series))
+    together = -(-length // columns)  # frames that share a column
+    if together > 1:
+        lacking = -len(values) % together
+        blocks = np.concatenate((values, np.full((lacking, values.shape[1]), np.nan)))
+        blocks = blocks.reshape(-1, together, values.shape[1])
+        values = np.where(np.isnan(blocks).all(1), np.nan, np.nan_to_num(blocks, nan=-1.0).max(1))
+    places = np.minimum(np.arange(len(values)) * together, length - 1)
+    return (columns - 1) * places / max(1, length - 1), values
 
 
 def _write(strip: np.ndarray, names: Sequence[str], newest, means: Sequence[float], scale: float) -> int:
@@ -204,7 +234,7 @@ def _text_size(text: str, scale: float) -> tuple[int, int]:
     return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0]
 
 
-def _plot(area: np.ndarray, values: np.ndarray, scale: float) -> None:
+def _plot(area: np.ndarray, x: np.ndarray, values: np.ndarray, told: str, scale: float) -> None:
     """Draw the lines into an area (h,w,3), in place; its upper end is the smallest of `SCALES` above them all."""
     height, width = area.shape[:2]
     highest = np.nanmax(values) if not np.isnan(values).all() else 0.0
@@ -212,16 +242,18 @@ def _plot(area: np.ndarray, values: np.ndarray, scale: float) -> None:
     for level in (0.0, 0.5, 1.0):
         row = round((height - 1) * level)
         cv2.line(area, (0, row), (width - 1, row), GRID, 1)
-    x = (width - 1) * (1 - np.arange(len(values))[::-1] / (HISTORY - 1))
+    label, small = f"{100 * top:.0f} %", 0.85 * scale
+    baseline = _text_size("0", small)[1] + 3
+    at = width - 4 - _text_size(told, small)[0]
+    if at > 3 * _text_size(label, small)[0]:  # below the line, which may be there
+        cv2.putText(area, told, (at, baseline), cv2.FONT_HERSHEY_SIMPLEX, small, INK, 1, cv2.LINE_AA)
     for index, column in enumerate(values.T):
         y = (height - 2) * (1 - np.minimum(column / top, 1))
         for line in _unbroken(x, y):
             if values.shape[1] == 1:
                 _fill_below(area, line, COLORS[0])
             cv2.polylines(area, [_fixed(line)], False, COLORS[index % len(COLORS)], 1, cv2.LINE_AA, _SHIFT)
-    label = f"{100 * top:.0f} %"
-    small = 0.85 * scale
-    cv2.putText(area, label, (3, _text_size("0", small)[1] + 3), cv2.FONT_HERSHEY_SIMPLEX, small, INK, 1, cv2.LINE_AA)
+    cv2.putText(area, label, (3, baseline), cv2.FONT_HERSHEY_SIMPLEX, small, INK, 1, cv2.LINE_AA)
 
 
 _SHIFT = 4  # OpenCV draws between pixels in fixed point: 4 bits after it

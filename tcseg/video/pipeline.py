@@ -26,13 +26,13 @@ from tqdm.auto import tqdm
 
 from tcseg.deploy.label_map import pad_to_multiple, padded_size, upsample_argmax
 from tcseg.deploy.runtimes import Network, open_streams, torch_threads
-from tcseg.errors import InputError
+from tcseg.errors import InputError, one_line
 from tcseg.machine import usable_cores
 from tcseg.models.trained_on import Size, size_for
-from tcseg.video.decoding import Source
 from tcseg.video.flicker_meter import drop_oldest
+from tcseg.video.outputs import Window
+from tcseg.video.sources import Source
 from tcseg.video.temporal_filters import FILTERS
-from tcseg.video.window import Window
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
@@ -48,11 +48,20 @@ _END = object()
 
 @dataclass(frozen=True)
 class SegmentedFrame:
-    """A frame uint8 (H,W,3), each network's labels uint8 (H,W), and, if wanted, the first one's probabilities (K,h,w)."""
+    """A frame uint8 (H,W,3), each network's labels uint8 (H,W), and, if wanted, the first one's probabilities (K,h,w).
+
+    Attributes:
+        time: seconds, when the frame is shown; of a live source when it came. None = at the source's pace.
+        index: the frame's number in the source, damaged ones counted; None = as they come.
+        milliseconds: from the frame to the labels.
+    """
 
     frame: np.ndarray
     maps: list[np.ndarray]
     probs: np.ndarray | None
+    time: float | None = None
+    index: int | None = None
+    milliseconds: float = float("nan")
 
 
 class Outputs(Protocol):
@@ -164,21 +173,41 @@ def _softmax(logits: Any) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------ the three threads
 
 
+@dataclass(frozen=True)
+class _Stamped:
+    """A frame uint8 (H,W,3), its time and its number: see `SegmentedFrame`."""
+
+    frame: np.ndarray
+    time: float | None
+    index: int | None
+
+
 class _Reader(threading.Thread):
     """Decodes into a queue. With a live source the oldest waiting frame gives way to the newest."""
 
-    def __init__(self, source: Source, first: np.ndarray, stream: Iterator[np.ndarray]) -> None:
+    def __init__(self, source: Source) -> None:
         super().__init__(daemon=True, name="decode")
-        self.stream, self.live, self.dropped = stream, source.live, 0
+        self.source, self.live, self.dropped = source, source.live, 0
+        self.stream = source.frames()
+        first = next(self.stream, None)
+        if first is None:
+            why = source.reading.first_loss or source.reading.cut
+            raise InputError(f"{source.name} has no frames" + (f" that can be read: {why}" if why else ": an empty video"))
+        self.first = self._stamped(first)
         self.frames: queue.Queue = queue.Queue(1 if source.live else QUEUE)
-        self.frames.put(first)
+        self.frames.put(self.first)
         self.error: Exception | None = None
         self.stop = threading.Event()
+
+    def _stamped(self, frame: np.ndarray) -> _Stamped:
+        """With its time: of a live source, when it came, so that a film takes as long as the stream took."""
+        reading = self.source.reading
+        return _Stamped(frame, time.monotonic() if self.live else reading.time, reading.index)
 
     def run(self) -> None:
         try:
             for frame in self.stream:
-                if not self._put(frame):
+                if not self._put(self._stamped(frame)):
                     break
         except Exception as error:  # handed to the main thread, which tells it, or raises it if there was no frame
             self.error = error
@@ -265,10 +294,12 @@ def _loop(
     """The main thread's part; returns milliseconds a frame (the last `RECENT` of a camera), and whether Ctrl-C ended it."""
     milliseconds: list[float] = []
     keep = RECENT if reader.live else None
+    stamps: deque[_Stamped] = deque()  # of the frames that are being answered, which come out in order
 
     def frames() -> Iterator[np.ndarray]:
-        while (frame := _next(reader, writer.outputs.window)) is not _END and writer.error is None:
-            yield frame
+        while (stamped := _next(reader, writer.outputs.window)) is not _END and writer.error is None:
+            stamps.append(stamped)
+            yield stamped.frame
 
     try:
         for index, (frame, results, took) in enumerate(segment_frames(frames(), streams)):
@@ -277,21 +308,14 @@ def _loop(
             maps = [labels for labels, _ in results]
             if on_frame is not None:
                 on_frame(index, frame, maps)
-            writer.queue.put(SegmentedFrame(frame, maps, results[0][1]))
+            stamp = stamps.popleft()
+            writer.queue.put(SegmentedFrame(frame, maps, results[0][1], stamp.time, stamp.index, took))
             bar.update()
     except KeyboardInterrupt:
         return milliseconds, True
     finally:
         reader.stop.set()
     return milliseconds, False
-
-
-def _first(source: Source) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    stream = source.frames()
-    frame = next(stream, None)
-    if frame is None:
-        raise InputError(f"{source.name} has no frames: an empty or damaged video")
-    return frame, stream
 
 
 def run(
@@ -306,7 +330,7 @@ def run(
     Args:
         source: of frames.
         outputs: where answers go.
-        new_eyes: opens the networks, given the first frame: see `open_runners`.
+        open_networks: opens the networks, given the first frame: see `open_runners`.
         on_frame: called in order with (index, frame, label maps).
         progress: a bar.
 
@@ -318,11 +342,18 @@ def run(
     """
     done = False
     try:
-        first, stream = _first(source)
-        streams = open_networks(first)
-        reader, writer = _Reader(source, first, stream), _Writer(outputs, source.live)
-        started = time.perf_counter()
-        reader.start()
+        reader, writer = _Reader(source), _Writer(outputs, source.live)
+        first = reader.first.frame
+        if source.live:  # read on while the networks open, which takes seconds: the first frame they see is a new one
+            reader.start()
+        try:
+            streams = open_networks(first)
+        except BaseException:
+            reader.stop.set()
+            raise
+        started, reader.dropped = time.perf_counter(), 0
+        if not source.live:
+            reader.start()
         writer.start()
         try:
             with tqdm(total=source.count, desc=source.name, unit="frame", disable=not progress) as bar:
@@ -345,20 +376,32 @@ def run(
 
 def _ending(source: Source, outputs: Outputs, reader: _Reader, writer: _Writer, interrupted: bool) -> dict:
     """How it ended, and what there is now."""
-    frames, message = writer.written, None
+    frames, reading = writer.written, source.reading
     paths = outputs.paths() if frames else []
-    if interrupted:
-        message = f"interrupted: the first {frames} frames are kept" if paths else f"interrupted after {frames} frames"
-    elif reader.error is not None:
-        message = f"{reader.error}; the {frames} frames before it are good"
-    elif source.count is not None and frames < source.count:
-        message = f"{source.name} gave {frames} of {source.count} frames: damaged or truncated; these are good"
-    elif source.live:
-        message = f"{source.name} gives no more frames; it ended, or the connection did"
+    complete = interrupted or (reader.error is None and not reading.lost and not reading.cut)
     return {
         "expected": source.count,
         "dropped": reader.dropped,
+        "lost": reading.lost,
+        "complete": complete,
         "interrupted": interrupted,
-        "message": message,
+        "message": _message(source, frames, reader.error, interrupted, bool(paths)),
         "written": paths,
     }
+
+
+def _message(source: Source, frames: int, error: Exception | None, interrupted: bool, kept: bool) -> str | None:
+    """What a person should know of the end; None if all went well."""
+    reading, parts = source.reading, []
+    if interrupted:
+        parts.append(f"interrupted: the first {frames} frames are kept" if kept else f"interrupted after {frames} frames")
+    if error is not None:
+        parts.append(f"{one_line(error)}; the {frames} frames before it are good")
+    elif reading.lost:
+        what = "1 frame" if reading.lost == 1 else f"{reading.lost} frames"
+        parts.append(f"{what} of {source.name} could not be read and left out; the first: {reading.first_loss}")
+    if reading.cut and not interrupted:
+        parts.append(f"{source.name} is truncated: {reading.cut}; the {frames} frames before that are good")
+    elif source.live and error is None and not interrupted:
+        parts.append(f"{source.name} gives no more frames; it ended, or the connection did")
+    return "; ".join(parts) or None

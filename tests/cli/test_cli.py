@@ -102,7 +102,7 @@ def test_compare_shows_flicker_of_both(tmp_path: Path, clip: Path) -> None:
     ("arguments", "text"),
     [
         (["segment", "absent.mp4", "--out", "x.mp4", "--weights", "WEIGHTS"], "absent.mp4 does not exist"),
-        (["segment", "CLIP", "--out", "x.mkv", "--weights", "WEIGHTS"], "suffix must be one of"),
+        (["segment", "CLIP", "--out", "x.webm", "--weights", "WEIGHTS"], "suffix must be one of"),
         (["segment", "CLIP", "--size", "100x50", "--weights", "WEIGHTS"], "sides must be multiples of 32"),
         (["segment", "CLIP", "--size", "big", "--weights", "WEIGHTS"], "it must be WIDTHxHEIGHT, such as 1024x512"),
         (["segment", "CLIP", "--weights", "absent.safetensors"], "absent.safetensors does not exist"),
@@ -128,8 +128,36 @@ def test_errors_are_one_line(
     monkeypatch.chdir(tmp_path)
     known = {"CLIP": clip, "WEIGHTS": weights}
     result = run(*(known.get(argument, argument) for argument in arguments), code=2)
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ") and text in lines[0], result.stderr
+    *above, line = result.stderr.strip().splitlines()
+    assert text in line, result.stderr
+    if above:  # of an option, as the library tells it
+        option = re.match(r"Error: Invalid value for '(--[\w-]+|\w+)': ", line)
+        assert option and above[0].startswith(f"Usage: root {arguments[0]}") and len(above) == 3, result.stderr
+    else:
+        assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["bench", "--size", "big"], "--size"),
+        (["bench", "--device", "moon", "--size", "64x32"], "--device"),
+        (["export", "x.onnx", "--weights", "WEIGHTS", "--precision", "int9"], "--precision"),
+        (["export", "x.onnx", "--weights", "WEIGHTS", "--scope", "all"], "--scope"),
+        (["export", "x.onnx", "--weights", "WEIGHTS", "--calibrate", "y"], "--calibrate"),
+        (["evaluate", "--predictions", "CLIP", "--frames", "CLIP", "--layout", "kitti"], "--layout"),
+        (["study", "--dataset", "kitti"], "--dataset"),
+        (["sweep", "--profile", "huge", "--list"], "--profile"),
+        (["data", "procity", "--size", "1x"], "--size"),
+    ],
+)
+def test_wrong_values_name_their_option(
+    tmp_path: Path, clip: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = {"CLIP": clip, "WEIGHTS": weights}
+    told = run(*(known.get(argument, argument) for argument in arguments), code=2).stderr
+    assert f"Error: Invalid value for '{option}': " in told and "Usage: " in told
 
 
 def test_an_error_of_a_library_is_one_line_too(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
@@ -159,10 +187,10 @@ def test_a_defect_of_ours_shows_its_class_and_its_place(monkeypatch: pytest.Monk
 
 def test_a_message_for_people_is_the_line_alone(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     def fail(*_: object) -> None:
-        raise InputError("size is 3x3; use 32x32")
+        raise InputError("3x3 is no size; use 32x32")
 
     monkeypatch.setattr(tools, "load_model", fail)
-    assert run("segment", clip, code=2).stderr == "error: size is 3x3; use 32x32\n"
+    assert run("segment", clip, code=2).stderr == "error: 3x3 is no size; use 32x32\n"
 
 
 def test_nothing_raises_python_s_own_errors_at_people():

@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tcseg.data.images import files_below, natural, read_header, read_rgb, read_values
+from tcseg.data.images import (
+    bits_used,
+    depth_note,
+    files_below,
+    in_order,
+    natural,
+    read_header,
+    read_rgb,
+    read_values,
+)
 from tcseg.errors import InputError
 
 rng = np.random.default_rng(0)
@@ -51,6 +60,88 @@ def test_natural_order():
     assert sorted(["a10", "a2", "b1"], key=natural) == ["a2", "a10", "b1"]
     assert natural("a01_2") == natural("a1_02")
     assert sorted(["1", "a", "²"], key=lambda name: (natural(name), name))  # a superscript is no number
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["cam2_frame2", "cam2_frame10", "cam10_frame2", "cam10_frame10"],
+        ["1.5", "1.9", "1.10", "2.1"],
+        ["001", "01", "1", "2", "010", "10"],  # equal numbers: in the order of characters
+        ["cam01_2", "cam1_2", "cam1_03", "cam02_1"],
+        ["f٢", "f١٠", "f11"],  # Arabic digits are digits
+        ["a", "a1", "a1b", "b"],
+        ["x-1", "x-2", "x_1"],
+    ],
+)
+def test_files_have_one_natural_order_whatever_the_order_they_come_in(names):
+    paths = [Path("clip") / f"{name}.png" for name in names]
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        assert in_order([paths[i] for i in rng.permutation(len(paths))]) == paths
+
+
+def test_files_of_several_folders_are_in_order_folder_by_folder():
+    paths = [Path(name) for name in ("cam2/9.png", "cam2/10.png", "cam10/1.png")]
+    assert in_order(reversed(paths)) == paths
+
+
+# ------------------------------------------------------------------------------------------------ bits
+
+
+def ramp(bits: int, height: int = 16, width: int = 64) -> np.ndarray:
+    """All of a depth's range: (H,W,3) of uint16, lowest values low."""
+    levels = np.linspace(0, 2**bits - 1, height * width).round().astype(np.uint16).reshape(height, width)
+    return np.stack((levels, levels[::-1], levels[:, ::-1]), 2)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("high", [False, True])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_deep_pictures_keep_their_upper_eight_bits(tmp_path: Path, bits, high, grey, suffix):
+    values = ramp(bits)[..., 0] if grey else ramp(bits)
+    path = tmp_path / f"x{suffix}"
+    cv2.imwrite(str(path), (values << (16 - bits) if high else values)[..., ::1 if grey else -1])
+    wanted = (values >> (bits - 8)).astype(np.uint8)
+    assert np.array_equal(read_rgb(path), wanted[..., None].repeat(3, 2) if grey else wanted)
+    note = depth_note(tmp_path)
+    assert (f"{bits} bits" in note and "values below" in note) if bits < 16 and not high else note is None
+    assert depth_note(path) is None if note is None else str(path) in depth_note(path)
+
+
+def test_a_folder_of_deep_pictures_is_scaled_alike(tmp_path: Path):
+    frames = [ramp(12) // 8, ramp(12), ramp(12) // 5]  # the first is dark: 9 bits of the 12
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    for i, frame in enumerate(frames):
+        assert np.array_equal(read_rgb(tmp_path / f"{i}.png"), (frame >> 4).astype(np.uint8)[..., ::-1])
+
+
+def test_a_brighter_picture_than_those_looked_at_counts_from_then_on(tmp_path: Path):
+    for i in range(40):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), ramp(14 if i == 5 else 10))
+    assert bits_used(tmp_path / "0.png") == 10
+    assert read_rgb(tmp_path / "5.png").max() == 255
+    assert bits_used(tmp_path / "0.png") == 14
+
+
+def test_dark_and_black_pictures_are_not_brightened(tmp_path: Path):
+    for name, values in {
+        "eight": np.arange(40, dtype=np.uint16)[None].repeat(8, 0) * 257,  # 8 bits spread over 16
+        "high": np.arange(200, dtype=np.uint16)[None].repeat(8, 0) << 4,  # a dark picture of 12 upper bits
+        "black": np.zeros((8, 8), np.uint16),
+    }.items():
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "x.png"), values)
+        assert np.array_equal(read_rgb(tmp_path / name / "x.png")[..., 0], (values >> 8).astype(np.uint8)), name
+    assert depth_note(tmp_path / "absent") is None and depth_note(tmp_path) is None
+
+
+def test_transparency_of_a_deep_picture_is_dropped(tmp_path: Path):
+    values = ramp(12)
+    cv2.imwrite(str(tmp_path / "x.png"), np.dstack((values[..., ::-1], np.full(values.shape[:2], 65535, np.uint16))))
+    assert np.array_equal(read_rgb(tmp_path / "x.png"), (values >> 4).astype(np.uint8))
 
 
 # ------------------------------------------------------------------------------------------------ whole

@@ -60,7 +60,11 @@ def test_exports_answer_as_pytorch(
 def _check_facts(path: Path, scope: str) -> None:
     import onnx
 
-    facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    graph = onnx.load(path)
+    assert graph.ir_version <= 9  # what ONNX Runtime 1.17 opens
+    onnx.checker.check_model(graph)
+    facts = {entry.key: entry.value for entry in graph.metadata_props}
+    assert facts["channel_order"] == "RGB" and facts["layout"] == "NCHW" and "uint8" in facts["value_range"]
     assert facts["scope"] == scope and facts["arch"] == "student"
     assert json.loads(facts["classes"])[0] == "road" and json.loads(facts["colors"])[0] == [128, 64, 128]
 
@@ -195,3 +199,27 @@ def test_sample_frames_are_repeatable_pictures() -> None:
     frames = sample_frames((64, 48), 3)
     assert frames.shape == (3, 48, 64, 3) and frames.dtype == np.uint8 and frames.std() > 20
     assert (frames == sample_frames((64, 48), 3)).all() and (frames[0] != frames[1]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("suffix", "precision"), [(".onnx", "fp32"), (".onnx", "int8"), (".xml", "fp32")])
+def test_a_file_is_compared_as_users_open_it(
+    tmp_path: Path, model: SegmentationModel, suffix: str, precision: str
+) -> None:
+    """Without settings OpenVINO computes in bf16 on some processors, and ONNX Runtime 1.17 refuses IR 10."""
+    needs(FORMATS[suffix])
+    path, frames = tmp_path / f"a b{suffix}", sample_frames((128, 96), 2)
+    result = export(model, path, frames, (128, 96), precision=precision, calibration=frames, channels_last=True)
+    assert result.agreement_default == compare(model, path, frames, "network", True, defaults=True) > 0.5
+    if suffix == ".xml":
+        import openvino
+
+        graph = openvino.Core().read_model(path)
+        noted = {key: graph.get_rt_info(["tcseg", key]).astype(str) for key in ("layout", "channel_order")}
+        assert noted == {"layout": "NHWC", "channel_order": "RGB"}
+    else:
+        import onnx
+
+        graph = onnx.load(path)
+        assert graph.ir_version <= 9
+        assert {entry.key: entry.value for entry in graph.metadata_props}["layout"] == "NHWC"

@@ -120,6 +120,30 @@ def test_the_line_is_as_high_as_its_value_and_scrolls() -> None:
     assert scrolled[40:200] == pytest.approx(rows[-40], abs=1)
 
 
+@pytest.mark.parametrize("expected", [8, 50, 700, 4000])
+def test_the_axis_is_as_long_as_the_clip(expected: int) -> None:
+    """Half of a clip fills half of the plot, the whole all of it, and its one high value stands where it was."""
+    series, quarter = [[0.02]] * expected, expected // 4
+    series[quarter] = [0.09]
+    strips = [draw_strip(series[:n], [0.02], 1024, expected=expected) for n in (expected, expected // 2)]
+    left = np.flatnonzero((strips[0][2] == flicker_meter.GRID).all(1))[0]  # where the grid begins
+
+    def column_of(index: int) -> float:
+        return left - 200 + (1021 - left) * index / (expected - 1)
+
+    whole, half = map(line_rows, strips)
+    assert np.flatnonzero(whole >= 0)[-1] == pytest.approx(column_of(expected - 1), abs=2)
+    assert np.flatnonzero(half >= 0)[-1] == pytest.approx(column_of(expected // 2 - 1), abs=2)
+    there = np.flatnonzero(whole >= 0)
+    assert there[whole[there] == whole[there].min()].mean() == pytest.approx(column_of(quarter), abs=3)
+
+
+def test_a_clip_longer_than_announced_and_one_of_a_single_frame() -> None:
+    longer = draw_strip([[0.02]] * 30, [0.02], 1024, expected=10)
+    assert np.array_equal(longer, draw_strip([[0.02]] * 30, [0.02], 1024, expected=30))
+    assert draw_strip([[float("nan")]], [float("nan")], 512, expected=1).shape == (strip_height(512), 512, 3)
+
+
 def test_a_gap_breaks_the_line() -> None:
     series = [[0.02]] * HISTORY
     series[60] = [float("nan")]

@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from tcseg.atomic_files import beside
 from tcseg.errors import CannotWriteError, NotFoundError, require_writable
 
 EXERCISE = re.compile(
@@ -121,7 +122,7 @@ def write_workbook(source: Path, goal: Path) -> list[Path]:
     require_writable(goal, "give another folder")
     for path in chapters:
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
-        aside = goal / f".{path.name}.part"
+        aside = beside(goal / path.name)
         nbformat.write(without_solution(notebook, path.stem, lambda one: one.stub), aside)
         aside.replace(goal / path.name)
     return [goal / path.name for path in chapters]

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from tcseg import procity
-from tcseg.atomic_files import write_json
+from tcseg.atomic_files import beside, write_json
 from tcseg.errors import CannotRunError
 from tcseg.machine import machine_facts
 from tcseg.models import registry
@@ -141,7 +141,7 @@ def _write(path: Path, content: bytes) -> Path:
     if len(content) > MAX_BYTES:
         raise PublishError(f"{path.name} has {len(content) / 1e6:.1f} MB; committed files stay under 1 MB")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
+    aside = beside(path)
     aside.write_bytes(content)
     os.replace(aside, path)
     return path

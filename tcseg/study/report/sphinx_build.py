@@ -23,6 +23,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError
 from tcseg.study.report.documents import pages as rendered
 
@@ -93,8 +94,7 @@ def build_report(folder: Path, out: Path | None = None, pages: Path = PAGES) -> 
         _sphinx(source, built)
         if problems := check_site(built):
             raise ReportError("the report is not complete:\n" + "\n".join(f"  {problem}" for problem in problems))
-        aside = out.with_name(f".{out.name}.part")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = beside(out)
         shutil.copytree(built, aside)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(aside, out)

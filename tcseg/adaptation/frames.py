@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from tcseg.adapt.answers import Place, digest, digest_files
+from tcseg.adaptation.kinds.answers import Place, digest, digest_files
 from tcseg.data.images import IMAGES, is_hidden
 from tcseg.errors import InputError, NotFoundError
 from tcseg.flow import estimate, visibility

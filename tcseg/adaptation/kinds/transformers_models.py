@@ -24,7 +24,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from tcseg.adapt.answers import Place, digest, digest_files, resize_scores
+from tcseg.adaptation.kinds.answers import Place, digest, digest_files, resize_scores
 from tcseg.errors import CannotRunError, InputError, NotFoundError
 from tcseg.models.trained_on import size_text
 from tcseg.video.pipeline import resized

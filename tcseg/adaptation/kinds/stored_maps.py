@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tcseg.adapt.answers import Place, digest, digest_files, resize_scores, shares, without_void
+from tcseg.adaptation.kinds.answers import Place, digest, digest_files, resize_scores, shares, without_void
 from tcseg.data.images import files_below, natural, read_values
 from tcseg.errors import InputError, NotFoundError
 from tcseg.evaluation.label_map_values import read_meta

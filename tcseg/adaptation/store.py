@@ -9,7 +9,7 @@ sampling or video is another folder.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from tcseg.adapt.answers import digest
-from tcseg.adapt.frames import USUAL, Plan, Sampling, content_of, make_plan, named, plan_key, read_snippets
-from tcseg.adapt.teachers import STRIDE, Teacher
-from tcseg.atomic_files import exclusive_lock, write_json
+from tcseg.adaptation.frames import USUAL, Plan, Sampling, content_of, make_plan, named, plan_key, read_snippets
+from tcseg.adaptation.kinds.answers import digest
+from tcseg.adaptation.teachers import STRIDE, Teacher
+from tcseg.atomic_files import beside, exclusive_lock, write_json
 from tcseg.errors import CannotRunError, InputError, explain_unwritable, require_writable
 from tcseg.machine import require_disk
 from tcseg.models.trained_on import size_text
@@ -123,7 +123,7 @@ def collect(
         CannotRunError: another process is at work in this folder.
     """
     names, folder = named(sources), require_writable(Path(folder), "give another folder")
-    with _alone(folder):
+    with alone(folder):
         plans = [
             _plan(source, name, sampling, fps, folder, progress) for source, name in zip(sources, names, strict=True)
         ]
@@ -143,9 +143,14 @@ def collect(
 
 
 @contextmanager
-def _alone(folder: Path):
+def alone(folder: Path, name: str = ".lock") -> Iterator[None]:
+    """Keep other processes out of a folder.
+
+    Raises:
+        CannotRunError: one is at work there.
+    """
     try:
-        with exclusive_lock(folder / ".lock", wait=False):
+        with exclusive_lock(folder / name, wait=False):
             yield
     except BlockingIOError as error:
         raise CannotRunError(f"{folder} is in use by another run; wait for it, or give another folder") from error
@@ -239,7 +244,7 @@ def _written(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         CannotWriteError: the disk is full, or the folder is not ours.
     """
-    aside = path.with_name(f".{path.name}.part")
+    aside = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(aside)

@@ -9,9 +9,9 @@ import pytest
 import tiny_teachers as tiny
 import torch
 
-from tcseg.adapt import transformers_models
-from tcseg.adapt.teachers import open_teacher
-from tcseg.adapt.transformers_models import UNIVERSAL, mask_scores, read_licence, shown_size, window_corners
+from tcseg.adaptation.kinds import transformers_models
+from tcseg.adaptation.kinds.transformers_models import UNIVERSAL, mask_scores, read_licence, shown_size, window_corners
+from tcseg.adaptation.teachers import open_teacher
 from tcseg.errors import CannotRunError, InputError, NotFoundError, TcsegError
 from tcseg.labels import CITYSCAPES
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tcseg.adapt.answers import Answers, Place, digest, digest_files, resize_scores
-from tcseg.adapt.onnx_files import OnnxAnswers
-from tcseg.adapt.stored_maps import MapAnswers
-from tcseg.adapt.transformers_models import TransformersAnswers
+from tcseg.adaptation.kinds.answers import Answers, Place, digest, digest_files, resize_scores
+from tcseg.adaptation.kinds.onnx_files import OnnxAnswers
+from tcseg.adaptation.kinds.stored_maps import MapAnswers
+from tcseg.adaptation.kinds.transformers_models import TransformersAnswers
 from tcseg.data.frame_size import parse_size
 from tcseg.deploy.label_map import pad_to_multiple
 from tcseg.errors import InputError, NotFoundError

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from test_frames import drive, refused, video, write_folder
 
-from tcseg.adapt import store
-from tcseg.adapt.answers import Place
-from tcseg.adapt.frames import Sampling, make_plan
-from tcseg.adapt.store import collect, describe
-from tcseg.adapt.teachers import Teacher, open_teacher
+from tcseg.adaptation import store
+from tcseg.adaptation.frames import Sampling, make_plan
+from tcseg.adaptation.kinds.answers import Place
+from tcseg.adaptation.store import collect, describe
+from tcseg.adaptation.teachers import Teacher, open_teacher
 from tcseg.atomic_files import exclusive_lock
 from tcseg.errors import CannotRunError, CannotWriteError, InputError, NotFoundError
 from tcseg.labels import own_classes
@@ -91,7 +91,7 @@ def test_nothing_is_asked_twice(street, tmp_path):
 def test_a_video_is_read_once(street, tmp_path, monkeypatch):
     """For its cuts: afterwards the plan is there, and where all is answered nothing is decoded."""
     gather(street, tmp_path / "s", Brightness())
-    monkeypatch.setattr("tcseg.adapt.frames.open_source", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("tcseg.adaptation.frames.open_source", lambda path: pytest.fail("read again"))
     assert gather(street, tmp_path / "s", Brightness()).missing() == []
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcseg.adapt import frames as module
-from tcseg.adapt.frames import (
+from tcseg.adaptation import frames as module
+from tcseg.adaptation.frames import (
     Plan,
     Sampling,
     Snippet,

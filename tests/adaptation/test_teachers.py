@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcseg.adapt.answers import Place, resize_scores, shares
-from tcseg.adapt.teachers import OwnAnswers, match_classes, open_teacher, read_classes
+from tcseg.adaptation.kinds.answers import Place, resize_scores, shares
+from tcseg.adaptation.teachers import OwnAnswers, match_classes, open_teacher, read_classes
 from tcseg.data.folders import find_dataset, variable_folder
 from tcseg.errors import InputError, NotFoundError, TcsegError
 from tcseg.labels import CAMVID, CITYSCAPES, own_classes

@@ -1,0 +1,396 @@
+"""From videos and a teacher to a student of one's own: ask, learn, score, and write weights, card, table and film."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+
+from tcseg import atomic_files
+from tcseg.adaptation import card, motion, report, store, training
+from tcseg.adaptation.frames import Sampling, named
+from tcseg.adaptation.store import Targets
+from tcseg.adaptation.teachers import Teacher, open_teacher
+from tcseg.data.frame_size import parse_size
+from tcseg.errors import InputError, NotFoundError, read_options, require_one_of, require_writable
+from tcseg.models import registry, trained_on
+from tcseg.models.networks import SegmentationModel
+
+STILL_RATE = 1.0  # frames a second of folders that are said to be stills
+FEW = 3  # snippets that must be held out at least, for a check that means anything
+COLUMNS = (
+    "video", "truth", "student", "teacher", "seed", "stage", "miou", "miou_ci_low", "miou_ci_high",
+    "agreement", "agreement_ci_low", "agreement_ci_high", "flicker", "flicker_ci_low", "flicker_ci_high", "minutes", "frames",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """Options of `adapt`.
+
+    Attributes:
+        arch: the student that is started from: "student", "student-consistent" or "student-cpu"; None = what fits the frames.
+        init: a file of weights to start from, instead.
+        size: (W,H) or "WxH" that the student sees, multiples of 32; None = the frames' own, at most as many pixels as in training.
+        steps, minutes: of training; minutes are made steps by timing a few. Default: 2500 steps.
+        seed: order of the data and augmentation.
+        stills: further folders whose pictures do not follow each other.
+        fps: frames a second of folders of pictures that are video.
+        per_second: moments a second that the teacher is asked about.
+        held_out: share of each video, its end, that is not learned from.
+        score: videos or folders that are only scored on, instead of the held-out parts.
+        labels, label_classes: true label maps of some frames, and what they hold ("cityscapes", "camvid", or a file).
+        teacher_size, licence, classes, rename, onnx: as for `teachers.open_teacher`.
+        replay: whether drawn streets are learned from as well.
+        temporal: weight of the temporal loss.
+        work: folder of the teacher's answers and of checkpoints; default NAME.work beside the weights. Kept.
+        table: a CSV file to which this run's rows are added.
+        film: whether a film of before and after is made.
+        progress: bars, with the time left.
+    """
+
+    arch: str | None = None
+    init: Path | str | None = None
+    size: tuple[int, int] | str | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    stills: Sequence[str | Path] = ()
+    fps: float | None = None
+    per_second: float = 2.0
+    held_out: float = 0.2
+    score: Sequence[str | Path] = ()
+    labels: Path | str | None = None
+    label_classes: str = "cityscapes"
+    teacher_size: int | str | tuple[int, int] | None = None
+    licence: str | None = None
+    classes: str | Sequence[str] | None = None
+    rename: dict[str, str] | None = None
+    onnx: dict | None = None
+    replay: bool = True
+    temporal: float = 4.0
+    work: Path | str | None = None
+    table: Path | str | None = None
+    film: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 0.9:
+            raise InputError(f"held_out is {self.held_out}; it is a share of each video, above 0 and below 0.9, as 0.2")
+        if self.steps is not None and self.minutes is not None:
+            raise InputError("give steps or minutes, not both")
+        if self.minutes is not None and not 0 < self.minutes <= 10_000:
+            raise InputError(f"minutes is {self.minutes}; it must be above 0")
+        if self.arch and self.init:
+            raise InputError(f"give arch {self.arch!r} or init {str(self.init)!r}, not both")
+        if self.arch is not None:
+            require_one_of("arch", self.arch, (*registry.SHIPPED, registry.FAST))
+        for path in (self.init, self.labels):
+            if path is not None and not Path(path).exists():
+                raise NotFoundError(f"{path} does not exist")
+
+    @property
+    def start(self) -> str:
+        """What the student starts from, by name."""
+        return Path(self.init).stem if self.init else self.arch or registry.FAST
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(W,H) as asked for."""
+        size = parse_size(self.size) if isinstance(self.size, str) else self.size
+        if size is not None and any(side < 64 or side % 32 for side in size):
+            raise InputError(f"size is {size[0]}x{size[1]}; both sides must be multiples of 32, 64 or more")
+        return size
+
+    @property
+    def settings(self) -> training.Settings:
+        """Of the training, but for what the data decide."""
+        usual = training.Settings()
+        return replace(
+            usual, steps=self.steps or usual.steps, seed=self.seed, temporal=self.temporal, replay=usual.replay * self.replay
+        )
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What an adaptation made.
+
+    Attributes:
+        weights: NAME.safetensors; its sidecar NAME.json, card NAME.md and film NAME.mp4 lie beside it.
+        scores: stage ("before", "after", "teacher") -> agreement, flicker, miou, 0..1, each an interval (value, low, high).
+        table: a row a stage.
+        network: the student.
+    """
+
+    weights: Path
+    scores: dict[str, report.Score]
+    table: pd.DataFrame
+    network: SegmentationModel
+
+    def __str__(self) -> str:
+        return card.summary(self.scores)
+
+
+def adapt(videos: str | Path | Sequence[str | Path], teacher: str | Path, out: str | Path, **options: object) -> Adapted:
+    """Adapt a student to one's own unlabelled video: distil any teacher into it, steadily.
+
+    A run that was killed goes on where it was, if it is started again with the same arguments.
+
+    Args:
+        videos: video files, and folders of pictures that are video.
+        teacher: "hf:ORG/NAME", a folder saved by transformers, "X.onnx", "maps:DIR", weights of this package, or a student that
+            ships; see `tcseg.adaptation.teachers.open_teacher`.
+        out: NAME or NAME.safetensors, which must not exist.
+        options: see `AdaptOptions`, such as `steps=1000`, `labels=DIR`, `seed=1`.
+
+    Raises:
+        InputError: classes do not match, too few frames, nothing moves, an option cannot be, or `out` exists.
+        NotFoundError: a video, a teacher or stored maps are not there.
+        CannotRunError: the hub cannot be reached, or another run is at work in the same folder.
+        CannotWriteError: no disk.
+
+    Example:
+        >>> done = tcseg.adapt(drive, "student-cpu", folder / "mine", arch="student", size=(128, 64), steps=4, held_out=0.3,
+        ...                    film=False, replay=False, progress=False)
+        >>> done.weights.name, tcseg.load_model(done.weights).trained_size
+        ('mine.safetensors', (128, 64))
+    """
+    chosen = read_options(AdaptOptions, options)
+    videos = [videos] if isinstance(videos, str | Path) else list(videos)
+    weights = _free(Path(out))
+    sources = [*videos, *chosen.stills]
+    named(sources)  # they are there
+    for source in chosen.score:
+        named([source])
+    initial = _initial(chosen)
+    asked = open_teacher(
+        teacher,
+        (initial or registry.shipped(registry.FAST)).label_set,
+        size=chosen.teacher_size,
+        licence=chosen.licence,
+        classes=chosen.classes,
+        rename=chosen.rename,
+        **(chosen.onnx or {}),
+    )
+    work = require_writable(Path(chosen.work) if chosen.work else weights.with_suffix(".work"), "pass --work FOLDER")
+    truth = None
+    if chosen.labels:
+        truth = report.Truth(Path(chosen.labels), chosen.label_classes, asked.label_set)
+    _say(chosen, f"teacher: {asked}")
+    targets, initial = _collect(videos, asked, work, chosen, initial)
+    return _Work(chosen, weights, work, asked, targets, initial, truth).run()
+
+
+def _say(options: AdaptOptions, text: str) -> None:
+    if options.progress:
+        typer.echo(text, err=True)
+
+
+def _free(out: Path) -> Path:
+    """The file of weights that a name means, which is not there yet."""
+    weights = out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
+    if weights.exists():
+        raise InputError(f"{weights} exists; give another name with --out, or remove it")
+    require_writable(weights.parent, "pass --out FOLDER/NAME")
+    return weights
+
+
+def _initial(options: AdaptOptions) -> SegmentationModel | None:
+    """Where the student starts; None = the frames decide."""
+    if options.init:
+        return registry.load_weights(options.init)
+    return registry.shipped(options.arch) if options.arch else None
+
+
+# ------------------------------------------------------------------------------------------------ asking
+
+
+def student_size(frame: tuple[int, int], trained: tuple[int, int], asked: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(W,H) that a student sees of frames (W,H): what was asked for, else `network_size`: as many pixels as in its training."""
+    return asked or trained_on.network_size(frame, trained)
+
+
+def _collect(
+    videos: Sequence[str | Path], teacher: Teacher, work: Path, options: AdaptOptions, initial: SegmentationModel | None
+) -> tuple[list[Targets], SegmentationModel]:
+    """The teacher's answers to everything, and the student that is started from."""
+    initial = initial or registry.shipped(registry.FAST)
+    trained = trained_on.trained_size(initial) or trained_on.UNTRAINED_SIZE
+    asked = options.frame_size
+
+    def size_of(frame: tuple[int, int]) -> tuple[int, int]:
+        return student_size(frame, trained, asked)
+
+    sampling, found = Sampling(options.per_second), []
+    for sources, fps in ((videos, options.fps), (options.stills, STILL_RATE)):
+        if sources:
+            found += store.collect(sources, teacher, size_of, work / "answers", sampling, fps, options.progress)
+    if not found:
+        raise InputError("no video is given; give video files, or folders of pictures")
+    return found, initial
+
+
+# ------------------------------------------------------------------------------------------------ the work
+
+
+class _Work:
+    """One adaptation, after the teacher has been asked."""
+
+    def __init__(
+        self,
+        options: AdaptOptions,
+        weights: Path,
+        work: Path,
+        teacher: Teacher,
+        targets: list[Targets],
+        initial: SegmentationModel,
+        truth: report.Truth | None,
+    ) -> None:
+        self.options, self.weights, self.work, self.teacher = options, weights, work, teacher
+        self.targets, self.initial, self.truth = targets, initial.eval(), truth
+        parts = [one.split(options.held_out) for one in targets]
+        self.learned, self.kept = ([part[i] for part in parts] for i in (0, 1))
+        for name, some, least in (("to learn from", self.learned, store.LEAST // 2), ("held out", self.kept, FEW)):
+            if (count := sum(map(len, some))) < least:
+                raise InputError(
+                    f"there are {count} snippets {name}, and at least {least} are needed: give a longer video, ask more often "
+                    "(--per-second), or change --held-out"
+                )
+
+    def run(self) -> Adapted:
+        """Learn, score, write."""
+        began = time.perf_counter()
+        trained = self._train()
+        network = trained.network
+        largest = max((one.size for one in self.targets), key=lambda size: size[0] * size[1])
+        trained_on.note(network, largest, card.videos_text([one.plan.name for one in self.targets]))
+        scores, frames = report.compare(self.initial, network, self._shown(), self.truth, self.options.progress)
+        minutes = trained.seconds / 60
+        table = self._table(scores, minutes, frames)
+        facts = self._facts(trained, frames, time.perf_counter() - began)
+        self._write(network, scores, table, facts)
+        _say(self.options, card.summary(scores))
+        return Adapted(self.weights, scores, table, network)
+
+    def _train(self) -> training.Trained:
+        with store.alone(self.work, f".training-{self.options.seed}.lock"):
+            settings = self._settings()
+            material = training.Material(self.targets, self.learned, settings)
+            self._tell_motion(material)
+            network = copy.deepcopy(self.initial)
+            replay = None
+            if settings.replay and training.can_replay(network):
+                replay = training.Replay(settings, self.work)
+            if self.options.minutes:
+                settings = replace(settings, steps=self._steps_in(self.options.minutes, settings, material, network, replay))
+                material.settings = settings
+            check = report.QuickCheck(self.targets, self.kept)
+            return training.train(
+                settings, material, network, check, self.work / f"training-{settings.seed}", replay, self.options.progress
+            )
+
+    def _settings(self) -> training.Settings:
+        """With cuts that fit into every video."""
+        settings = self.options.settings
+        sizes = np.array([one.size for one in self.targets])
+        crop = tuple(int(min(side, most)) for side, most in zip(sizes.min(0), settings.crop, strict=True))
+        return replace(settings, crop=crop)
+
+    def _tell_motion(self, material: training.Material) -> None:
+        pool = material.at(0)
+        moving = [motion.moves(one) for one in pool if len(one.flow)]
+        if not moving:
+            _say(self.options, "no consecutive frames: the temporal loss uses moved stills")
+        elif np.mean(moving) < 0.1:
+            _say(
+                self.options,
+                "the camera stands still and little moves: what is learned is of this one view, and mistakes that the teacher "
+                "makes in every frame cannot be outvoted",
+            )
+
+    def _steps_in(
+        self,
+        minutes: float,
+        settings: training.Settings,
+        material: training.Material,
+        network: SegmentationModel,
+        replay: training.Replay | None,
+    ) -> int:
+        """Steps that so many minutes allow; timed once, so that a run that goes on has as many."""
+        path = self.work / f"steps-{settings.seed}-{minutes:g}.json"
+        if path.exists():
+            return int(json.loads(path.read_text())["steps"])
+        seconds = training.time_step(settings, material, copy.deepcopy(network), replay)
+        steps = max(settings.checks, int(60 * minutes / seconds))
+        atomic_files.write_json(path, {"steps": steps, "seconds_per_step": seconds})
+        return steps
+
+    def _shown(self) -> Iterator[report.Shown]:
+        if not self.options.score:
+            return report.held_out_frames(self.targets, self.kept)
+        names = named(self.options.score)
+        return chain.from_iterable(
+            report.video_frames(Path(source), name, self.teacher, self.options.fps if Path(source).is_dir() else None)
+            for source, name in zip(self.options.score, names, strict=True)
+        )
+
+    def _table(self, scores: dict[str, report.Score], minutes: float, frames: int) -> pd.DataFrame:
+        """A row a stage; `minutes` are of the training."""
+        scored = named(self.options.score) if self.options.score else [one.plan.name for one in self.targets]
+        shared = {"video": "+".join(scored), "truth": self.truth.label_set.name if self.truth else ""}
+        shared |= {"student": self.options.start, "teacher": self.teacher.name, "seed": self.options.seed}
+        rows = []
+        for stage, of in scores.items():
+            row = shared | {"stage": stage, "minutes": round(minutes, 2) if stage == "after" else math.nan, "frames": frames}
+            for name in ("miou", "agreement", "flicker"):
+                value, low, high = getattr(of, name)
+                if stage == "teacher" and name == "agreement":
+                    value = low = high = math.nan  # with itself
+                row |= {name: round(value, 5), f"{name}_ci_low": round(low, 5), f"{name}_ci_high": round(high, 5)}
+            rows.append(row)
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def _facts(self, trained: training.Trained, frames: int, seconds: float) -> dict:
+        asked = store.describe(self.targets)
+        return {
+            "adapted": True,
+            "teacher": {"source": self.teacher.source, "name": self.teacher.name, "licence": self.teacher.licence},
+            "videos": [{"name": one.plan.name, "frames": one.plan.frames, "fps": one.plan.fps} for one in self.targets],
+            "asked": asked | {"minutes": round(asked["minutes"], 3)},
+            "learned_snippets": sum(map(len, self.learned)),
+            "held_out_snippets": sum(map(len, self.kept)),
+            "scored_frames": frames,
+            "start": self.options.start,
+            "settings": asdict(trained.settings),
+            "best_step": trained.step,
+            "training_minutes": round(trained.seconds / 60, 2),
+            "torch": torch.__version__,
+        }
+
+    def _write(
+        self, network: SegmentationModel, scores: dict[str, report.Score], table: pd.DataFrame, facts: dict
+    ) -> None:
+        """Film first, weights last: who finds weights finds everything."""
+        if self.options.film:
+            source = self.options.score[0] if self.options.score else self.targets[0].plan.source
+            share = 0.0 if self.options.score else 1 - self.options.held_out
+            both = {"before": self.initial, "after": network}
+            card.film(Path(source), self.weights.with_suffix(".mp4"), both, share, self.options.fps)
+        text = card.render(self.weights.stem, network, scores, facts, self.truth)
+        self.weights.with_suffix(".md").write_text(text, encoding="utf-8")
+        if self.options.table:
+            path = Path(self.options.table)
+            old = [pd.read_csv(path)] if path.exists() else []
+            atomic_files.write_table(path, pd.concat([*old, table]))
+        measured = {stage: {name: getattr(of, name) for name in ("agreement", "flicker", "miou")} for stage, of in scores.items()}
+        registry.save_weights(network, self.weights, **facts, licence=card.licence(facts), scores=card.without_nan(measured))
