@@ -72,7 +72,7 @@ def test_no_disk_space_is_said_before_decoding(tmp_path, monkeypatch):
 
     root = cityscapes_tree(tmp_path / "tree")
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e6}))
-    with pytest.raises(OSError, match=r"the decoded train split needs \d+ MB and .* has 1 MB free"):
+    with pytest.raises(OSError, match=r"the decoded train split needs \d+ MB, but the disk of .* has 1 MB free"):
         load(root, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
