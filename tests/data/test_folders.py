@@ -112,7 +112,7 @@ def test_one_data_set_lacks_where_others_are(disk: Path, monkeypatch: pytest.Mon
     told = explain_missing("cityscapes")
     assert f"there is {disk / 'data/Cityscapes'}: rename it to cityscapes" in told
     (disk / "data/Cityscapes").rename(disk / "elsewhere")
-    assert f"{disk / 'data'} has no cityscapes/: put it there" in explain_missing("cityscapes")
+    assert f"{disk / 'data'} has no folder cityscapes/: create it" in explain_missing("cityscapes")
     assert variable_problem() is None
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tcseg import procity
 from tcseg.cli import app
-from tcseg.data import integrity
+from tcseg.data.integrity import names
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -89,13 +89,13 @@ def test_a_window_around_each_label_is_a_part_too(cityscapes: Path):
 
 
 def test_the_published_numbers_make_it_complete(cityscapes: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(integrity, "CITIES", {"train": {"aachen": 2}, "val": {"frankfurt": 1}, "test": {}})
-    monkeypatch.setattr(integrity, "CAMVID_FRAMES", {"train": 4, "val": 6, "test": 9})
+    monkeypatch.setattr(names, "CITIES", {"train": {"aachen": 2}, "val": {"frankfurt": 1}, "test": {}})
+    monkeypatch.setattr(names, "CAMVID_FRAMES", {"train": 4, "val": 6, "test": 9})
     assert f"cityscapes ({cityscapes}): complete" in run(cityscapes)
     assert f"camvid ({camvid}): complete (20 files decoded)" in run(camvid)
-    monkeypatch.setattr(integrity, "CAMVID_FRAMES", {"train": 367, "val": 101, "test": 9})
+    monkeypatch.setattr(names, "CAMVID_FRAMES", {"train": 367, "val": 101, "test": 9})
     assert "subset: 4 of 367 train frames; 6 of 101 val frames" in run(camvid)
-    monkeypatch.setattr(integrity, "CITIES", {"train": {"aachen": 5}, "val": {"frankfurt": 1}, "test": {}})
+    monkeypatch.setattr(names, "CITIES", {"train": {"aachen": 5}, "val": {"frankfurt": 1}, "test": {}})
     assert "subset: 2 of 5 train snippets (aachen 2 of 5)" in run(cityscapes)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from tcseg.errors import InputError
-from tcseg.models import networks, peers, registry, students
+from tcseg.models import networks, registry, students
 from tcseg.models.fingerprints import PINNED, fingerprint, outputs
 from tcseg.models.peers import PEERS
 from tcseg.models.students import CANDIDATES
@@ -143,7 +143,7 @@ def test_the_same_function_in_other_words_is_the_same_network(monkeypatch):
     ("module", "name", "new", "concerned"),
     [
         (networks, "MEAN", (0.0, 0.0, 0.0), "student"),
-        (peers, "_resize", lambda x, like: F.interpolate(x, like.shape[-2:], mode="nearest"), "fast-scnn"),
+        (peer_networks, "_resize", lambda x, like: F.interpolate(x, like.shape[-2:], mode="nearest"), "fast-scnn"),
         (nn, "ReLU", lambda inplace=False: nn.GELU(), "student"),
         (nn, "BatchNorm2d", lambda channels: nn.InstanceNorm2d(channels, affine=True), "student-cpu"),
     ],

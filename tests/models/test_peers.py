@@ -8,7 +8,7 @@ import torch
 
 from tcseg.deploy.export import sample_frames, write_onnx
 from tcseg.deploy.exported_files import open_file, why_missing
-from tcseg.models import peers, registry
+from tcseg.models import peer_networks, peers, registry
 
 
 def build(name: str, num_classes: int = 19) -> peers.Peer:
@@ -106,12 +106,12 @@ def test_onnx_gives_the_same_logits(tmp_path, name):
 @pytest.mark.parametrize(("side", "bins"), [(16, 1), (16, 2), (16, 3), (32, 2)])
 def test_pooling_is_the_adaptive_one_where_windows_can_be_equal(side, bins):
     maps = torch.rand(1, 2, side, side)
-    torch.testing.assert_close(peers._pool_to(maps, bins), torch.nn.functional.adaptive_avg_pool2d(maps, bins))
+    torch.testing.assert_close(peer_networks.pool_to(maps, bins), torch.nn.functional.adaptive_avg_pool2d(maps, bins))
 
 
 def test_pooling_covers_maps_smaller_than_the_bins():
     maps = torch.rand(1, 2, 4, 8)
-    assert peers._pool_to(maps, 6).shape == (1, 2, 4, 6)
+    assert peer_networks.pool_to(maps, 6).shape == (1, 2, 4, 6)
 
 
 def test_refusals():

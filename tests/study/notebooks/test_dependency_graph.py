@@ -247,7 +247,7 @@ def test_the_last_line_goes_to_standard_error(three, monkeypatch, capsys):
     assert run_course(three.course, ["01_a"]) == 1
     said = capsys.readouterr()
     assert re.fullmatch(
-        r"01_a: RuntimeError: boom \(tcseg/study/notebooks/dependency_graph.py:\d+ in _execute\); TCSEG_DEBUG=1 .*\n",
+        r"01_a: RuntimeError: boom \(tcseg/study/notebooks/dependency_graph.py:\d+ in _execute\); set TCSEG_DEBUG=1 .*\n",
         said.err,
     )
     assert "[1/1] 01_a  failed in 0:00" in said.out
