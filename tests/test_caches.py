@@ -39,6 +39,7 @@ def locked(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "locked"
     shutil.copytree(PACKAGE, root / "repository" / "tcseg", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "repository" / "pyproject.toml").touch()
+    (root / "repository" / "figures" / "runs").mkdir(parents=True)
     (root / "home").mkdir()
     (tmp_path / "t").mkdir()
     folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
