@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from tcseg.errors import InputError
-from tcseg.models import networks, registry, students
+from tcseg.models import networks, peer_networks, registry, students
 from tcseg.models.fingerprints import PINNED, fingerprint, outputs
 from tcseg.models.peers import PEERS
 from tcseg.models.students import CANDIDATES
