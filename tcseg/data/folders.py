@@ -16,7 +16,7 @@ _MOST = 200  # entries of a folder that are searched for data sets
 
 
 def data_root() -> Path:
-    """The project's data folder: beside the package in a checkout, else under the current folder."""
+    """The project's data folder: next to the package in a checkout, otherwise in the current folder."""
     checkout = Path(__file__).resolve().parents[2]
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "data"
 

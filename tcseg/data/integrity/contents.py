@@ -143,8 +143,8 @@ def _wrong_instances(label: Path, path: Path) -> str:
 def _decode(pictures: list[Path], inventory: Inventory, report: Report, progress: bool) -> None:
     """Decode all pictures, and report problems of single files and of their combination."""
     labels = {label: split for split, ones in inventory.labels.items() for label in ones}
-    beside = set(inventory.instances.values())
-    jobs = [path for path in pictures if path not in beside]
+    instance_files = set(inventory.instances.values())
+    jobs = [path for path in pictures if path not in instance_files]
     sizes, digests, shares = {}, {}, {split: np.zeros(256, np.int64) for split in inventory.labels}
     single = []
     for path, inspection in _looks(jobs, labels, inventory, report.dataset, progress):

@@ -174,9 +174,9 @@ def _instances(split: _Split, inventory: Inventory, report: Report) -> None:
     """Either all labels or none should have a file of instanceIds."""
     lost = []
     for sequence, numbers in split.labels.files.items():
-        beside = split.instances.files.get(sequence, {})
-        inventory.instances |= {label: beside[number] for number, label in numbers.items() if number in beside}
-        lost += [label for number, label in numbers.items() if number not in beside]
+        instances = split.instances.files.get(sequence, {})
+        inventory.instances |= {label: instances[number] for number, label in numbers.items() if number in instances}
+        lost += [label for number, label in numbers.items() if number not in instances]
     if lost and split.instances:
         report.problems.append(
             f"{split.name}: {len(lost)} of {counted(len(split.labels), 'label')} have no instanceIds (first: {lost[0]})"
