@@ -1,4 +1,4 @@
-"""Write records, tables and figures atomically: to a temporary file first, then renamed, so that nobody reads half a file."""
+"""Write records, tables and figures atomically: to a temporary file that is then renamed, so that no partial file is read."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is held there
+except ImportError:  # Windows; there is no locking
     fcntl = None
 
 
 @contextmanager
 def exclusive_lock(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a file against other processes; the system frees it when the process ends, however it ends. The file stays, empty.
+    """Lock a file against other processes. The system releases the lock when the process ends; the empty file remains.
 
     Args:
-        path: the file; it and its folder are made.
-        wait: until whoever holds it is done.
+        path: the file; it and its folder are created.
+        wait: wait until another process releases it.
 
     Raises:
-        BlockingIOError: somebody holds it and `wait` is false.
+        BlockingIOError: another process holds the lock and `wait` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
@@ -45,7 +45,7 @@ def beside(path: Path, suffix: str = "") -> Path:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A name beside a file, this writer's own, which becomes the file when all is written; nothing stays of what failed."""
+    """A temporary path in the folder of a file, which is renamed to the file on success and removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = beside(path)
     try:
@@ -69,9 +69,9 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
 
 
 def write_figure(path: Path, figure: Figure, alt: str, lines: bool = False) -> Path:
-    """Write a PNG file, if it is all lines an SVG file too, and its alt text as JSON; closes the figure, returns the PNG's path.
+    """Write a PNG file, an SVG file too if `lines`, and the alt text as JSON; closes the figure and returns the PNG's path.
 
-    The same figure drawn again is the same file: matplotlib's ids are made of the name, not of chance, and no date is kept.
+    Equal figures give identical files: matplotlib's ids are derived from the name, and no date is stored.
     """
     import matplotlib.pyplot as plt  # here: who writes a film or weights waits for no plotting library
 

@@ -1,8 +1,8 @@
 """Errors with a message for the user, as opposed to bugs of this package.
 
-Whoever raises one of these says in one line what is wrong (argument, value) and what to do. The command line prints that line
-alone. Any other exception is a defect, or the system's: it is shown with its class and its place. The classes also derive from
-Python's own, so that a caller who catches `ValueError` or `FileNotFoundError` keeps working.
+The message of each error says in one line what is wrong (argument, value) and what to do; the command line prints only this
+line. Any other exception is a bug or a system error, which is shown with its class and location. The classes derive from
+Python's own exceptions, so code that catches `ValueError` or `FileNotFoundError` works.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ Options = TypeVar("Options")
 
 
 class TcsegError(Exception):
-    """A message for a person: what is wrong, and how to go on."""
+    """Base class of errors whose message tells the user what is wrong and what to do."""
 
 
 class InputError(TcsegError, ValueError):
-    """An argument, a file or a combination of options that cannot be."""
+    """An argument, a file or a combination of options is invalid."""
 
 
 class NotFoundError(TcsegError, FileNotFoundError):
-    """A file, a data set or a row that is not there."""
+    """A file, a data set or a row does not exist."""
 
 
 class NoRowsError(InputError, NotFoundError):
-    """Parameters that cannot be together, for want of committed rows."""
+    """There are no committed rows for this combination of parameters."""
 
 
 class NotCommittedError(NotFoundError):
-    """A committed row has no such file: weights and logs are not in the repository, but for the students that ship."""
+    """A committed row has no such file; the repository has weights and logs only for the included students."""
 
 
 class CannotRunError(TcsegError, RuntimeError):
-    """What was asked for is right, but not possible here: a package, a device, a window, or a quiet machine is missing."""
+    """A valid request cannot run on this machine: it lacks a package, a device or a display, or it is busy."""
 
 
 class CannotWriteError(TcsegError, OSError):
-    """A place that cannot be written: read-only, of another user, full, or taken."""
+    """A file or folder cannot be written: it is read-only, belongs to another user, exists already, or the disk is full."""
 
 
 def place_of(error: BaseException) -> str:
-    """Where an exception left this package: "tcseg/flow.py:12 in warp", the last frame of ours; "" where there is none."""
+    """The last frame of this package in a traceback, such as "tcseg/flow.py:12 in warp"; "" if there is none."""
     ours = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -62,7 +62,7 @@ def place_of(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception as a line for a terminal: the message alone where it is meant for people, else class, message and place."""
+    """An exception as one line: only the message of a `TcsegError`; class, message and location of any other."""
     text = str(error).strip()
     if isinstance(error, TcsegError) and text:
         return text
@@ -72,53 +72,53 @@ def one_line(error: BaseException) -> str:
 
 
 def as_message(error: BaseException) -> str:
-    """An exception as the last line of a command: `one_line`, and for what is not meant for people how to see the rest."""
+    """An exception as the last line of a command: `one_line`, and for other exceptions a hint how to get the traceback."""
     if isinstance(error, TcsegError):
         return one_line(error)
-    if "no locator available" in str(error):  # numba's, where not even a temporary folder can be written
-        return "no folder can be written for compiled code: set NUMBA_CACHE_DIR to one (run: tcseg doctor)"
+    if "no locator available" in str(error):  # raised by numba if no cache folder is writable
+        return "no folder for compiled code is writable; set NUMBA_CACHE_DIR to a writable folder (see: tcseg doctor)"
     if isinstance(error, ImportError):
-        return f"{error} (run: tcseg doctor)"
-    return f"{one_line(error)}; TCSEG_DEBUG=1 shows the rest"
+        return f"{error} (to check the installation, run: tcseg doctor)"
+    return f"{one_line(error)}; set TCSEG_DEBUG=1 to see the traceback"
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted: `tcseg --debug`, or TCSEG_DEBUG=1."""
+    """Whether to show tracebacks: `tcseg --debug`, or TCSEG_DEBUG=1."""
     return os.environ.get("TCSEG_DEBUG") == "1"
 
 
 def require_one_of(name: str, value: object, known: Iterable[object]) -> None:
-    """Refuse a value that is none of the known ones.
+    """Check that a value is one of the known values.
 
     Raises:
-        InputError: with the argument's name, the value and what it may be.
+        InputError: it is not; the message has the name of the argument, the value and the valid values.
     """
-    known = tuple(known)  # in which a value that cannot be hashed can be looked for
+    known = tuple(known)  # a tuple also allows values that cannot be hashed
     if value not in known:
         raise InputError(f"{name} is {value!r}; it must be one of {', '.join(map(str, known))}")
 
 
 def read_options(kind: type[Options], given: dict[str, object]) -> Options:
-    """Keyword arguments as the dataclass that holds them and their defaults.
+    """Build the dataclass of options from keyword arguments.
 
     Raises:
-        InputError: it has no option of that name.
+        InputError: there is no option with this name.
     """
     known = [field.name for field in fields(kind)]
     if unknown := sorted(given.keys() - set(known)):
-        raise InputError(f"there is no option {unknown[0]!r}; options are {', '.join(known)}")
+        raise InputError(f"there is no option {unknown[0]!r}; the options are {', '.join(known)}")
     return kind(**given)
 
 
 def require_writable(folder: Path, fix: str) -> Path:
-    """Make a folder and try to write into it, before any work; returns it.
+    """Create a folder and check that it is writable, before any work; returns it.
 
     Args:
-        folder: it and those above it are made.
-        fix: what to do if that fails, as "pass --out FOLDER".
+        folder: it and its parents are created.
+        fix: what to do if that fails, such as "pass --out FOLDER".
 
     Raises:
-        CannotWriteError: it cannot be made, or nothing can be written there.
+        CannotWriteError: the folder cannot be created or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,5 +130,5 @@ def require_writable(folder: Path, fix: str) -> Path:
 
 
 def explain_unwritable(path: Path, error: OSError, fix: str) -> CannotWriteError:
-    """A failed write as a message: which folder, why, and what to do instead ("pass --out FOLDER")."""
+    """The error for a failed write, with the path, the reason, and what to do ("pass --out FOLDER")."""
     return CannotWriteError(f"{path} cannot be written ({os.strerror(error.errno or 0).lower()}): {fix}")

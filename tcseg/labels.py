@@ -17,7 +17,7 @@ import numpy as np
 from tcseg.errors import InputError
 
 IGNORE = 255
-"""The trainId of a pixel that no metric and no loss may look at."""
+"""The trainId of pixels that metrics and losses ignore."""
 
 
 class Row(NamedTuple):
@@ -76,7 +76,7 @@ class LabelSet:
     """The classes that a model is trained on and a metric averages over.
 
     Attributes:
-        name: "cityscapes", "camvid", or what somebody calls classes of their own.
+        name: "cityscapes", "camvid", or the name of a custom set.
         classes: K names; the index is the trainId.
         colors: uint8 (K,3) RGB.
     """
@@ -124,7 +124,7 @@ def label_set(dataset: str) -> LabelSet:
 
 
 MOST_CLASSES = 250
-"""As many fit label maps of 8 bits, beside what is ignored."""
+"""Maximum number of classes in 8-bit label maps, which also need reserved values."""
 
 
 def distinct_color(place: int) -> tuple[int, int, int]:
@@ -138,7 +138,7 @@ def own_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = N
     Args:
         names: K of them; the index is the trainId.
         colors: K times (red, green, blue), 0..255; by default the known set's, or `distinct_color`.
-        name: of the set, where it is one's own.
+        name: name of the set, if it is a custom set.
 
     Raises:
         ValueError: names are not 1 to 250 different words, or colours do not fit them.

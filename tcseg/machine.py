@@ -1,8 +1,8 @@
 """Facts about this machine: hardware, installed packages, writable folders. Uses the standard library only.
 
-Caches: numba keeps compiled code beside the package or below HOME, matplotlib and others below HOME. Where no such place can be
-written, as in a container started with `--user` or on a cluster, numba refuses to compile. Then they are given a temporary
-folder of this user, before any of them is imported: whenever the package is.
+Caches: numba keeps compiled code in the package or below HOME, matplotlib and others below HOME. If these folders are not writable,
+as in a container started with `--user` or on a cluster, numba raises an error. `prepare_caches`, which runs when the package is
+imported, then sets a temporary folder of the user, before these libraries are imported.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ EXTRAS = {
 
 
 def worker_pool(workers: int, initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
-    """Processes that work beside this one and end when it does, even if it is killed: an orphan would train on for hours.
+    """Worker processes that end when this process ends, even if it is killed, so that none keeps training for hours.
 
-    Spawned: the threads of torch and OpenCV do not survive a fork.
+    They are spawned, because the threads of torch and OpenCV do not survive a fork.
 
     Args:
-        workers: how many.
-        initializer: called once in each.
+        workers: number of processes.
+        initializer: called once in each process.
     """
     return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (initializer,))
 
@@ -70,7 +70,7 @@ def package_version(name: str) -> str | None:
 
 
 def cpu_name() -> str:
-    """The processor's marketing name where the system tells it, else its architecture."""
+    """The processor's marketing name if the system provides it, else its architecture."""
     try:
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
@@ -103,33 +103,33 @@ def free_disk_gib(path: Path | str = ".") -> float:
 
 
 def require_disk(folder: Path, need: int, what: str) -> None:
-    """Refuse work that would fill the disk.
+    """Check that the disk has enough free space.
 
     Args:
-        folder: Where it would be written; it need not exist yet.
-        need: Bytes.
-        what: The work, for the message.
+        folder: the output folder, which may not exist yet.
+        need: bytes.
+        what: the output, for the message.
 
     Raises:
-        CannotWriteError: There is less than `need` plus a reserve of 100 MB.
+        CannotWriteError: there is less than `need` plus a reserve of 100 MB.
     """
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < need + 100e6:
         raise CannotWriteError(
-            f"{what} needs {need / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free (100 MB are kept in reserve): "
-            "free some space, then run again: nothing that is finished is lost"
+            f"{what} needs {need / 1e6:.0f} MB, but the disk of {folder} has {free / 1e6:.0f} MB free (100 MB stay in reserve); "
+            "free some space and run the command again: finished work is kept"
         )
 
 
 def gpu_name() -> str | None:
-    """The CUDA or Apple GPU that torch can use; None without one, or where torch does not import."""
+    """Name of the CUDA or Apple GPU that torch can use; None if there is none or torch cannot be imported."""
     try:
         import torch
 
         if torch.cuda.is_available():
-            return torch.cuda.get_device_name()  # of the one that `--device` made current
+            return torch.cuda.get_device_name()  # the current device, see `--device`
         return "Apple GPU (MPS)" if torch.backends.mps.is_available() else None
     except Exception:  # a broken torch raises anything: ImportError, OSError, RuntimeError
         return None
@@ -141,7 +141,7 @@ def _torch_threads() -> int:
 
 
 def machine_facts() -> dict[str, str | int | float | None]:
-    """What a result depends on besides the code: cpu, cores, threads (torch's), memory_gib, os, python, torch, gpu."""
+    """Facts that influence results: cpu, cores, threads (torch's), memory_gib, os, python, torch, gpu."""
     return {
         "cpu": cpu_name(),
         "cores": usable_cores(),
@@ -154,7 +154,7 @@ def machine_facts() -> dict[str, str | int | float | None]:
     }
 
 
-# ------------------------------------------------------------------------------------------------ where it may write
+# ------------------------------------------------------------------------------------------------ writable folders
 
 PACKAGE = Path(__file__).resolve().parent
 COMPILED = (PACKAGE / "deploy", PACKAGE / "metrics", PACKAGE / "procity" / "rendering")
@@ -165,26 +165,26 @@ BELOW_HOME = {
     "IPYTHONDIR": (".ipython", "ipython"),
     "JUPYTER_RUNTIME_DIR": (".local/share/jupyter/runtime", "jupyter"),
 }
-"""Variable -> its usual place below HOME, and its name in the temporary folder."""
+"""Variable -> default folder below HOME, and its name in the temporary folder."""
 READ_TOO = ("XDG_CACHE_HOME", "IPYTHONDIR")
-"""Where settings or downloaded weights lie as well: such a place is used as long as it exists, though nothing can be added."""
+"""Folders with settings or downloaded weights; they are kept if they exist, even if they are read-only."""
 
 
 def writable(folder: Path) -> bool:
-    """Whether files can be written into a folder, which may have to be made first."""
+    """Whether files can be written into a folder; it may not exist yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _home() -> Path | None:
-    """The user's home, if it has a name; HOME may be unset, and the user unknown to the system."""
+    """The user's home, or None: HOME may be unset and the user unknown to the system."""
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises where there is none
     return Path(home) if Path(home).is_absolute() else None
 
 
 def _user_wide() -> Path | None:
-    """Where numba caches for a user whose packages are read-only; None where that is nowhere."""
+    """The cache folder of numba for users whose packages are read-only, or None."""
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"])
     home = _home()
@@ -192,12 +192,12 @@ def _user_wide() -> Path | None:
 
 
 def compiled_code() -> tuple[str, Path] | None:
-    """What the place of numba's compiled code is called, and where it is; None if no place can be written."""
+    """A description of the folder of numba's compiled code, and its path; None if no folder is writable."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen and writable(Path(chosen)):
         return "$NUMBA_CACHE_DIR", Path(chosen)
     if all(writable(folder / "__pycache__") for folder in COMPILED):
-        return "beside the package", PACKAGE / "__pycache__"
+        return "in the package", PACKAGE / "__pycache__"
     if os.name != "posix":
         return "of this user", Path(tempfile.gettempdir())
     own = _user_wide()
@@ -205,12 +205,12 @@ def compiled_code() -> tuple[str, Path] | None:
 
 
 def is_temporary(place: Path) -> bool:
-    """Whether a place of compiled code is one that `prepare_caches` has chosen, which may be gone tomorrow."""
+    """Whether a folder of compiled code is a temporary one from `prepare_caches`."""
     return place.name == "numba" and place.parent.name.startswith("tcseg-")
 
 
 def prepare_caches() -> None:
-    """Give each cache that has no place a temporary one, for this process and those that it starts."""
+    """Set a temporary folder for each cache without a writable one, for this process and its child processes."""
     lacking = {} if compiled_code() else {"NUMBA_CACHE_DIR": "numba"}
     if os.name == "posix":
         home = _home()
@@ -225,14 +225,14 @@ def prepare_caches() -> None:
         place = folder / name
         place.mkdir(mode=0o700, exist_ok=True)
         os.environ[variable] = str(place)
-    if "NUMBA_CACHE_DIR" in lacking and "numba" in sys.modules:  # which has read its variables already
+    if "NUMBA_CACHE_DIR" in lacking and "numba" in sys.modules:  # it has already read its variables
         sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
 
 
 def temporary() -> Path | None:
-    """A temporary folder that this user alone can read and write, the same in every process; None if there is no place for one.
+    """A private temporary folder of this user, the same in every process; None if none can be created.
 
-    What numba finds in its cache it runs: a folder of that name that somebody else made is not used.
+    A folder of this name that belongs to another user is not used, because numba runs the code in its cache.
     """
     user = os.getuid() if hasattr(os, "getuid") else "user"
     for root in _temporary_roots():
@@ -256,7 +256,7 @@ def _temporary_roots() -> list[Path]:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether a folder is this user's own, no link, and closed to others; one that stands open is closed."""
+    """Whether a folder belongs to this user and is not a link; its permissions are set to private."""
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
         return False

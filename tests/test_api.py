@@ -126,7 +126,7 @@ def test_a_model_is_a_name_a_file_a_network_or_what_was_loaded(tmp_path, given):
         np.testing.assert_array_equal(tcseg.predict(one, given["frames"]), wanted)
     with pytest.raises(TcsegError, match="shipped model is 'studnet'; it must be one of student, "):
         tcseg.load_model("studnet")
-    with pytest.raises(NotFoundError, match="is missing"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         tcseg.load_model(tmp_path / "absent.safetensors")
 
 
@@ -152,7 +152,7 @@ def test_bad_frames_and_other_classes_are_refused(given):
     ],
 )
 def test_an_option_that_there_is_not_is_refused_with_those_that_there_are(call, known, given):
-    with pytest.raises(InputError, match=rf"there is no option '\w+'; options are {known}"):
+    with pytest.raises(InputError, match=rf"there is no option '\w+'; the options are {known}"):
         call(given)
 
 

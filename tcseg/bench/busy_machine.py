@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOISY = 0.25  # spread of a fixed computation above which the machine is busy with something else
+NOISY = 0.25  # the machine counts as busy if the spread of a fixed computation is larger
 
 
 class NoisyMachineError(CannotRunError):
-    """The machine is too busy for its times to mean anything. `table`: what was measured nevertheless, if it was."""
+    """The machine is too busy for reliable times. `table` has the measurements, if any were made."""
 
     def __init__(self, message: str, table: pd.DataFrame | None = None) -> None:
         super().__init__(message)
@@ -28,13 +28,13 @@ class NoisyMachineError(CannotRunError):
 
 
 def time_fixed_work(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
-    """Milliseconds that one fixed computation takes, again and again: the control of every percentile.
+    """Time a fixed computation repeatedly, in milliseconds, as a reference for the percentiles of other times.
 
-    What it shows of slow moments is the machine's own, whatever network runs.
+    Its slow moments are caused by the machine and not by a network.
 
     Args:
-        ms: About how long it should take, as long as a frame; at least one matrix product of side 384.
-        repeats: How often.
+        ms: approximate duration, such as that of a frame; at least one matrix product of side 384.
+        repeats: number of measurements.
     """
     a = np.ones((384, 384), np.float32)
 
@@ -49,18 +49,18 @@ def time_fixed_work(ms: float = 5.0, repeats: int = 300) -> np.ndarray:
 
 
 def noise(repeats: int = 40) -> float:
-    """How unsteady the machine is now: (p90 - p10) / p50 of the time of one fixed matrix product. Quiet: below 0.1."""
+    """Current noise of the machine: (p90 - p10) / p50 of the time of a fixed matrix product. Below 0.1 on an idle machine."""
     return spread(time_fixed_work(ms=0, repeats=repeats))
 
 
 def spread(milliseconds: Sequence[float], tail: float = 10) -> float:
-    """How far a percentile and its mirror lie apart, as a share of the median."""
+    """Distance between the percentiles `tail` and 100 - `tail`, as a share of the median."""
     low, middle, high = np.percentile(milliseconds, [tail, 50, 100 - tail])
     return float((high - low) / middle)
 
 
 def lowest_noise(probes: int = 3, pause: float = 0.5) -> float:
-    """`noise`, asked again after a pause where it is above the limit: a hiccup of a moment is not a busy machine."""
+    """The lowest of up to `probes` measurements of `noise`, so that a short disturbance does not count as a busy machine."""
     lowest = noise()
     for _ in range(probes - 1):
         if lowest <= NOISY:
@@ -71,12 +71,12 @@ def lowest_noise(probes: int = 3, pause: float = 0.5) -> float:
 
 
 def require_quiet(measured: float, anyway: bool, most: float = NOISY, table: pd.DataFrame | None = None) -> None:
-    """Raise `NoisyMachineError`, with what was measured, where `noise` found the machine too busy; only warn with `anyway`."""
+    """Raise `NoisyMachineError`, with the measurements, if the machine is too busy; with `anyway`, only log a warning."""
     if measured <= most:
         return
-    busy = f"this machine is busy: a fixed computation varies by {100 * measured:.0f} % (idle: below 10 %)"
+    busy = f"this machine is busy: the time of a fixed computation varies by {100 * measured:.0f} % (idle: below 10 %)"
     if not anyway:
         raise NoisyMachineError(
-            f"{busy}; stop other programs, or report anyway with --anyway (in Python: anyway=True)", table
+            f"{busy}; stop other programs, or pass --anyway to report the times anyway (in Python: anyway=True)", table
         )
-    log.warning("%s: measure again on an idle machine", busy)
+    log.warning("%s; repeat the measurement on an idle machine", busy)

@@ -1,6 +1,6 @@
 """Time from process start to the first prediction of one network, and its memory. `latency.py` runs this file as a script.
 
-It imports nothing of tcseg: what is measured is what a deployment would load.
+The script imports nothing from tcseg when it runs, so it measures what a deployment would load.
 
 Usage: python cold_start.py FILE.onnx RUNTIME THREADS  ->  one line of JSON: import_ms, load_ms, first_ms, peak_mb
 """
@@ -21,7 +21,7 @@ from tcseg.errors import CannotRunError
 
 
 def _open(path: str, runtime: str, threads: int) -> Callable[[], tuple[Sequence[int], Callable[[np.ndarray], object]]]:
-    """Import the runtime; what is returned loads the file, and gives the frames' shape and the function that answers one."""
+    """Import the runtime and return a function that loads the file and returns the input shape and a predict function."""
     if runtime == "onnxruntime":
         import onnxruntime
 
@@ -46,7 +46,7 @@ def _open(path: str, runtime: str, threads: int) -> Callable[[], tuple[Sequence[
 
 
 def _peak_mb() -> float:
-    """Most memory that this process ever held, 10^6 bytes."""
+    """Peak memory of this process, 10^6 bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage on Linux remembers what the parent held before exec
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -58,32 +58,28 @@ def _peak_mb() -> float:
 
 
 def cold_start(content: bytes, runtime: str, threads: int) -> dict[str, float]:
-    """Start a network in a new process: import the runtime, load and compile the file, answer one frame.
+    """Start a network in a new process: import the runtime, load and compile the file, predict one frame.
 
     Args:
-        content: of an ONNX file for frames of one shape.
+        content: content of an ONNX file for frames of one shape.
         runtime: "onnxruntime" or "openvino".
-        threads: of the runtime.
+        threads: number of threads of the runtime.
 
     Returns:
-        first_ms (load, compile and first answer; without the imports) and peak_mb.
+        first_ms (load, compile and first prediction, without imports) and peak_mb.
 
     Raises:
-        RuntimeError: the process failed; its last line is told.
+        RuntimeError: the process failed; the message has its last line.
     """
     with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
         path = Path(folder) / "network.onnx"
         path.write_bytes(content)
-        script = [
-            sys.executable,
-            "-P",
-            __file__,
-        ]  # -P: the package's own modules must not hide others' of the same name
+        script = [sys.executable, "-P", __file__]  # -P: modules in this folder must not hide others of the same name
         arguments = [str(path), runtime, str(threads)]
         done = subprocess.run([*script, *arguments], capture_output=True, text=True)
         if done.returncode:
-            message = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise CannotRunError(f"a process of its own for {runtime} failed: {message[-1]}")
+            message = done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"]
+            raise CannotRunError(f"the process that measures the cold start of {runtime} failed: {message[-1]}")
     measured = json.loads(done.stdout.splitlines()[-1])
     return {"first_ms": measured["load_ms"] + measured["first_ms"], "peak_mb": measured["peak_mb"]}
 

@@ -8,18 +8,18 @@ are sums of those steps in the same frames, so that their differences mean somet
 - `network+argmax`: -> label map at full resolution;
 - `end_to_end`: uint8 frame -> uint8 label map, with padding, layout and cropping. Decoding video is not in it.
 
-Models, runtimes and precisions take turns in short rounds, so that a slow minute of the machine hits them all. A machine that is
-too busy to say anything is refused. What a network needs before its first answer, time and memory, is measured in a process of
-its own (`cold_start`); how far several processes agree is told by `processes`.
+Models, runtimes and precisions take turns in short rounds, so that a slow minute of the machine affects all of them. On a busy
+machine, an error is raised. The time and memory until the first prediction are measured in a separate process (`cold_start`), and
+`processes` compares the results of several processes.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, product
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,7 @@ from tqdm.auto import tqdm
 
 from tcseg.bench import busy_machine, roofline
 from tcseg.bench.cold_start import cold_start
-from tcseg.deploy.export import sample_frames
-from tcseg.deploy.exported_files import RUNTIMES
+from tcseg.bench.options import BenchOptions
 from tcseg.deploy.label_map import padded_size
 from tcseg.deploy.runtimes import FILE_RUNTIMES, Network, open_networks, torch_threads, unavailable
 from tcseg.deploy.torch_runtimes import DTYPES
@@ -50,14 +49,12 @@ COLUMNS = (
     "p50_ms", "p90_ms", "p99_ms", "max_ms", "fps", "first_ms", "peak_mb", "params_m", "gflop", "mbytes", "roof_share", "noise",
 )  # fmt: skip
 KEY = ["machine", "model", "runtime", "precision", "height", "width", "threads", "scope"]
-"""The columns that say which row it is."""
+"""The columns that identify a row."""
 MIN_FRAMES = 30
-ROUND = 10  # frames of one model before the next one's turn
-A_JOB = (
-    0.5  # spread between the rounds: a job on one of two cores doubles the time, a host with neighbours adds a quarter
-)
-MIN_ROUNDS = 5  # that say anything about the noise meanwhile
-PAUSE = 0.1  # seconds until threads no longer wait by spinning: the runtimes' would be the noise, numpy's slow the first network
+ROUND = 10  # frames of one model per turn
+A_JOB = 0.5  # limit of the spread between rounds; a job on one of two cores doubles the time, a shared host adds a quarter
+MIN_ROUNDS = 5  # fewest rounds for a measurement of noise
+PAUSE = 0.1  # seconds until the threads of the runtimes and of numpy stop spinning, which would disturb the next measurement
 Key = tuple[str, str, str]
 """Model, runtime, precision."""
 
@@ -90,10 +87,10 @@ def summarize(milliseconds: np.ndarray) -> dict[str, float | int]:
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[int]:
-    """Pin torch's threads; gives back how many."""
+    """Set the number of torch's threads and yield it."""
     count = torch.get_num_threads() if count is None else count
     if not 1 <= count <= usable_cores():
-        raise InputError(f"threads is {count}; it must be 1..{usable_cores()}, the cores of this machine")
+        raise InputError(f"threads is {count}; it must be in 1..{usable_cores()}, the number of cores of this machine")
     with torch_threads(count):
         yield count
 
@@ -101,10 +98,10 @@ def _threads(count: int | None) -> Iterator[int]:
 def warm_up(
     networks: dict[Key, Network], images: np.ndarray, progress: bool
 ) -> tuple[dict[Key, Network], dict[str, str]]:
-    """Five frames of each network. What a compiler refuses, it refuses here: the others are measured all the same.
+    """Run five frames through each network. Networks that fail here, such as in a compiler, are not measured.
 
     Returns:
-        Those that answered; those that did not, by name -> why.
+        The networks that run, and the others as name -> reason.
     """
     warm, refused = {}, {}
     for key, network in tqdm(networks.items(), "warm-up", disable=not progress, leave=False):
@@ -130,14 +127,14 @@ def take_turns(
     progress: bool,
     meanwhile: list[float] | None = None,
 ) -> dict[Key, np.ndarray]:
-    """Take turns until each network, warm, has `frames` frames or `seconds`, but never under `MIN_FRAMES`.
+    """Time the networks in turns until each has `frames` frames or `seconds`, but at least `MIN_FRAMES` frames.
 
     Args:
-        networks: who takes turns.
-        images: uint8 (N,H,W,3), shown round and round.
-        frames, seconds: of each network, at most.
-        progress: show bars.
-        meanwhile: after each round, what a fixed computation takes is appended to it, in milliseconds.
+        networks: the networks, already warmed up.
+        images: uint8 (N,H,W,3), used in a cycle.
+        frames, seconds: maximum per network.
+        progress: show progress bars.
+        meanwhile: list to which the time of a fixed computation, in milliseconds, is appended after each round.
 
     Returns:
         Key -> milliseconds (n,3) by `SCOPES`.
@@ -150,7 +147,7 @@ def take_turns(
         while waiting:
             for key in [key for key in networks if key in waiting]:
                 network, own = networks[key], times[key]
-                time_frame(network, next(stream))  # the caches hold another network's data: not counted
+                time_frame(network, next(stream))  # not counted: the caches hold the data of another network
                 for _ in range(min(ROUND, frames - len(own))):
                     own.append(time_frame(network, next(stream)))
                     bar.update()
@@ -160,7 +157,8 @@ def take_turns(
                     bar.update(frames - len(own))
             if meanwhile is not None:
                 time.sleep(PAUSE)
-                meanwhile.append(float(busy_machine.time_fixed_work(ms=0, repeats=9).min()))  # a job shows in all, a hiccup in one
+                # The minimum ignores short disturbances.
+                meanwhile.append(float(busy_machine.time_fixed_work(ms=0, repeats=9).min()))
                 time.sleep(PAUSE)
     return {key: np.array(own) for key, own in times.items()}
 
@@ -168,7 +166,7 @@ def take_turns(
 def _open(
     models: dict[str, SegmentationModel], size: tuple[int, int], threads: int, options: BenchOptions
 ) -> tuple[dict[Key, Network], dict[str, str]]:
-    """Open every model in every runtime and precision that there is; the others with the reason."""
+    """Open every model in every available runtime and precision; also return the missing ones with the reason."""
     opened: dict[Key, Network] = {}
     absent: dict[str, str] = {}
     for name in tqdm(models, "open", disable=not options.progress, leave=False):
@@ -179,7 +177,7 @@ def _open(
             try:
                 calibration = options.calibration
                 networks = open_networks(models[name], present, size, threads, precision, calibration) if present else {}
-            except Exception as error:  # a converter's, of one network: the others are measured all the same
+            except Exception as error:  # a converter failed for one network; the others are still measured
                 absent |= {f"{name} in {runtime} {precision}": _in_a_line(error) for runtime in present}
                 continue
             opened |= {(name, runtime, precision): networks[runtime] for runtime in present}
@@ -191,55 +189,8 @@ def _device(model: SegmentationModel) -> str:
 
 
 @dataclass(frozen=True)
-class BenchOptions:
-    """Options of `bench`.
-
-    Attributes:
-        frames: per model and runtime, at most; not under 30 unless `frames` itself is.
-        seconds: per model and runtime, at most.
-        runtimes: of `tcseg.deploy.runtimes.ENGINES`; one that is not there gives rows with n = 0 and no times.
-        precisions: "fp32", "int8" (on CPUs, in the file runtimes), "fp16", "bf16" (on GPUs).
-        threads: of the network; the label map is made on one. None = torch's own number.
-        images: uint8 (N,H,W,3) RGB frames of that size; None = pictures without meaning. The label map's cost depends
-            on how many class borders there are: real frames are better.
-        calibration: uint8 (N,H,W,3) frames for int8; None = `images`.
-        cold: also start each network in a process of its own: time to the first answer, and memory.
-        anyway: report even where the machine is busy.
-        progress: show bars.
-    """
-
-    frames: int = 500
-    seconds: float = 10
-    runtimes: Sequence[str] = RUNTIMES
-    precisions: Sequence[str] = ("fp32",)
-    threads: int | None = None
-    images: np.ndarray | None = None
-    calibration: np.ndarray | None = None
-    cold: bool = False
-    anyway: bool = False
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise InputError(f"frames is {self.frames}; it must be at least 1")
-
-    def with_images(self, size: tuple[int, int]) -> BenchOptions:
-        """With frames of a size to run on and to calibrate with, where there are none.
-
-        Raises:
-            InputError: the frames are of another size.
-        """
-        images = sample_frames(size, 8) if self.images is None else self.images
-        if images.dtype != np.uint8 or images.shape[1:] != (size[1], size[0], 3):
-            raise InputError(
-                f"images are {images.dtype} {images.shape}; for size={size} they must be uint8 (N,{size[1]},{size[0]},3)"
-            )
-        return replace(self, images=images, calibration=images if self.calibration is None else self.calibration)
-
-
-@dataclass(frozen=True)
 class _Measured:
-    """What was measured: milliseconds (n,3) by network, what of the machine, and what could not be measured."""
+    """Measurements: milliseconds (n,3) per network, facts about the machine, and combinations that could not be measured."""
 
     times: dict[Key, np.ndarray]
     missing: dict[str, str]
@@ -261,30 +212,30 @@ def bench(models: dict[str, SegmentationModel], size: tuple[int, int] | None = N
     """Measure the latency of models in several runtimes and precisions, batch 1, in one process.
 
     Args:
-        models: name in the table -> network. PyTorch runs it on the device it is on, the file runtimes on the CPU.
-        size: (W,H) of the frames; None = that of the networks' training (`trained_on.export_size`), 1024x512 of untrained ones.
+        models: name in the table -> network. PyTorch runs it on its current device, the file runtimes on the CPU.
+        size: (W,H) of the frames; None = the training size of the networks (`trained_on.export_size`), or 1024x512.
         options: fields of `BenchOptions`, such as `runtimes=("openvino",)`, `anyway=True`.
 
     Returns:
-        One row a model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
-        answer, peak_mb = memory of that process (10^6 bytes); params_m, gflop, mbytes as in `roofline`, roof_share = what share of
-        the network's p50 the roof is (of a CPU in fp32, of a GPU in each precision); noise (the spread of a fixed computation, the
-        largest of before, after and between the rounds). In `attrs`: `missing` (what -> reason), `times` (key -> milliseconds (n,3)
-        by scope), `roof`.
+        One row per model, runtime, precision and scope, with `COLUMNS`: times in milliseconds; first_ms = load, compile and first
+        prediction, peak_mb = memory of that process (10^6 bytes); params_m, gflop, mbytes as in `roofline`; roof_share = time at
+        the roof / p50 of the network (for a CPU in fp32, for a GPU in each precision); noise (the spread of a fixed computation,
+        the largest of before, after and between the rounds). In `attrs`: `missing` (name -> reason), `times` (key -> milliseconds
+        (n,3) by scope), `roof`.
 
     Raises:
-        ValueError: no model, no size for networks of several, an unknown runtime or precision, images of another size, more
-            threads than cores.
-        RuntimeError: nothing of what is asked runs here.
-        NoisyMachineError: something else keeps the CPU busy; after the measurement, its `table` is what was measured.
+        ValueError: there is no model, the networks have different sizes and none is given, a runtime or precision is unknown,
+            images have another size, or there are more threads than cores.
+        RuntimeError: none of the combinations is available.
+        NoisyMachineError: the machine is busy; if this is found after the measurement, `table` has the results.
     """
     if not models:
-        raise InputError("models is empty; pass at least one, as {'student': shipped('student')}")
+        raise InputError("models is empty; pass at least one, such as {'student': shipped('student')}")
     chosen = read_options(BenchOptions, options)
     combinations = product(chosen.runtimes, chosen.precisions, {_device(model) for model in models.values()})
-    reasons = [unavailable(*one) for one in combinations]  # an unknown name is refused before anything is measured
+    reasons = [unavailable(*one) for one in combinations]  # raises an error for unknown names before the measurement
     if all(reasons):
-        raise CannotRunError(f"nothing to measure: {'; '.join(dict.fromkeys(reasons))}")
+        raise CannotRunError(f"no combination can be measured: {'; '.join(dict.fromkeys(reasons))}")
     size = size or _one_size(models)
     chosen = chosen.with_images(size)
     measured = _measure(models, size, chosen)
@@ -295,7 +246,7 @@ def bench(models: dict[str, SegmentationModel], size: tuple[int, int] | None = N
 
 
 def _measure(models: dict[str, SegmentationModel], size: tuple[int, int], options: BenchOptions) -> _Measured:
-    """Open all networks, warm them up, let them take turns; and time the machine before, meanwhile and after."""
+    """Open all networks, warm them up and time them in turns; measure the noise before, during and after."""
     progress = options.progress
     with _threads(options.threads) as threads:
         before = busy_machine.lowest_noise()
@@ -304,7 +255,8 @@ def _measure(models: dict[str, SegmentationModel], size: tuple[int, int], option
         networks, refused = warm_up(networks, options.images, progress)
         missing |= refused
         if not networks:
-            raise CannotRunError(f"nothing to measure: {'; '.join(f'{what}: {why}' for what, why in missing.items())}")
+            reasons = "; ".join(f"{what}: {why}" for what, why in missing.items())
+            raise CannotRunError(f"no combination can be measured: {reasons}")
         for what, reason in missing.items():
             log.warning("not measured: %s: %s", what, reason)
         roof = roofline.measure_cpu()
@@ -312,7 +264,7 @@ def _measure(models: dict[str, SegmentationModel], size: tuple[int, int], option
         roofs = {(cpu_name(), "fp32"): roof} | (_gpu_roofs(networks) if on_gpu else {})
         meanwhile: list[float] = []
         times = take_turns(networks, options.images, options.frames, options.seconds, progress, meanwhile)
-        # What slows less than a quarter of the rounds does not move a median.
+        # A disturbance of less than a quarter of the rounds does not change the median.
         during = busy_machine.spread(meanwhile, tail=25) if len(meanwhile) >= MIN_ROUNDS else 0
         after = busy_machine.lowest_noise()
         cold_starts = {name: _cold_starts(networks, name, threads) for name in models} if options.cold else {}
@@ -322,7 +274,7 @@ def _measure(models: dict[str, SegmentationModel], size: tuple[int, int], option
 def _tabulate(
     models: dict[str, SegmentationModel], size: tuple[int, int], options: BenchOptions, measured: _Measured
 ) -> pd.DataFrame:
-    """A row a model, runtime, precision and scope, those without times among them."""
+    """One row per model, runtime, precision and scope; combinations that were not measured have no times."""
     same = {"height": size[1], "width": size[0], "threads": measured.threads}
     same |= {"cores": usable_cores(), "noise": measured.noise}
     rows = []
@@ -334,37 +286,37 @@ def _tabulate(
             times = measured.times.get((name, runtime, precision))
             rows += _rows(same | which | task._asdict(), times, _least_ms(measured.roofs, which, task))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    lists = {key: times.tolist() for key, times in measured.times.items()}  # pandas compares attrs: an array has no one truth
+    lists = {key: times.tolist() for key, times in measured.times.items()}  # pandas compares attrs, which fails with arrays
     table.attrs |= {"noise": measured.noise, "missing": measured.missing, "times": lists, "roof": measured.roof}
     return table
 
 
 def _one_size(models: dict[str, SegmentationModel]) -> tuple[int, int]:
-    """The size of the training of all of them."""
+    """The common training size of the networks."""
     sizes = {name: export_size(model) for name, model in models.items()}
     if len(set(sizes.values())) > 1:
         trained = ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
-        raise InputError(f"models were trained at several sizes ({trained}); give the size at which they are compared")
+        raise InputError(f"the models were trained at different sizes ({trained}); pass size (--size) to compare them at one size")
     return next(iter(sizes.values()))
 
 
 def _gpu_roofs(networks: dict[Key, Network]) -> dict[tuple[str, str], roofline.Roof]:
-    """(GPU, precision) -> its roof, of the precisions that some network runs in on a GPU."""
+    """(GPU, precision) -> roof, for each precision that a network uses on the GPU."""
     precisions = {precision for _, runtime, precision in networks if runtime not in FILE_RUNTIMES} & DTYPES.keys()
     try:
         return {(gpu_name(), precision): roofline.measure_gpu(DTYPES[precision]) for precision in precisions}
-    except torch.cuda.OutOfMemoryError:  # a small GPU, or a full one: times without a roof
+    except torch.cuda.OutOfMemoryError:  # the roofs are omitted on a small or full GPU
         return {}
 
 
 def _least_ms(roofs: dict[tuple[str, str], roofline.Roof], which: dict, task: roofline.Work) -> float | None:
-    """The least milliseconds of a row's network on its machine; None where that has no roof."""
+    """Lower bound in milliseconds for a row's network on its machine; None if the roof is unknown."""
     roof = roofs.get((which["machine"], which["precision"]))
     return roofline.roof_ms(roof, task, DTYPES[which["precision"]].itemsize) if roof else None
 
 
 def _rows(same: dict, times: np.ndarray | None, least_ms: float | None) -> list[dict]:
-    """A row a scope; without times where the network could not be run."""
+    """One row per scope, without times if the network could not be run."""
     if times is None:
         return [same | {"scope": scope, "n": 0} for scope in SCOPES]
     if least_ms:
@@ -378,7 +330,7 @@ def _machine(model: SegmentationModel, runtime: str) -> str:
 
 
 def _cold_starts(networks: dict[Key, Network], name: str, threads: int) -> dict[tuple[str, str], dict[str, float]]:
-    """Time to the first answer and peak memory of each of a model's networks that a process can be given as a file."""
+    """Time to the first prediction and peak memory of a model, for each runtime that loads a file."""
     starts = {}
     for (owner, runtime, precision), network in networks.items():
         if owner == name and network.content is not None:

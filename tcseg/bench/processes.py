@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def merge(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables of several processes as one: medians over processes, `processes`, and `spread`, (highest - lowest) / median of p50.
+    """Merge the tables of several processes: medians, `processes`, and `spread`, (highest - lowest) / median of p50.
 
-    One process agrees with itself: its spread is nan.
+    With one process, the spread is nan.
     """
     every = pd.concat(tables, ignore_index=True)
     numbers = [column for column in every.select_dtypes("number") if column not in KEY]
@@ -43,7 +43,7 @@ def _one(
 
 
 def bench_in_process(models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any) -> pd.DataFrame:
-    """`bench` in a process of its own, without bars; `missing` in attrs."""
+    """Run `bench` in a new process, without progress bars; `missing` is in attrs."""
     device = next(next(iter(models.values())).parameters()).device
     by_host = {name: _picklable(model) for name, model in models.items()}
     with worker_pool(1) as pool:
@@ -51,7 +51,7 @@ def bench_in_process(models: dict[str, SegmentationModel], size: tuple[int, int]
 
 
 def _picklable(model: SegmentationModel) -> SegmentationModel:
-    """A copy for another process: on the host (a GPU's memory is not for sharing), and without what cannot be sent."""
+    """A copy that can be sent to another process: on the CPU, and without hooks that cannot be pickled."""
     copied = copy.deepcopy(model).cpu()
     try:
         pickle.dumps(copied)
@@ -65,10 +65,10 @@ def _picklable(model: SegmentationModel) -> SegmentationModel:
 def bench_repeatedly(
     processes: int, models: dict[str, SegmentationModel], size: tuple[int, int], **options: Any
 ) -> pd.DataFrame:
-    """`bench` in several processes, one after the other, merged; one process is this one.
+    """Run `bench` in several processes one after the other and merge the tables; a single run uses this process.
 
     Returns:
-        As `merge`; `missing` in attrs.
+        As `merge`; `missing` is in attrs.
     """
     if processes == 1:
         tables = [_one(models, size, options)]
@@ -80,7 +80,7 @@ def bench_repeatedly(
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """A merged table as a terminal shows it, and what is missing from it."""
+    """A merged table as text for a terminal, with the missing combinations."""
     machine, threads, noisy = table["machine"].iloc[0], table["threads"].iloc[0], table["noise"].iloc[0]
     hidden = ["machine", "cores", "height", "width", "threads", "noise", "gflop", "mbytes", "params_m", "processes"]
     empty = [column for column in table if table[column].isna().all()]
@@ -88,11 +88,11 @@ def as_text(table: pd.DataFrame) -> str:
         columns=[*hidden, *(["spread"] if table["processes"].iloc[0] == 1 else []), *empty], errors="ignore"
     )
     lines = [
-        f"{machine}, {threads} threads; a fixed computation varied by {noisy:.0%} meanwhile (idle: below 10 %)",
+        f"{machine}, {threads} threads; the time of a fixed computation varied by {noisy:.0%} (idle: below 10 %)",
         columns.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="-"),
         *(f"missing: {what}: {reason}" for what, reason in table.attrs["missing"].items()),
     ]
     if table["processes"].iloc[0] > 1:
         worst = table["spread"].max()
-        lines.append(f"p50 of {table['processes'].iloc[0]} processes differ by at most {worst:.0%} (spread)")
+        lines.append(f"the p50 of {table['processes'].iloc[0]} processes differ by at most {worst:.0%} (spread)")
     return "\n".join(lines)

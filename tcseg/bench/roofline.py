@@ -1,8 +1,8 @@
 """The roofline of this machine (Williams et al. 2009), measured, and the arithmetic and memory traffic of a network.
 
-A network cannot take less than its multiply-adds at the rate of a large matrix product, nor less than its memory traffic at the
-rate of a long stream. Whichever takes longer is its roof; what share of the measured time that is says what is left to win with
-the same architecture.
+A network cannot be faster than its multiply-adds at the rate of a large matrix product, nor faster than its memory traffic at the
+rate of a long stream. The larger of the two times is its roof. Its share of the measured time shows how much faster the same
+architecture could run.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-SIDE = 1024  # of the matrices: their product runs at the peak, and fits into the cache
+SIDE = 1024  # of the matrices; their product reaches the peak rate and fits into the cache
 GPU_SIDE = 8192
-STREAM = 64 << 20  # bytes of each array of the triad: beyond any cache
+STREAM = 64 << 20  # bytes of each array of the triad; larger than any cache
 GPU_STREAM = 1 << 30
 
 
 class Roof(NamedTuple):
-    """What the machine does at best in a precision: 10^9 floating point operations and 10^9 bytes a second."""
+    """Peak rates of a machine in a precision: 10^9 floating point operations and 10^9 bytes per second."""
 
     gflops: float
     gbytes: float
 
 
 class Work(NamedTuple):
-    """What one frame is: parameters (10^6), floating point operations (10^9; a multiply-add is two), memory traffic (10^6 B)."""
+    """Work for one frame: parameters (10^6), floating point operations (10^9; a multiply-add is two), memory traffic (10^6 B)."""
 
     params_m: float
     gflop: float
@@ -38,7 +38,7 @@ class Work(NamedTuple):
 
 
 def _best(step: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest of some repeats: a roof is not an average."""
+    """Seconds of the fastest of several repeats."""
     step()
     times = []
     for _ in range(repeats):
@@ -49,10 +49,10 @@ def _best(step: Callable[[], object], repeats: int) -> float:
 
 
 def measure_cpu(repeats: int = 20) -> Roof:
-    """The roof of the CPU with as many threads as torch has, in about a second."""
+    """Measure the roof of the CPU with torch's number of threads, in about a second."""
     a = torch.ones(SIDE, SIDE)
     out = torch.empty_like(a)
-    # Two libraries: MKL, which is torch's, does not use all that other makers' processors have.
+    # Two libraries, because torch's MKL does not reach the peak on processors of other vendors.
     b, numpy_out = a.numpy(), out.numpy()
     with threadpool_limits(torch.get_num_threads(), user_api="blas"):  # numpy's has as many threads as there are cores
         product = min(
@@ -64,7 +64,7 @@ def measure_cpu(repeats: int = 20) -> Roof:
 
 
 def measure_gpu(dtype: torch.dtype, repeats: int = 10) -> Roof:
-    """The roof of the CUDA GPU for numbers of a type, of random ones: products of zeros take less power, and run faster."""
+    """Measure the roof of the CUDA GPU for a data type, with random numbers: products of zeros use less power and run faster."""
     a = torch.randn(GPU_SIDE, GPU_SIDE, device="cuda").to(dtype)
     out = torch.empty_like(a)
     product = _best(lambda: (torch.mm(a, a, out=out), torch.cuda.synchronize()), repeats)
@@ -75,11 +75,11 @@ def measure_gpu(dtype: torch.dtype, repeats: int = 10) -> Roof:
 
 @torch.no_grad()
 def work(model: nn.Module, size: tuple[int, int]) -> Work:
-    """What one frame of size (W,H) is for a network.
+    """Count the work of a network for one frame of size (W,H).
 
-    Operations: by torch's counter: convolutions, linear layers and attention. Traffic: each convolution and linear layer, which
-    all else is fused into, reads its input and its weights and writes its output once, in float32. A runtime that keeps maps in the
-    cache moves less; one that fuses nothing moves more.
+    Operations are counted by torch: convolutions, linear layers and attention. For the traffic, each convolution and linear layer
+    reads its input and weights and writes its output once, in float32, and all other layers are fused into them. A runtime that
+    keeps maps in the cache moves less; one that fuses nothing moves more.
     """
     from torch.utils.flop_counter import FlopCounterMode  # a second to import
 
@@ -103,5 +103,5 @@ def work(model: nn.Module, size: tuple[int, int]) -> Work:
 
 
 def roof_ms(roof: Roof, task: Work, bytes_each: int = 4) -> float:
-    """The least milliseconds that a frame can take below a roof, in numbers of so many bytes."""
+    """Lower bound in milliseconds for a frame, with numbers of `bytes_each` bytes."""
     return max(task.gflop / roof.gflops, task.mbytes * bytes_each / 4 / 1e3 / roof.gbytes) * 1e3

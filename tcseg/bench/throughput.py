@@ -34,7 +34,7 @@ def pipeline_rates(
     suffix: str = ".mp4",
     strip: bool = False,
 ) -> dict[str, float]:
-    """Measure the pipeline against its stages alone; wants an idle machine.
+    """Compare the throughput of the pipeline with that of each stage alone; run it on an idle machine.
 
     The goal is a `share` of at least 0.85. For example:
 
@@ -45,28 +45,28 @@ def pipeline_rates(
     Args:
         source: a video file or folder of images.
         model: a trained network.
-        size: of the frames that the network sees, as in `segment`.
+        size: size of the frames that the network sees, as in `segment`.
         runtime: "pytorch", "onnxruntime" or "openvino".
-        frames: a pass, at most.
-        repeats: passes of each kind, taken in turns, so that a slow minute hits all alike.
-        suffix: of what is encoded.
-        strip: with the stability strip, which counts as encoding.
+        frames: maximum number of frames per pass.
+        repeats: number of passes of each kind; they take turns, so that a slow minute affects all of them.
+        suffix: suffix of the encoded video.
+        strip: add the stability strip, whose time counts as encoding.
 
     Returns:
-        Medians over the passes, frames a second: decode, network (frame -> label map; as many at once as the pipeline does), encode
-        (paint and write), pipeline, and `possible`, what the cores allow: their number by the processor time of the three stages.
-        `share` is pipeline / min(decode, network). `share_of_possible` is pipeline / min(decode, network, possible): on few cores,
-        painting and encoding take from the network what no overlapping can give back. And `frames`, those of a pass.
+        Medians over the passes in frames per second: decode, network (frame -> label map, with the pipeline's parallelism), encode
+        (paint and write), pipeline, and `possible`, the limit set by the cores: their number / processor time of the three stages.
+        `share` is pipeline / min(decode, network). `share_of_possible` is pipeline / min(decode, network, possible), because on few
+        cores painting and encoding take time from the network. `frames` is the number of frames per pass.
 
     Raises:
-        ValueError: the source is live, which has a pace of its own, or has no frames.
+        ValueError: the source is live, so its rate is fixed, or it has no frames.
     """
     opened = open_source(source)
     if opened.live:
-        raise InputError(f"source is {source}, which is live; rates are measured on a file or a folder")
+        raise InputError(f"source is {source}, which is live; pass a video file or a folder of images to measure throughput")
     some = list(islice(opened.frames(), min(frames, 16)))
     if not some:
-        raise InputError(f"{opened.name} has no frames: an empty or damaged video")
+        raise InputError(f"source {opened.name} has no frames, so it is empty or damaged; pass another video")
     streams = open_runners([model], runtime, some[0], False, size)
     answered = [SegmentedFrame(frame, [labels], None) for frame, [(labels, _)], _ in segment_frames(some, streams)]
 
@@ -96,7 +96,7 @@ def pipeline_rates(
 
 
 def _rate(work: Iterable[object], count: int) -> tuple[float, float]:
-    """Do `count` pieces of work: pieces a second, and seconds a piece of processor time, over all threads."""
+    """Run `count` steps; returns steps per second, and processor time per step in seconds over all threads."""
     started, busy = time.perf_counter(), time.process_time()
     for _ in work:
         pass

@@ -60,15 +60,15 @@ def procity(
         p for p in PROFILES.values() if request == (p.train_snippets, p.val_snippets, p.test_snippets, p.neighbours, 0)
     ]
     name = city.tree_name(frame_size, train, val, test)
-    if not profiles:  # no study looks for these: they must not lie where it looks for its own
+    if not profiles:  # a study must not find this data set under the name of its own
         name += f"-{neighbours}-seed{seed}"
     root = out or data_root() / "procity" / name
     city.generate(root, frame_size, train, val, test, neighbours, seed, workers, progress=True)
     typer.echo(f"{root}: {train} + {val} + {test} snippets at {size}")
     if profiles and not out:
-        again = "" if frame_size == profiles[0].size else f" --size {size}"
-        again = ("" if profiles[0].name == "laptop" else f" --profile {profiles[0].name}") + again
-        typer.echo(f"next: tcseg study{again}")
+        options = "" if profiles[0].name == "laptop" else f" --profile {profiles[0].name}"
+        options += "" if frame_size == profiles[0].size else f" --size {size}"
+        typer.echo(f"next: tcseg study{options}")
 
 
 @data_app.command()
@@ -100,10 +100,10 @@ def check(
 
 
 def _data_sets(root: Path | None) -> dict[Path, str]:
-    """The data sets that a folder is or holds; without one, all that are found here.
+    """The data sets in a folder; without a folder, all data sets that are found.
 
     Raises:
-        NotFoundError, InputError: there is none; what TCSEG_DATA has to do with it is said.
+        NotFoundError, InputError: there is none; the message mentions a problem with TCSEG_DATA.
     """
     from tcseg.data.folders import DATASETS, explain_variable, find_dataset, kind_of
 
@@ -113,10 +113,10 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
             typer.echo(f"note: {note}", err=True)
         trees_found = {tree: name for name in DATASETS for tree in trees(find_dataset(name))}
         if not trees_found:
-            raise NotFoundError(f"no data set found; generate one with: tcseg data procity{f' ({note})' if note else ''}")
+            raise NotFoundError(f"no data set was found; generate one with: tcseg data procity{f' ({note})' if note else ''}")
         return trees_found
     if not root.is_dir():
-        raise NotFoundError(f"{root} is not a folder; give the folder of a data set, such as data/procity")
+        raise NotFoundError(f"{root} is not a folder; pass the folder of a data set, such as data/procity")
     if name := kind_of(root) or _by_name(root):
         return dict.fromkeys(trees(root), name)
     folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]  # procity has several trees in a folder
@@ -124,14 +124,14 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
     if inner := {tree: name for tree, name in kinds.items() if name}:
         return inner
     above = next((one for one in root.absolute().parents if kind_of(one)), None)
-    part = f"; it is part of the {kind_of(above)} data set {above}: give that folder" if above else ""
+    part = f"; it is part of the {kind_of(above)} data set {above}, so pass that folder" if above else ""
     raise InputError(
         f"{root} does not have the layout of a known data set (leftImg8bit_sequence + gtFine, or train + trainannot){part}"
     )
 
 
 def _by_name(root: Path) -> str | None:
-    """Of a folder whose layout says nothing, as an empty one: what it is called."""
+    """The data set with the name of a folder, for folders whose layout is unknown, such as empty ones."""
     from tcseg.data.folders import DATASETS
 
     return next((name for name in DATASETS if root.absolute().name.lower() == name), None)

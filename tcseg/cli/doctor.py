@@ -1,6 +1,6 @@
 """`tcseg doctor`: check the machine and suggest fixes. Imports no package that could itself be broken.
 
-The heavy packages are imported in processes of their own: a missing libGL, a torchvision of another torch, or a crash
+The large packages are imported in separate processes: a missing libGL, a torchvision for another torch, or a crash
 on import becomes a line in the table.
 """
 
@@ -57,13 +57,13 @@ class Line:
 
 def _import_in_process(module: str) -> subprocess.Popen:
     code = f"import {module}" + (f"; {_GPU}" if module == "torch" else "")
-    # Not from the current folder: a stray numpy.py there is not this installation's fault.
+    # -P: a numpy.py in the current folder must not be imported.
     command = [sys.executable, "-P", "-c", code]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def import_fix(module: str, error: str) -> str:
-    """What to do about an import that failed with this message."""
+    """How to fix an import that failed with this message."""
     if "libGL" in error or "libgthread" in error or "libglib" in error:
         return (
             "install OpenCV's system library: sudo apt install libgl1 libglib2.0-0 (Debian, Ubuntu), "
@@ -79,7 +79,7 @@ def import_fix(module: str, error: str) -> str:
 
 
 def check_imports() -> list[Line]:
-    """Import each of `IMPORTS` in a process of its own, in parallel."""
+    """Import each of `IMPORTS` in a separate process, in parallel."""
     running = {name: _import_in_process(module) for name, module in IMPORTS.items()}
     lines = []
     for name, process in running.items():
@@ -87,14 +87,14 @@ def check_imports() -> list[Line]:
             output, error = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
-            output, error = "", "still importing after two minutes"
+            output, error = "", "the import takes longer than two minutes"
         version = package_version(name) or "not installed"
         if process.returncode == 0:
             lines.append(Line(name, GOOD, version))
             lines += [Line("device", GOOD, text.strip()) for text in output.splitlines() if text.startswith("GPU:")]
             continue
-        last = (error.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
-        lines.append(Line(name, BAD, f"{version}: does not import ({last})", import_fix(IMPORTS[name], error)))
+        last = (error.strip().splitlines() or [f"it ended with exit code {process.returncode}"])[-1]
+        lines.append(Line(name, BAD, f"{version}, but it cannot be imported ({last})", import_fix(IMPORTS[name], error)))
     return lines
 
 
@@ -134,7 +134,7 @@ def check_machine() -> list[Line]:
     free = free_disk_gib(root)
     return [
         Line("processor", GOOD, f"{cpu_name()}, {usable_cores()} cores"),
-        Line("memory", GOOD if memory > 3.5 else WARN, f"{memory:.1f} GiB", "" if memory > 3.5 else "4 GiB are needed"),
+        Line("memory", GOOD if memory > 3.5 else WARN, f"{memory:.1f} GiB", "" if memory > 3.5 else "a study needs 4 GiB"),
         Line(
             "disk",
             GOOD if free > NEED_GIB else WARN,
@@ -145,20 +145,20 @@ def check_machine() -> list[Line]:
 
 
 def check_caches() -> Line:
-    """Where compiled code is cached."""
+    """Check the folder in which compiled code is cached."""
     what, place = "compiled code", compiled_code()
     if place is None:
-        detail = "no writable folder: not in the package, not in HOME, and no temporary one"
+        detail = "no folder is writable: neither in the package, nor in HOME, nor a temporary one"
         return Line(what, BAD, detail, "export NUMBA_CACHE_DIR=FOLDER, with a writable folder")
     called, folder = place
     if is_temporary(folder):
         detail = f"{folder}, because neither the package's folder nor HOME is writable"
-        return Line(what, WARN, detail, "export NUMBA_CACHE_DIR=FOLDER, with a permanent folder; else the code is compiled again")
+        return Line(what, WARN, detail, "export NUMBA_CACHE_DIR=FOLDER, with a permanent folder, to keep the compiled code")
     return Line(what, GOOD, f"{folder} ({called})")
 
 
 def check_results() -> Line:
-    """Whether results can be written where they usually go."""
+    """Check whether the default folder for results is writable."""
     root = data_root()
     if writable(root):
         return Line("results", GOOD, str(root))
@@ -174,10 +174,10 @@ def check_variable() -> list[Line]:
     if problem:
         return [Line(VARIABLE, WARN, f"{named.value!r}: {problem[0]}", problem[1])]
     if named.read_as:
-        fix = f"write the full path, for other programs: export {VARIABLE}={shlex.quote(str(named.folder))}"
+        fix = f"write the full path, which other programs understand too: export {VARIABLE}={shlex.quote(str(named.folder))}"
         return [Line(VARIABLE, WARN, f"{named.value!r}, {named.read_as}", fix)]
     if not named.folder.is_absolute():
-        fix = f"a notebook may run in another folder: export {VARIABLE}={shlex.quote(str(named.folder.resolve()))}"
+        fix = f"write the full path, since a notebook may run in another folder: export {VARIABLE}={named.folder.resolve()}"
         return [Line(VARIABLE, WARN, f"{named.value!r}, relative to the current folder", fix)]
     return [Line(VARIABLE, GOOD, named.value)]
 
@@ -186,7 +186,7 @@ def check_data() -> list[Line]:
     """Which data sets and studies exist, and whether the trained students are installed."""
     lines = check_variable()
     hints = {
-        "procity": "the study generates it; or run: tcseg data procity",
+        "procity": "tcseg study generates it; or run: tcseg data procity",
         "cityscapes": "optional; see data/README.md",
         "camvid": "optional; see data/README.md",
     }
@@ -199,7 +199,7 @@ def check_data() -> list[Line]:
         else:
             lines.append(Line(f"data {name}", INFO, "not found", hints[name]))
     weights = sorted(path.stem for path in (Path(__file__).parents[1] / "weights").glob("*.safetensors"))
-    fix = "" if weights else "installed without package data? pip install -e . in the repository"
+    fix = "" if weights else "the package data is missing: run pip install -e . in the repository"
     lines.append(Line("students", GOOD if weights else WARN, ", ".join(weights) or "no weights in the package", fix))
     studies = sorted(path.name for path in (data_root() / "study").glob("*-*") if path.is_dir())
     lines.append(Line("studies", INFO, ", ".join(studies) or "none yet"))

@@ -347,8 +347,8 @@ def bench(
     import pandas as pd
 
     from tcseg import atomic_files
-    from tcseg.bench.latency import RUNTIMES
     from tcseg.bench.processes import as_text, bench_repeatedly
+    from tcseg.deploy.exported_files import RUNTIMES
 
     options = {"frames": frames, "seconds": seconds, "threads": threads, "cold": cold, "anyway": anyway}
     if everything:

@@ -30,8 +30,8 @@ class Clip:
         flow: (B,2,H,W) float, first frame -> second, pixels.
         visible: (B,H,W) bool, pixels of the first frame that are seen in the second.
         targets: (B,T,K,h,w) float probabilities of the teacher; None without one.
-        features: (B,T,C,h,w) float features of the teacher; None where the recipe has no use for them.
-        taught: (B,T,h,w) bool, where the targets hold: not on the border of a moved still that shows nothing. None without targets.
+        features: (B,T,C,h,w) float features of the teacher; None if the recipe does not use them.
+        taught: (B,T,h,w) bool, where the targets are valid: not on the empty border of a moved still. None without targets.
     """
 
     frames: Tensor
@@ -227,7 +227,7 @@ def _moved_stills(
     targets: Tensor | None,
     features: Tensor | None,
 ) -> Clip:
-    """Pairs of a still and the same moved; beyond its border the moved one shows nothing, and there is nothing to be taught."""
+    """Pairs of a still and its moved copy. The copy is empty beyond the border of the still, and has no valid targets there."""
     still = torch.from_numpy(clips.frames[index.numpy(), t.numpy()]).float()
     homography = synthetic_motion(len(index), clips.size, generator)
     forward = homography_flow(homography, clips.size)

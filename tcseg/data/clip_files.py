@@ -1,7 +1,7 @@
 """The files of a clip: which frames, labels and flow belong together, and how to read them.
 
-Two layouts: that of Cityscapes (which procity has too) and that of CamVid's SegNet split. What is missing, broken or of another
-size is said with the file's name; what is there and cannot be used is counted in the split's `Coverage`.
+There are two layouts: that of Cityscapes, as in procity, and that of CamVid's SegNet split. Messages about missing or damaged
+files and wrong sizes name the file; files that cannot be used are counted in the `Coverage` of the split.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Snippet:
 
 
 def read_manifest(root: Path) -> dict | None:
-    """What procity's `manifest.json` says; None where there is none (another data set).
+    """Read procity's `manifest.json`; None if the file does not exist (another data set).
 
     Raises:
-        InputError: it is no JSON.
+        InputError: the file is not valid JSON.
     """
     path = root / "manifest.json"
     if not path.exists():
@@ -122,7 +122,7 @@ def _require_some(root: Path, split: str, frames: Index, labels: Index) -> None:
 
 
 def _what_is_there(root: Path, split: str, what: str) -> str:
-    """What lies in the place of the frames or labels that are not there, and what would do: a sentence, or nothing."""
+    """A sentence about the files that were found instead of frames or labels, and about the files that are needed; or ""."""
     if what == "frames":
         if index_cityscapes(root / "leftImg8bit" / split, FRAME_ENDING):
             return "leftImg8bit has the annotated frames alone, and a clip needs those around them. "
@@ -180,7 +180,7 @@ def _require_all_flow(root: Path, split: str, snippets: Sequence[Snippet]) -> No
 
 
 def _procity_coverage(root: Path, split: str, manifest: dict, snippets: Sequence[Snippet]) -> Coverage:
-    """Of a tree that says itself what it holds: anything else is damage, which could be taken for another data set."""
+    """Coverage of a procity split. Any difference from the manifest is an error, since results would be of another data set."""
     expected = manifest.get("parameters", {}).get(split)
     labels = 1 if split == "train" else SNIPPET
     lost = [snippet.name for snippet in snippets if len(snippet.labels) < labels]
@@ -318,14 +318,14 @@ def _only(path: Path, ids: np.ndarray, classes: int, table: str) -> np.ndarray:
 
 
 def require_plausible(shares: np.ndarray, where: str) -> None:
-    """Refuse labels that hold trainIds under the name of ids: taken for ids, they have six classes, and most of them is void.
+    """Check for trainIds in files that are named as ids: read as ids, they have six classes and are mostly void.
 
     Args:
         shares: (256,) pixels of each trainId over all label maps of a split.
-        where: for the message.
+        where: name of the split, for the message.
 
     Raises:
-        InputError: so it is, or everything is void.
+        InputError: the labels seem to hold trainIds, or all pixels are void.
     """
     void = shares[IGNORE] / max(1, shares.sum())
     if shares[:IGNORE].sum() == 0:

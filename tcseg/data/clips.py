@@ -118,7 +118,7 @@ def _stat(path: Path) -> os.stat_result:
 
 
 def _stamp(root: Path, snippets: Sequence[Snippet]) -> str:
-    """Names, sizes and times of change of all files: a file that is replaced by one of the same size is decoded again."""
+    """Digest of the names, sizes and modification times of all files, so that a replaced file is decoded again."""
     flow = [path for snippet in snippets for both in snippet.flow.values() for path in both]
     files = [path for snippet in snippets for path in (*snippet.frames, *snippet.labels.values())]
     found = {path: _stat(path) for path in (*files, *flow)}
@@ -173,7 +173,7 @@ def load_clips(
         progress: called with a line when decoding starts, and with one about what is not there or left out.
 
     Raises:
-        NotFoundError, InputError: what is missing, twice, damaged or of another size, by name.
+        NotFoundError, InputError: a file is missing, duplicate, damaged or of another size; the message names it.
 
     Example:
         >>> clips = tcseg.load_clips("procity", root, "val", size=(128, 64), cache=folder)
@@ -194,7 +194,7 @@ def load_clips(
 
 
 def _cached(folder: Path) -> dict:
-    """What a cache says of itself; nothing where it is unfinished."""
+    """The content of a cache's meta.json; empty if the cache is incomplete."""
     meta = folder / "meta.json"
     return json.loads(meta.read_text()) if meta.exists() else {}
 
@@ -278,7 +278,7 @@ def _open_cache(folder: Path, dataset: str, split: str, names: list[str], key: s
 def labelled_subset(clips: Clips, share: float) -> list[int]:
     """A fixed, class-stratified subset of the snippets whose labels may be used; the others are unlabelled video.
 
-    Greedy: take, again and again, the snippet that brings most pixels of the classes that are rarest among those taken.
+    A greedy algorithm repeatedly adds the snippet with the most classes that are rare in the snippets chosen so far.
 
     Args:
         clips: a training split.

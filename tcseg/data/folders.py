@@ -1,4 +1,4 @@
-"""Find the folders of data sets (`$TCSEG_DATA/<name>`, then `data/<name>`) and explain why one is missing. Light imports only."""
+"""Find the folders of data sets (`$TCSEG_DATA/<name>`, then `data/<name>`) and explain why one is missing."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pathlib import Path
 DATASETS = ("procity", "cityscapes", "camvid")
 VARIABLE = "TCSEG_DATA"
 _PARENT = f"set {VARIABLE} to the folder that holds {' or '.join(f'{name}/' for name in DATASETS[1:])}"
-_MOST = 200  # entries of a folder that are looked at, to say where the data sets are
+_MOST = 200  # entries of a folder that are searched for data sets
 
 
 def data_root() -> Path:
-    """The project's data folder: beside the package in a checkout, else under the current folder."""
+    """The project's data folder: next to the package in a checkout, otherwise in the current folder."""
     checkout = Path(__file__).resolve().parents[2]
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "data"
 
 
 def find_dataset(name: str) -> Path | None:
-    """The folder of a data set (`$TCSEG_DATA/<name>`, then `data/<name>`), or None; `explain_missing` says why."""
+    """The folder of a data set (`$TCSEG_DATA/<name>`, then `data/<name>`), or None; see `explain_missing`."""
     named = variable_folder()
     for folder in (*([named.folder / name] if named else []), data_root() / name):
         if os.path.isdir(folder):
@@ -31,7 +31,7 @@ def find_dataset(name: str) -> Path | None:
 
 
 def kind_of(folder: Path) -> str | None:
-    """Which data set lies in a folder, by its layout: one of `DATASETS`, or None."""
+    """The data set in a folder, detected by its layout: one of `DATASETS`, or None."""
 
     def has(*names: str) -> bool:
         return any(os.path.isdir(folder / name) for name in names)
@@ -48,12 +48,12 @@ def kind_of(folder: Path) -> str | None:
 
 @dataclass(frozen=True)
 class VariableFolder:
-    """What TCSEG_DATA says.
+    """The value of TCSEG_DATA.
 
     Attributes:
         value: the text itself.
-        folder: what it is taken to mean.
-        read_as: how the text was changed for that, for a person; "" where it was not.
+        folder: the folder that it means.
+        read_as: for messages: how the text was corrected; "" if it was not.
     """
 
     value: str
@@ -62,9 +62,9 @@ class VariableFolder:
 
 
 def variable_folder() -> VariableFolder | None:
-    """What TCSEG_DATA names, whether or not it is there; None where it is not set, or blank.
+    """The folder in TCSEG_DATA, which may not exist; None if the variable is not set or blank.
 
-    A text that is no folder is also tried without the blanks, line ends and quotes around it, and with `~` expanded.
+    If the text is not a folder, blanks, line ends and quotes around it are removed and `~` is expanded.
     """
     value = os.environ.get(VARIABLE, "")
     bare = value.strip().strip("'\"").strip()
@@ -77,11 +77,11 @@ def variable_folder() -> VariableFolder | None:
         *(["without the blanks or quotes around it"] if bare != value else []),
         *(["with ~ expanded"] if home != bare else []),
     ]
-    return VariableFolder(value, Path(home), f"taken as {home} ({', '.join(why)})" if why else "")
+    return VariableFolder(value, Path(home), f"which was read as {home} ({', '.join(why)})" if why else "")
 
 
 def variable_problem() -> tuple[str, str] | None:
-    """What is wrong with TCSEG_DATA, and what to do; None where it is not set or holds a data set."""
+    """What is wrong with TCSEG_DATA, and how to fix it; None if it is not set or contains a data set."""
     named = variable_folder()
     if named is None:
         return None
@@ -95,7 +95,7 @@ def variable_problem() -> tuple[str, str] | None:
     for above in islice(folder.absolute().parents, 3):
         if kind := kind_of(above):
             return f"{folder} is a part of the data set {above}", _set_to(above.parent, above.name, kind)
-    what = f"{folder} holds none of {', '.join(f'{name}/' for name in DATASETS)}"
+    what = f"{folder} contains none of {', '.join(f'{name}/' for name in DATASETS)}"
     for inner in (*_folders(folder), *(deep for one in _folders(folder) for deep in _folders(one))):
         kind = inner.name.lower() if inner.name.lower() in DATASETS[1:] else kind_of(inner)
         if kind in DATASETS[1:]:
@@ -106,7 +106,7 @@ def variable_problem() -> tuple[str, str] | None:
 
 
 def _set_to(folder: Path, name: str, kind: str) -> str:
-    """The command that sets the variable to a folder which holds the data set under some name."""
+    """The command that sets the variable to the parent folder of a data set."""
     command = f"export {VARIABLE}={shlex.quote(str(folder))}"
     return command if name == kind else f"rename {folder / name} to {kind} (or link it under that name), then {command}"
 
@@ -117,48 +117,48 @@ def _no_folder(named: VariableFolder) -> tuple[str, str]:
     existing = [part for part in parts if os.path.isdir(os.path.expanduser(part))]
     if existing:
         best = max(existing, key=lambda part: any(os.path.isdir(Path(part).expanduser() / name) for name in DATASETS))
-        return "it lists several folders, and one is read", f"export {VARIABLE}={shlex.quote(best)}"
+        return "it lists several folders, but only one is allowed", f"export {VARIABLE}={shlex.quote(best)}"
     if os.path.isfile(folder):
         return f"{folder} is a file", _PARENT
     if os.path.islink(folder):
-        return f"{folder} is a link to nothing", f"repair the link, or {_PARENT}"
+        return f"{folder} is a broken link", f"repair the link, or {_PARENT}"
     above = next((one for one in folder.absolute().parents if os.path.isdir(one)), folder)
-    return f"{folder} does not exist (what exists of it: {above})", _PARENT
+    return f"{folder} does not exist (only {above} exists)", _PARENT
 
 
 def _folders(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             subfolders = [folder / one.name for one in islice(entries, _MOST) if not one.name.startswith(".")]
-    except OSError:  # not ours to read
+    except OSError:  # no permission
         subfolders = []
     return (one for one in sorted(subfolders) if os.path.isdir(one))
 
 
 def explain_missing(name: str) -> str:
-    """Why a data set is not found, for a message: what TCSEG_DATA is, where it was looked for, what to set."""
+    """A message about a missing data set: the value of TCSEG_DATA, the folders that were searched, and how to fix it."""
     named, own = variable_folder(), data_root() / name
     if named is None:
         return (
-            f"{name} is not there: {VARIABLE} is not set and there is no folder {own}; put it there, or set {VARIABLE} to the "
-            f"folder that holds {name}/ ({_how_to_get(name)})"
+            f"the data set {name} was not found: {VARIABLE} is not set and there is no folder {own}; create this folder, or set "
+            f"{VARIABLE} to the folder that contains {name}/ ({_how_to_get(name)})"
         )
     places = f"neither {named.folder / name} nor {own} is a folder"
     wrong, do = variable_problem() or _lacks(named.folder, name)
     read_as = f", {named.read_as}" if named.read_as else ""
-    return f"{name} is not there: {VARIABLE} is {named.value!r}{read_as}, and {places}; {wrong}: {do}"
+    return f"the data set {name} was not found: {VARIABLE} is {named.value!r}{read_as}, and {places}; {wrong}: {do}"
 
 
 def _lacks(folder: Path, name: str) -> tuple[str, str]:
-    """A folder of data sets without this one, or with it under another spelling."""
+    """The problem and its solution if a folder lacks this data set or has it under a differently spelled name."""
     like = next((one for one in _folders(folder) if one.name.lower() == name or kind_of(one) == name), None)
     if like:
         return f"there is {like}", f"rename it to {name}, or link it under that name"
-    return f"{folder} has no {name}/", f"put it there ({_how_to_get(name)})"
+    return f"{folder} has no folder {name}/", f"create it ({_how_to_get(name)})"
 
 
 def explain_variable() -> str:
-    """What to know of TCSEG_DATA where something was found, or nothing was asked for: its fault, or how it was read; else ""."""
+    """A note about TCSEG_DATA: its problem, or how it was corrected; "" if it is fine or not set."""
     named, problem = variable_folder(), variable_problem()
     if named is None:
         return ""
@@ -169,5 +169,5 @@ def explain_variable() -> str:
 
 def _how_to_get(name: str) -> str:
     if name == "procity":
-        return "make it: tcseg data procity"
-    return f"data/README.md says how to get {name}; procity needs no download"
+        return "generate it with: tcseg data procity"
+    return f"data/README.md says how to get {name}; the data set procity needs no download"

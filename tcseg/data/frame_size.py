@@ -11,15 +11,15 @@ def parse_size(text: str, multiple: int = 1) -> tuple[int, int]:
     """Read a size: "1024x512" -> (1024, 512).
 
     Args:
-        text: width x height.
-        multiple: that both sides must be of; 32 where a network sees the frames as they are.
+        text: WIDTHxHEIGHT.
+        multiple: both sides must be multiples of this; 32 for frames that a network takes without resizing.
 
     Raises:
-        ValueError: not two such numbers above zero.
+        ValueError: the text is not two such numbers above zero.
     """
     match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if min(size) < 1 or any(side % multiple for side in size):
         sides = f", both multiples of {multiple}" if multiple > 1 else ""
-        raise InputError(f"size is {text!r}; write width x height{sides}, as 1024x512")
+        raise InputError(f"size is {text!r}; it must be WIDTHxHEIGHT{sides}, such as 1024x512")
     return size

@@ -1,9 +1,9 @@
 """Read images and label maps from files: complete and upright, with a clear error for files that cannot be read.
 
-Four rules that hold wherever a folder of pictures is read. *Which*: every folder below, links included; hidden files and what
-archives and file servers leave (`__MACOSX`, `@eaDir`) are no pictures. *Whole*: a file that is cut off or damaged is an error, also
-where a decoder would fill the rest with grey. *Upright*: a picture whose metadata turns it (EXIF orientation) is turned.
-*As bright as it was*: a camera's 10, 12 or 14 bits in a file of 16 are scaled by what the folder uses of the 16 (`bits_used`).
+Four rules apply to every folder of pictures. All subfolders are searched and links are followed, but hidden files and the folders
+of archives and file servers (`__MACOSX`, `@eaDir`) are skipped. A truncated or damaged file is an error, even if a decoder would
+fill the missing part with grey. Pictures are rotated as their metadata says (EXIF orientation). Pictures with 10, 12 or 14 bits in
+16-bit files are scaled by the number of bits that their folder uses (`bits_used`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 from tcseg.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp")
-"""Suffixes of pictures, in lower case; files may have them in any case."""
+"""Suffixes of picture files in lower case; files may have them in any case."""
 LEFT_BY_PROGRAMS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE = 0, 2, 3  # PNG's colour types; +4 = with transparency
@@ -36,14 +36,14 @@ _GREY, _RGB, _PALETTE = 0, 2, 3  # PNG's colour types; +4 = with transparency
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no data: `.DS_Store`, `._berlin.png`, `__MACOSX`."""
+    """Whether a file or folder with this name is not data: `.DS_Store`, `._berlin.png`, `__MACOSX`."""
     return name.startswith(".") or name in LEFT_BY_PROGRAMS
 
 
 def files_below(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path]:
-    """Files with one of these suffixes (lower case; "" takes all) in a folder and in all below it, links followed, sorted.
+    """Files with one of these suffixes (lower case; "" = all files) in a folder and all folders below it, sorted.
 
-    A link that leads back to a folder above itself is not followed again. A link to nothing is listed: whoever reads it says so.
+    Links are followed, except those to a parent folder. Broken links are listed too, so that reading them raises an error.
     """
     files: list[Path] = []
     _walk(Path(folder), suffixes, files, ())
@@ -72,31 +72,31 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def natural(name: str) -> tuple:
-    """A key that sorts frame2 before frame10, by each number in the name. Names that differ in leading zeros alone have one key.
+    """A key that sorts frame2 before frame10, by each number in the name. Leading zeros make no difference.
 
-    A number is a run of digits (of any script): `1.5` has two, so that clip.frame `1.10` comes after `1.9`. `in_order` sorts files.
+    A number is a sequence of digits of any script; `1.5` has two numbers, so `1.10` comes after `1.9`. `in_order` sorts files.
     """
     return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
 
 
 def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Files in the natural order of their names, folder by folder; of equal numbers (`1`, `01`) in the order of characters."""
+    """Files in the natural order of their names, folder by folder; equal numbers (`1`, `01`) are sorted as text."""
     return sorted(paths, key=lambda path: ([natural(part) for part in path.parts[:-1]], natural(path.stem), path.parts))
 
 
-# ------------------------------------------------------------------------------------------------ what a file is
+# ------------------------------------------------------------------------------------------------ headers
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its picture before it is decoded.
+    """The header of a picture file.
 
     Attributes:
-        size: (W,H), upright.
+        size: (W,H) of the upright picture.
         kind: "PNG", "JPEG", ...
-        bits: of a value.
+        bits: bits per value.
         form: "grey", "palette", "colour" or another.
-        lossy: values come out changed (JPEG; WebP, unless it says otherwise).
+        lossy: whether the compression changes values (JPEG, WebP).
     """
 
     size: tuple[int, int]
@@ -107,18 +107,18 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Look at a file's header.
+    """Read the header of a picture file.
 
     Raises:
-        InputError: the file is empty, is a link to nothing, or is no picture.
+        InputError: the file is empty, does not exist, or is not a picture.
     """
     data = _bytes(path, 1 << 16)
     try:
         with Image.open(path if len(data) == 1 << 16 else io.BytesIO(data)) as image:
             kind, mode, (width, height) = image.format or "", image.mode, image.size
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} is not a picture that can be read ({_reason(error)}){_what_else(data)}") from None
-    # Pillow turns the size of a TIFF by itself
+        raise InputError(f"{path} cannot be read as a picture ({_reason(error)}){_what_else(data)}; replace or remove it") from None
+    # Pillow already swaps the sides of a rotated TIFF
     turned = kind != "TIFF" and _orientation(path.read_bytes(), kind) in (5, 6, 7, 8)
     bits, form = _depth_and_form(data, mode)
     return Header((height, width) if turned else (width, height), kind, bits, form, kind in ("JPEG", "MPO", "WEBP"))
@@ -139,11 +139,11 @@ def _bytes(path: Path, most: int = -1) -> bytes:
         with path.open("rb") as file:
             data = file.read(most)
     except FileNotFoundError:
-        raise InputError(f"{path} is a link to nothing; remove it, or repair it") from None
+        raise InputError(f"{path} does not exist or is a broken link; restore or remove it") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from None
+        raise InputError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}); check its permissions") from None
     if not data:
-        raise InputError(f"{path} is empty (0 bytes); get it again, or remove it")
+        raise InputError(f"{path} is empty (0 bytes); replace or remove it")
     return data
 
 
@@ -153,9 +153,9 @@ def _reason(error: Exception) -> str:
 
 def _what_else(data: bytes) -> str:
     if data.startswith(b"version https://git-lfs"):
-        return ": it is a Git LFS pointer; run git lfs pull"
+        return ": it is a Git LFS pointer, so run git lfs pull"
     if data.lstrip()[:1] in (b"<", b"{"):
-        return ": it holds text; was a web page saved under its name?"
+        return ": it holds text, perhaps a web page that was saved under this name"
     return ""
 
 
@@ -165,10 +165,10 @@ def _what_else(data: bytes) -> str:
 def read_rgb(path: Path) -> np.ndarray:
     """Read a frame: uint8 (H,W,3) RGB, upright. Transparency is dropped.
 
-    Of a picture of 16 bits, the upper 8 are kept of those that its folder uses: see `bits_used`.
+    Pictures with 16 bits are converted to the upper 8 of the bits that their folder uses: see `bits_used`.
 
     Raises:
-        InputError: the file is missing, empty, cut off or damaged, or no picture; the message names it.
+        InputError: the file is missing, empty, truncated, damaged or not a picture; the message names it.
     """
     data = _bytes(path)
     if data.startswith(_PNG):
@@ -187,7 +187,7 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def _opencv(data: bytes) -> np.ndarray | None:
-    """Decode as RGB (H,W,3) of 8 or 16 bits, not turned; None if OpenCV cannot."""
+    """Decode as RGB (H,W,3) with 8 or 16 bits, without rotating it; None if OpenCV cannot decode it."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -197,7 +197,7 @@ def _opencv(data: bytes) -> np.ndarray | None:
 
 
 def _colours(image: Image.Image, data: bytes) -> np.ndarray:
-    """A decoded picture as (H,W,3) of 8 or 16 bits; of a TIFF in colour, Pillow keeps 8 of 16, and OpenCV all."""
+    """A decoded picture as (H,W,3) with 8 or 16 bits. Pillow reduces colour TIFFs to 8 bits, so OpenCV decodes these."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         return np.repeat(values.clip(0, 65535).astype(np.uint16)[..., None], 3, 2)
@@ -211,24 +211,24 @@ def _colours(image: Image.Image, data: bytes) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ bits that are used
 
 
-_DEPTHS = (8, 10, 12, 14, 16)  # that cameras have
-_LOOKED_AT = 5  # pictures of a folder, spread over it
+_DEPTHS = (8, 10, 12, 14, 16)  # bit depths of cameras
+_LOOKED_AT = 5  # number of pictures of a folder that are examined
 _used: dict[tuple[str, int], int] = {}
 _use_lock = threading.Lock()
 
 
 def bits_used(path: Path) -> int:
-    """How many of the 16 bits of a folder's pictures hold something: 8, 10, 12, 14 or 16.
+    """The number of bits that the 16-bit pictures of a folder use: 8, 10, 12, 14 or 16.
 
-    Cameras write 12 bits into files of 16, at their upper or at their lower end. The lower end is recognised by values that stay
-    below 4096 and use the last bits. One picture may be dark by itself, so several of the folder are looked at, and all of it
-    are scaled alike; a brighter one that comes later counts from then on.
+    Cameras write 12-bit values into the upper or the lower bits of 16-bit files. They are in the lower bits if all values are below
+    4096 and the last bits are used. Since one picture may be dark, several pictures of the folder are examined, and all are scaled
+    equally; a brighter picture that is read later changes the result from then on.
 
     Args:
-        path: of one of the folder's pictures.
+        path: a picture in the folder.
 
     Returns:
-        16 for a folder without pictures of 16 bits.
+        16 for a folder without 16-bit pictures.
     """
     folder = path.parent
     try:
@@ -245,7 +245,7 @@ def bits_used(path: Path) -> int:
 
 
 def depth_note(source: Path) -> str | None:
-    """What is to be said of a picture's or folder's bits; None where they are 8, or all 16 are used."""
+    """A note about the bits of a picture or folder; None for 8 bits, or if all 16 bits are used."""
     if not source.exists():
         return None
     first = source
@@ -254,7 +254,7 @@ def depth_note(source: Path) -> str | None:
         first = in_order(pictures)[0] if pictures else source
     if first.is_dir() or first.suffix.lower() not in IMAGES or not _is_deep(first) or (bits := bits_used(first)) == 16:
         return None
-    return f"{source} has {bits} bits in pictures of 16 (values below {2**bits}): scaled to 8 bits"
+    return f"the 16-bit pictures of {source} use {bits} bits (values below {2**bits}); they are scaled to 8 bits"
 
 
 def _is_deep(path: Path) -> bool:
@@ -269,7 +269,7 @@ def _deep(path: Path) -> np.ndarray | None:
 
 
 def _bits_of_file(path: Path) -> int:
-    """As `bits_used`, of a file; 0 for one that says nothing: it has 8 bits, is black, or cannot be read."""
+    """As `bits_used`, for one file; 0 if it has 8 bits, is black, or cannot be read."""
     image = _deep(path)
     return 0 if image is None or image.dtype != np.uint16 else _bits_of(image)
 
@@ -280,12 +280,12 @@ def _bits_of(image: np.ndarray) -> int:
         return 0
     bits = next(depth for depth in _DEPTHS if highest < 2**depth)
     last = int(np.bitwise_or.reduce(image, axis=None)) & (2 ** (16 - bits) - 1)
-    of_eight = not (image % 257).any()  # v * 257: 8 bits spread over 16, all of which are used
+    of_eight = not (image % 257).any()  # v * 257: 8-bit values scaled to 16 bits, which use all of them
     return 16 if of_eight or not last else bits
 
 
 def _eight_bits(path: Path, image: np.ndarray) -> np.ndarray:
-    """A picture of 8 or 16 bits in 8, by the bits that its folder uses, or itself if it uses more."""
+    """Convert a picture to 8 bits, by the bits that its folder uses, or its own if it uses more."""
     if image.dtype == np.uint8:
         return image
     bits, own = bits_used(path), _bits_of(image)
@@ -298,10 +298,10 @@ def _eight_bits(path: Path, image: np.ndarray) -> np.ndarray:
 
 
 def require_whole(path: Path) -> None:
-    """Look whether a PNG is complete, without decoding it: for kinds that neither `read_rgb` nor `read_values` reads.
+    """Check that a PNG is complete, without decoding it; for formats that `read_rgb` and `read_values` do not read.
 
     Raises:
-        InputError: it is missing, empty, cut off or damaged.
+        InputError: the file is missing, empty, truncated or damaged.
     """
     data = _bytes(path)
     if data.startswith(_PNG):
@@ -309,17 +309,17 @@ def require_whole(path: Path) -> None:
 
 
 def read_values(path: Path) -> np.ndarray:
-    """Read what a label map holds, untouched and upright: (H,W) integers, or uint8 (H,W,3) RGB where it has colours.
+    """Read the values of a label map, unchanged and upright: (H,W) integers, or uint8 (H,W,3) RGB if it has colours.
 
-    A palette's *index* is the value (as mmsegmentation writes), unless the palette is one of greys: then a program that shrinks
-    PNGs made it, and the value is the grey. Grey of fewer than 8 bits holds small numbers, not shades.
+    In a palette image, the *index* is the value (as mmsegmentation writes it), unless the palette contains only greys: then a
+    program that shrinks PNGs made it, and the grey is the value. Grey images of fewer than 8 bits hold small numbers, not shades.
 
     Raises:
-        InputError: as `read_rgb`; or the file is a JPEG, or of another kind that changes values.
+        InputError: as `read_rgb`; or the format is lossy.
     """
     header, data = read_header(path), _bytes(path)
     if header.lossy:
-        raise InputError(f"{path} is a {header.kind}, which changes values: a label map must be lossless; write PNG")
+        raise InputError(f"{path} is a {header.kind}, whose compression changes values; save label maps as PNG")
     if data.startswith(_PNG):
         _check_png(path, data)
     image = _pillow(path, data)
@@ -329,7 +329,7 @@ def read_values(path: Path) -> np.ndarray:
         return np.asarray(image.convert("L")) // np.uint8(255 // (2**header.bits - 1))
     if header.form == "grey":
         values = np.asarray(image)
-        values = values[..., 0] if values.ndim == 3 else values  # with transparency
+        values = values[..., 0] if values.ndim == 3 else values  # drop transparency
         return values.astype(np.uint8) if values.dtype == np.bool_ else values
     return np.asarray(image.convert("RGB"))
 
@@ -345,21 +345,19 @@ def _palette_values(image: Image.Image) -> np.ndarray:
 
 
 def _pillow(path: Path, data: bytes) -> Image.Image:
-    """Decode with Pillow, which refuses what is cut off; upright."""
+    """Decode with Pillow, which raises an error for truncated files; upright."""
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise _damaged(path, _reason(error)) from None
     if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{path} holds {image.n_frames} pictures; write each into a file of its own")
+        raise InputError(f"{path} contains {image.n_frames} pictures; save each picture as a separate file")
     return ImageOps.exif_transpose(image)
 
 
 def _damaged(path: Path, why: str) -> InputError:
-    return InputError(
-        f"{path} is cut off or damaged ({why}); get it again, or remove it"
-    )
+    return InputError(f"{path} is cut off or damaged ({why}); replace or remove it")
 
 
 def _is_cmyk(data: bytes) -> bool:
@@ -380,13 +378,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _check_png(path: Path, data: bytes) -> None:
-    """Refuse a PNG of which a byte is missing or changed: each chunk has a checksum, and the last one is called IEND."""
+    """Check the chunks of a PNG: each has a checksum, and the last one is IEND, so missing or changed bytes are found."""
     last = b""
     for name, start, end in _chunks(data):
         if end + 4 > len(data):
             raise _damaged(path, f"{end + 4 - len(data)} bytes are missing")
         if zlib.crc32(data[start - 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise _damaged(path, f"a checksum of {name.decode('latin-1')} is wrong")
+            raise _damaged(path, f"the checksum of its part {name.decode('latin-1')} is wrong")
         last = name
         if name == b"IEND":
             return

@@ -10,18 +10,18 @@ from tcseg.labels import ids_to_train_ids
 
 
 def draw_clip(city: str, seed: int, size: tuple[int, int]) -> Clips:
-    """Draw a drive with every label and the exact flow; nothing is read or written.
+    """Render a clip with labels and exact flow for every frame, without reading or writing files.
 
     Args:
-        city: of `procity.CITIES`; no network of this repository was trained in the cities of "val".
-        seed: 0 or more; the street depends on city and seed alone.
+        city: a name from `procity.CITIES`; no network of this repository was trained in the cities of "val".
+        seed: 0 or more; the street depends only on city and seed.
         size: (W,H), multiples of 32, W = 2 H.
 
     Returns:
-        A split "drawn" of one clip of `procity.FRAMES` frames.
+        A split named "drawn" with one clip of `procity.FRAMES` frames.
 
     Raises:
-        ValueError: an unknown city, or a size that cannot be drawn.
+        ValueError: the city is unknown, or the size is not supported.
     """
     street = procity.Sequence(city, seed, size)
     views = [street.render(t) for t in range(procity.FRAMES)]
@@ -40,18 +40,18 @@ def draw_clip(city: str, seed: int, size: tuple[int, int]) -> Clips:
 
 
 def draw_frames(count: int, size: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labelled frames of so many streets of the training cities, one of each.
+    """Render one labelled frame from each of N streets of the training cities.
 
     Args:
         count: N.
         size: (W,H), multiples of 32, W = 2 H.
-        seed: of the first street.
+        seed: seed of the first street.
 
     Returns:
         Frames uint8 (N,3,H,W) RGB, and labels uint8 (N,H,W) trainIds.
 
     Raises:
-        ValueError: a size that cannot be drawn.
+        ValueError: the size is not supported.
     """
     cities = procity.CITIES["train"]
     views = [

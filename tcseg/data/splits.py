@@ -1,6 +1,6 @@
 """The files of a data set's splits by name, the contents of the published splits, and how much of one is present.
 
-One list of files for the loader, for `tcseg data check` and for the fingerprint that decides whether results are up to date.
+The loader, `tcseg data check` and the fingerprint that decides whether results are up to date all use these lists of files.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CITIES = {
 CAMVID_FRAMES = {"train": 367, "val": 101, "test": 233}
 """Frames of CamVid's SegNet split."""
 CITYSCAPES_STEM = r"(?P<clip>.+_\d{6})_(?P<frame>\d{6})"
-"""What the names of one frame's files begin with: <city>_<sequence>_<frame>."""
+"""The common prefix of the files of one frame: <city>_<sequence>_<frame>."""
 FRAME_ENDING = "_leftImg8bit"
 LABEL_ENDINGS = ("_gtFine_labelIds", "_gtFine_labelTrainIds")
-"""Both can be read; where a frame has both, the first is."""
+"""Supported label files; if a frame has both, the first one is used."""
 
 
 def named(items: Sequence[object], most: int = 3) -> str:
@@ -57,8 +57,8 @@ class Index:
 
     Attributes:
         files: clip -> frame -> path. Cityscapes: "<city>_<sequence>" -> number; CamVid: "" -> name without suffix.
-        twice: two files of one frame, or whose names sort as equal.
-        strangers: pictures whose names are not of this kind, nor of another known one.
+        twice: pairs of files of one frame, or with names that sort as equal.
+        strangers: pictures whose names match no known kind.
     """
 
     files: dict = field(default_factory=lambda: defaultdict(dict))
@@ -69,20 +69,23 @@ class Index:
         return sum(map(len, self.files.values()))
 
     def require_single(self) -> Index:
-        """Itself, where each frame has one file.
+        """Return the index itself if each frame has one file.
 
         Raises:
-            InputError: two files of one frame; both are named.
+            InputError: a frame has two files; the message names both.
         """
         if self.twice:
             first, second = self.twice[0]
             more = f" (and {counted(len(self.twice) - 1, 'pair')} more)" if len(self.twice) > 1 else ""
-            raise InputError(f"{first} and {second} are of the same frame, or sort as equal: keep one of them{more}")
+            raise InputError(
+                f"{first} and {second} belong to the same frame, or their names sort as equal; remove one of "
+                f"them{more}"
+            )
         return self
 
 
 def list_pictures(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path]:
-    """Pictures below a folder, links followed, sorted; none where the folder is not there.
+    """Pictures below a folder, sorted; links are followed. Empty if the folder does not exist.
 
     Raises:
         InputError: a folder cannot be read.
@@ -92,11 +95,12 @@ def list_pictures(folder: Path, suffixes: Collection[str] = IMAGES) -> list[Path
     try:
         return files_below(folder, suffixes)
     except OSError as error:
-        raise InputError(f"{error.filename or folder} cannot be read ({(error.strerror or str(error)).lower()})") from None
+        why = (error.strerror or str(error)).lower()
+        raise InputError(f"folder {error.filename or folder} cannot be read ({why}); check its permissions") from None
 
 
 def index_cityscapes(folder: Path, *endings: str) -> Index:
-    """Files `<city>_<sequence>_<frame><ending>` with the suffix of a picture, in any case; of two endings the first is taken."""
+    """Picture files `<city>_<sequence>_<frame><ending>`; if a frame has files with several endings, the first one is used."""
     pattern = re.compile(rf"{CITYSCAPES_STEM}(_\w+)")
     index, ranks = Index(), {}
     for path in list_pictures(folder):
@@ -115,7 +119,7 @@ def index_cityscapes(folder: Path, *endings: str) -> Index:
 
 
 def index_camvid(folder: Path) -> Index:
-    """Pictures of a folder by their names, in the order of the numbers in these."""
+    """Pictures of a folder by name, in natural order."""
     index, like = Index(), {}
     for path in sorted(list_pictures(folder), key=lambda path: (natural(path.stem), path)):
         before = like.setdefault(natural(path.stem), path)
@@ -127,7 +131,7 @@ def index_camvid(folder: Path) -> Index:
 
 
 def gaps(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Neighbours in a list of frames' names whose numbers are not as far apart as most are, or that have other names."""
+    """Pairs of neighbouring names whose numbers do not have the usual distance, or whose prefixes differ."""
     split = [re.fullmatch(r"(.*?)(\d+)", name) for name in names]
     if len(names) < 3 or not all(split):
         return []
@@ -144,21 +148,21 @@ def city_of(sequence: str) -> str:
     return re.sub(r"(_\d{6})+$", "", sequence)
 
 
-# ------------------------------------------------------------------------------------------------ how much is there
+# ------------------------------------------------------------------------------------------------ coverage
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a split is there, and what of it is of no use.
+    """How much of a split is present, and which files of it cannot be used.
 
     Attributes:
         split: "train" or "val".
-        unit: what is counted: "snippet" (Cityscapes, procity) or "frame" (CamVid).
-        count: of those that can be used.
-        expected: of the published split; None where that is unknown (not of Cityscapes' cities).
-        cities: those found, sorted; empty for CamVid.
-        expected_cities: how many the published split has, or None.
-        left_out: what is there and not used, a clause each: "30 frames without a label (ulm_000003_000000, ...)".
+        unit: the unit of the counts: "snippet" (Cityscapes, procity) or "frame" (CamVid).
+        count: number of usable units.
+        expected: number in the published split; None if unknown (no city of Cityscapes).
+        cities: the present cities, sorted; empty for CamVid.
+        expected_cities: number of cities in the published split, or None.
+        left_out: descriptions of unused files, such as "30 frames without a label (ulm_000003_000000, ...)".
     """
 
     split: str
@@ -171,7 +175,7 @@ class Coverage:
 
     @property
     def whole(self) -> bool:
-        """Whether all is there, and used."""
+        """Whether the split is complete and all files are used."""
         return not self.left_out and self.expected in (None, self.count)
 
     def __str__(self) -> str:
@@ -184,7 +188,7 @@ class Coverage:
 
 
 def cityscapes_coverage(split: str, snippets: Iterable[str], left_out: Sequence[str]) -> Coverage:
-    """Of Cityscapes: the published split is what is expected, as soon as one of its cities is there."""
+    """Coverage of a Cityscapes split. It is compared with the published split if at least one of its cities is present."""
     names, published = list(snippets), CITIES.get(split, {})
     cities = tuple(sorted({city_of(name) for name in names}))
     is_published = bool(set(cities) & set(published))
@@ -199,6 +203,6 @@ def fingerprint(root: Path) -> str:
         try:
             status = path.stat()
             listed.append((path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns))
-        except OSError:  # a link to nothing
+        except OSError:  # a broken link
             listed.append((path.relative_to(root).as_posix(), None, None))
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()

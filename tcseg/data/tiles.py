@@ -25,9 +25,12 @@ def cut(clips: Clips, size: tuple[int, int]) -> Clips:
     """
     count, length, _, height, width = clips.frames.shape
     if length > 1:
-        raise InputError(f"clips have {length} frames; only stills are cut, because what moves leaves its tile")
+        raise InputError(
+            f"clips have {length} frames; only single frames can be cut into tiles, because moving objects leave "
+            "their tile"
+        )
     if width % size[0] or height % size[1]:
-        raise InputError(f"tile is {size[0]}x{size[1]}; it must divide the frames' {width}x{height}")
+        raise InputError(f"tile size is {size[0]}x{size[1]}; it must divide the frame size {width}x{height}")
     rows, columns = height // size[1], width // size[0]
     names = [f"{name}+{y}.{x}" for name in clips.names for y in range(rows) for x in range(columns)]
     return replace(

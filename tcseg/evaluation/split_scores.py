@@ -228,7 +228,7 @@ def _count_neighbours(maps, labels, bands, label_set, t, source, arrival, flicke
 def _truth(labels, bands, a, b) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Labels of two frames and the band of the first, where both are annotated.
 
-    True labels must be scored on the same pixels as a prediction, or their TC is no ceiling.
+    The TC of the true labels is only a ceiling if it is computed on the same pixels as that of a prediction.
     """
     return (labels[a], labels[b], bands[a]) if a in bands and b in bands else None
 
@@ -324,7 +324,7 @@ def ceiling(clips: Clips) -> dict[str, float | None]:
 
 
 def with_ceilings(metrics: dict, tops: dict[str, dict[str, float | None]]) -> dict:
-    """A record's metrics with the ceilings beside them: tc_ceiling, ceilings, and tc_of_ceiling = TC / its ceiling, by flow."""
+    """Add the ceilings to a record's metrics: tc_ceiling, ceilings, and tc_of_ceiling = TC / its ceiling, by flow."""
     share = {
         flow: round(tc / top, 6) if tc is not None and (top := tops["tc"].get(flow)) else None
         for flow, tc in metrics["tc"].items()

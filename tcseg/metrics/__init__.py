@@ -1,6 +1,6 @@
 """Metrics and their uncertainty: mIoU, temporal consistency, flicker, confidence intervals.
 
-For one's own loop: `metrics.MeanIoU`, `metrics.TemporalConsistency`, `metrics.FlickerRate` (see `metrics.streaming`).
+Classes for custom evaluation loops: `MeanIoU`, `TemporalConsistency`, `FlickerRate` (see `metrics.streaming`).
 """
 
 from importlib import import_module

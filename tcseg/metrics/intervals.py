@@ -1,12 +1,11 @@
 """Confidence intervals over clips and seeds, correction for multiple tests, and the minimal detectable difference.
 
-Frames of a clip are not independent, so the unit that is left out is the clip: sum the counts of the clips at hand, take the metric
-of the sums. Two models are compared on the same clips. A clip in which nothing was counted is no unit. Intervals are Student's t
-with the jackknife's error, at every number of clips, and two things are added where mIoU and TC need them (`Jackknife`): sums over
-few clips are biased, and a rare class lies in few of them. `tcseg measure coverage` holds that against the plain t and against
-bootstraps, which are narrower and hold the truth less often. Where there is one clip only, blocks of its frames stand in for
-clips, and the interval speaks of that one street. Clips of one city are alike: `by_cluster`. Seeds and clips at once:
-`seed_clip_effects`.
+Frames of a clip are not independent, so the jackknife leaves out whole clips: the counts of the remaining clips are summed, and the
+metric is computed from the sums. Two models are compared on the same clips, and clips without counted pixels are ignored. Intervals
+use Student's t and the jackknife's error, with two corrections for mIoU and TC (`Jackknife`): sums over few clips are biased, and a
+rare class occurs in few clips. `tcseg measure coverage` compares this with the plain t interval and with bootstraps, which are
+narrower and contain the true value less often. With a single clip, blocks of its frames are the units, and the interval applies to
+that street only. `by_cluster` handles similar clips of one city, and `seed_clip_effects` handles seeds and clips together.
 
 Efron and Tibshirani 1993 (jackknife, bootstrap); Satterthwaite 1946 (degrees of freedom); Hesterberg 2015 (few clusters);
 Kuensch 1989 (moving blocks); Holm 1979.
@@ -108,7 +107,7 @@ def by_cluster(counts: Counts, clusters: Sequence[str]) -> dict[str, np.ndarray]
         ValueError: not one name for each clip.
     """
     if len(clusters) != clips_in(counts):
-        raise InputError(f"clusters has {len(clusters)} names for {clips_in(counts)} clips; give one for each clip")
+        raise InputError(f"clusters has {len(clusters)} names for {clips_in(counts)} clips; it must have one name per clip")
     names, index = np.unique(np.asarray(clusters, dtype=str), return_inverse=True)
     member = (index[None] == np.arange(len(names))[:, None]).astype(np.int64)
     return {name: member @ np.asarray(values) for name, values in counts.items()}
@@ -235,7 +234,7 @@ def clip_interval(counts: Counts, level: float = 0.95) -> Interval:
 
     Returns:
         The metric of all clips and its interval, which ends where shares do, at 0 and 1; (value, nan, nan) with fewer than two
-        clips in which anything was counted: one clip says nothing about another.
+        clips with counted pixels, since one clip does not show how clips differ.
     """
     (used,) = units([counts])
     estimate = _over_units(lambda weights: metric_of(used, weights), clips_in(used), level)
@@ -253,7 +252,7 @@ def paired_interval(a: Counts, b: Counts, level: float = 0.95) -> Interval:
 
 
 def require_same_clips(counts: Sequence[Counts]) -> None:
-    """Refuse counts that cannot be compared clip by clip.
+    """Check that counts can be compared clip by clip.
 
     Raises:
         ValueError: different numbers of clips.
@@ -261,7 +260,7 @@ def require_same_clips(counts: Sequence[Counts]) -> None:
     found = sorted({clips_in(one) for one in counts})
     if len(found) > 1:
         raise InputError(
-            f"counts are of {' and of '.join(map(str, found))} clips; a paired comparison needs the same clips"
+            f"the counts have {' and '.join(map(str, found))} clips; a paired comparison needs the same clips for all models"
         )
 
 
@@ -269,11 +268,11 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Mean of independent values (seeds, or paired differences of seeds) with Student's t interval.
 
     Returns:
-        (mean, nan, nan) for one value: one seed says nothing about the spread of seeds.
+        (mean, nan, nan) for one value, since one seed does not show how seeds differ.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.size == 0:
-        raise InputError("values is empty; give one number per seed")
+        raise InputError("values is empty; it must have one number per seed")
     if values.size < 2:
         return Interval(float(values.mean()), float("nan"), float("nan"))
     return _t_limits(float(values.mean()), values.std(ddof=1) / np.sqrt(values.size), values.size - 1, level)

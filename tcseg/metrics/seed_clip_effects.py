@@ -1,11 +1,11 @@
 """The difference between two recipes over seeds and clips: estimate, interval, p value.
 
-Seeds and clips are crossed: every trained network meets every clip. Each is a sample, of the networks that the recipe could have
-given and of the streets that there are, and each gives the estimate an error of its own. The half-widths of the two are put
-together like the legs of a right-angled triangle (MOVER, Zou and Donner 2008), so that each keeps the t quantile of its own
-degrees of freedom: with two seeds their spread is multiplied by 12.7, and that of clips is not. This errs on the side of width with
-two seeds, and is near the mark from three on (`tcseg measure coverage`). The leg of clips is as in `intervals`: it reaches on one
-side as far as the jackknife's correction of the bias goes, and a clip in which no network counted anything is no unit.
+Seeds and clips are crossed: every trained network is evaluated on every clip. The seeds are a sample of the networks that a recipe
+can give, the clips are a sample of streets, and each contributes an error. The two half-widths are combined as the square root of
+the sum of squares (MOVER, Zou and Donner 2008), so each uses the t quantile of its own degrees of freedom: with two seeds, their
+spread is multiplied by 12.7, and that of the clips is not. The interval is too wide with two seeds and nearly exact from three on
+(`tcseg measure coverage`). The part of the clips is computed as in `intervals`: it includes the jackknife's bias correction on one
+side, and clips in which no network has counted pixels are ignored.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _units(a: Sequence[Counts], b: Sequence[Counts], block: int = 1) -> tuple[li
     """Both models' counts of the clips that any network counted in, in blocks where there is one clip only."""
     if not a or len(a) != len(b):
         raise InputError(
-            f"a has {len(a)} seeds and b {len(b)}; seeds are paired: give both the same ones, at least one"
+            f"a has {len(a)} seeds and b has {len(b)}; both need the same seeds, at least one, because they are paired"
         )
     kept = intervals.units([*a, *b], block)
     return kept[: len(a)], kept[len(a) :]

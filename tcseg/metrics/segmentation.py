@@ -28,7 +28,7 @@ AVERAGE_INSTANCE = {
 
 @njit(cache=True, nogil=True)
 def _count(labels, predictions, confusion) -> int:
-    """Add C[label, prediction] of flat maps; returns a label that is no class, or -1."""
+    """Add C[label, prediction] of flat maps; returns a label that is not a class, or -1."""
     num_classes = confusion.shape[0]
     for i in range(labels.size):
         label = labels[i]

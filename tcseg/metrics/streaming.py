@@ -1,6 +1,6 @@
-"""Metrics for any loop, with torchmetrics' protocol: `update` with each batch, `compute` at the end, `reset` to start again.
+"""Metrics with torchmetrics' protocol: `update` with each batch, `compute` at the end, `reset` before the next evaluation.
 
-They sum counts, as the study does: the result over many batches is that over all of them together, not a mean of batches.
+They add up counts, so the result over many batches equals the result over all data at once; it is not a mean over batches.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Metric(ABC):
     """Base class of the metrics in this module.
 
     Args:
-        num_classes: K, 1..255. Maps hold classes 0..K-1; 255 in labels = ignore. A prediction of K or more is of no class: wrong.
+        num_classes: K, in 1..255. Maps hold classes 0..K-1; 255 in labels = ignore. Predictions of K or more count as wrong.
     """
 
     def __init__(self, num_classes: int) -> None:
         if not 1 <= num_classes <= IGNORE:
-            raise InputError(f"num_classes is {num_classes}; it must be 1 to {IGNORE}")
+            raise InputError(f"num_classes is {num_classes}; it must be in 1..{IGNORE}")
         self.num_classes = num_classes
         self.reset()
 
@@ -40,7 +40,7 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The values over everything since the last reset, shares in 0..1; nan where nothing was counted."""
+        """The values since the last reset, shares in 0..1; nan without counted pixels."""
 
 
 class MeanIoU(Metric):
@@ -64,7 +64,7 @@ class MeanIoU(Metric):
             predictions, labels: classes, both (H,W) or (B,H,W), any integer type, arrays or tensors of any device.
 
         Raises:
-            InputError: shapes differ, a label is neither a class nor 255, or a map is not of integers 0..255.
+            InputError: shapes differ, a label is neither a class nor 255, or a map has values other than integers in 0..255.
         """
         predicted, true = (_as_maps(name, maps) for name, maps in (("predictions", predictions), ("labels", labels)))
         self.counts += Overlap.from_confusion(confusion_matrix(true, predicted, self.num_classes))
@@ -74,14 +74,14 @@ class MeanIoU(Metric):
         return {"miou": float(self.counts.miou()), "accuracy": self.counts.accuracy()}
 
     def iou(self) -> np.ndarray:
-        """IoU of each class, (K,); nan for a class that is in neither map."""
+        """IoU of each class, (K,); nan for a class that is absent from predictions and labels."""
         return self.counts.iou()
 
 
 class TemporalConsistency(Metric):
     """Mean IoU between the prediction for a frame and the next one, warped back along the flow (Varghese et al. 2020).
 
-    A constant prediction has the value 1: report it beside the mean IoU with the labels, and below the value of the true labels.
+    A constant prediction has the value 1, so report it together with the mean IoU and the value of the true labels.
 
     Example:
         >>> metric = tcseg.TemporalConsistency(num_classes=2)
@@ -101,7 +101,7 @@ class TemporalConsistency(Metric):
         Args:
             map_a, map_b: predicted classes, (H,W) or (B,H,W).
             flow_ab: (2,H,W) or (B,2,H,W): where a pixel of a lies in b, in pixels, x first.
-            visible: bool, as the maps: what of a is seen in b. None = all that stays inside the frame.
+            visible: bool, same shape as the maps: pixels of a that are visible in b. None = all pixels that stay in the frame.
 
         Raises:
             InputError: shapes differ, or maps are not of integers 0..255.
@@ -142,7 +142,7 @@ class FlickerRate(Metric):
         for name, labels in zip(("labels_a", "labels_b"), true, strict=True):
             if labels.shape != (len(pairs), *pairs[0][0].shape):
                 raise InputError(
-                    f"{name} are {labels.shape}, but the maps {(len(pairs), *pairs[0][0].shape)}; they must agree"
+                    f"{name} has shape {labels.shape}, but the maps have {(len(pairs), *pairs[0][0].shape)}; they must be equal"
                 )
         for (a, b, flow, visible_pixels), labels in zip(pairs, zip(*true, strict=True), strict=True):
             flicker = count_pair(a, b, flow, visible_pixels, self.num_classes, (*labels, np.zeros_like(visible_pixels))).flicker
@@ -151,12 +151,12 @@ class FlickerRate(Metric):
             )
 
     def compute(self) -> dict[str, float]:
-        """`flicker`; `harmful_flicker`, of what was right before; `healed` and `wandering`, of what was wrong before."""
+        """`flicker`; `harmful_flicker`, on correct pixels; `healed` and `wandering`, on wrong pixels."""
         return {name: share.value() for name, share in self.counts.shares().items()}
 
 
 def _as_array(values: Maps) -> np.ndarray:
-    """An array, or a tensor of any device, as an array; torch itself is not needed here."""
+    """Convert an array or a tensor of any device to an array, without importing torch."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
@@ -164,16 +164,16 @@ def _as_maps(name: str, maps: Maps) -> np.ndarray:
     """Integer maps on the CPU as uint8, as the kernels take them."""
     array = _as_array(maps)
     if array.dtype.kind not in "iub":
-        raise InputError(f"{name} are {array.dtype}; they must be integers: classes, not scores (take the argmax)")
+        raise InputError(f"{name} has type {array.dtype}; it must hold integer classes: take the argmax of the scores")
     if array.size and (array.min() < 0 or array.max() > IGNORE):
-        raise InputError(f"{name} have values {array.min()} to {array.max()}; they must be 0 to {IGNORE}")
+        raise InputError(f"{name} has values {array.min()}..{array.max()}; they must be in 0..{IGNORE}")
     return array.astype(np.uint8)
 
 
 def _batch(name: str, maps: Maps) -> np.ndarray:
     array = _as_maps(name, maps)
     if array.ndim not in (2, 3):
-        raise InputError(f"{name} have shape {array.shape}; they must be (H,W) or (B,H,W)")
+        raise InputError(f"{name} has shape {array.shape}; it must be (H,W) or (B,H,W)")
     return array[None] if array.ndim == 2 else array
 
 
@@ -190,5 +190,5 @@ def _pairs(map_a: Maps, map_b: Maps, flow_ab: Maps, visible: Maps | None) -> lis
         ("visible", visible_pixels.shape, a.shape),
     ):
         if shape != required:
-            raise InputError(f"{name} has shape {shape}; with map_a of {a.shape} it must be {required}")
+            raise InputError(f"{name} has shape {shape}; it must be {required}, because map_a has shape {a.shape}")
     return list(zip(a, b, flow, visible_pixels, strict=True))

@@ -157,7 +157,7 @@ def temporal_overlap(map_a: np.ndarray, map_b_on_a: np.ndarray, mask: np.ndarray
 
     TC (Varghese et al. 2020; Liu et al. 2020) is `.miou()` of these counts, summed over all pairs first. This is the definition
     in one line; `count_pair` gives the same numbers in one pass for all masks at once.
-    A perfect model's TC is below 1 (its borders are quantised): report the TC of the true labels beside it as the ceiling.
+    The TC of a perfect model is below 1, because borders are quantised: also report the TC of the true labels as the ceiling.
     """
     return overlap(np.where(mask, map_a, np.uint8(IGNORE)), map_b_on_a, num_classes)
 

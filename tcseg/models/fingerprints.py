@@ -1,9 +1,9 @@
 """A fingerprint of an architecture: hash of the outputs for fixed inputs and fixed weights, in twelve hex digits.
 
-A name such as "student-cpu" says which network is meant, not what it is: with another activation in `students.py` it would be
-another network under the old name, and old weights would load into it. So each network has a fingerprint, which sidecars and
-records hold. It is of behaviour, not of the code: what is written in other words, or comes from another version of a library, has
-the same one. The pass is in float64, where two versions of torch differ by about 1e-12, and counts to five digits.
+A name such as "student-cpu" does not identify a network: after a change of an activation in `students.py`, the old weights would
+still load under this name. Therefore sidecars and records hold the fingerprint of each network. It depends on the behaviour and not
+on the code, so a refactored network, or one from another version of a library, has the same fingerprint. It is computed in float64,
+where two versions of torch differ by about 1e-12, and rounded to five digits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 SIZE = (256, 128)  # (W,H): the coarsest maps, of stride 64, still have several cells
 PROBES = 8  # numbers that a network's logits become
-SEED = 3  # of these; chosen so that no pinned number lies close to where rounding changes (tests/models/test_fingerprints.py)
+SEED = 3  # chosen so that no pinned number is close to a rounding limit (tests/models/test_fingerprints.py)
 TRAINING_PART = "adapter"  # what distillation adds for a training
 DROPOUTS = {
     "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout",
@@ -77,7 +77,7 @@ def fingerprint(model: nn.Module) -> str:
     shapes = {key: list(value.shape) for key, value in _state(model).items()}
     try:
         outputs, settings = _run(model)
-    except Exception:  # whatever somebody's encoder raises: after hours of training its weights must still be written
+    except Exception:  # a custom encoder may raise anything, but its weights must still be saved after training
         return f"shapes:{_digits(shapes)}"
     return _digits([shapes, [f"{value:.4e}" for value in outputs], settings])
 

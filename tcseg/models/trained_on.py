@@ -1,8 +1,8 @@
 """The training data and frame size of a network, and the size at which it should see a frame.
 
-A network knows things as large as they were in its training: at another scale it answers as readily, and wrongly. So wherever no
-size is given, frames are resized for the network to as many pixels as those of its training had. `registry.load_weights` notes on a
-network what its sidecar says: `trained_size`, (W,H), and `trained_on`, the data set's name; both are None where nothing is known.
+A network recognises objects at the scale of its training data and is less accurate at other scales. If no size is given, frames are
+therefore resized to as many pixels as the training frames had. `registry.load_weights` stores on a network what its sidecar says:
+`trained_size`, (W,H), and `trained_on`, the name of the data set; both are None if unknown.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ if TYPE_CHECKING:
     from torch import nn
 
 Size = tuple[int, int] | Literal["native"] | None
-"""Of the frames that a network sees: (W,H), multiples of 32; "native", the frame's own; None, by what it was trained at."""
+"""Size of the frames that a network sees: (W,H), multiples of 32; "native" = the frame's own; None = from the training size."""
 NATIVE = "native"
 UNTRAINED_SIZE = (1024, 512)
-"""Where some size is needed and none is known: what the tables compare networks at."""
+"""Default if the training size is unknown; the tables compare networks at this size."""
 STEP = 32
 DRAWN = ("procity",)
 CALLED = {"procity": "procity, which is synthetic", "camvid": "CamVid", "cityscapes": "Cityscapes"}
 
 
 def note(model: nn.Module, size: object, dataset: object) -> None:
-    """Note on a network what is known of its training.
+    """Store the training size and data set on a network.
 
     Args:
         model: any network.
-        size: [W,H] of the frames, or None.
-        dataset: a name, or None.
+        size: [W,H] of the training frames, or None.
+        dataset: its name, or None.
 
     Raises:
         ValueError: the size is not two whole numbers above zero.
     """
     whole = isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
     if size is not None and not whole:
-        raise InputError(f"size is {size!r}; it must be [width, height] of the training frames, or absent")
+        raise InputError(f"size is {size!r}; it must be the [width, height] of the training frames, or be omitted")
     model.trained_size = None if size is None else (size[0], size[1])
     model.trained_on = None if dataset is None else str(dataset)
 
 
 def trained_size(model: nn.Module) -> tuple[int, int] | None:
-    """(W,H) of the frames that a network was trained on; None where that is not known."""
+    """(W,H) of the training frames of a network; None if unknown."""
     return getattr(model, "trained_size", None)
 
 
 def network_size(frame: tuple[int, int], trained: tuple[int, int]) -> tuple[int, int]:
     """The size at which a network should see frames: as many pixels as in its training, at the frame's own aspect ratio.
 
-    Both sides are rounded to multiples of 32, at least 32. A smaller frame is enlarged: what is in it is too small for the network
-    (of a procity street at 256x128 `student-cpu`, trained at 1024x512, gets 19.8 % mIoU as it is and 50.5 % enlarged).
+    Both sides are rounded to multiples of 32, at least 32. A smaller frame is enlarged, because its objects are too small for the
+    network (on a procity street at 256x128, `student-cpu`, trained at 1024x512, has 19.8 % mIoU, and 50.5 % if it is enlarged).
 
     Args:
         frame: (W,H) of the frames.
-        trained: (W,H) of those that the network was trained on.
+        trained: (W,H) of the training frames.
 
     Returns:
-        (W,H); the frame's own where that is the size of the training.
+        (W,H); unchanged if the frame has the training size.
     """
     if frame == trained:
         return frame
@@ -70,12 +70,12 @@ def network_size(frame: tuple[int, int], trained: tuple[int, int]) -> tuple[int,
 
 
 def size_for(model: nn.Module, frame: tuple[int, int], size: Size = None) -> tuple[int, int] | None:
-    """The (W,H) that frames are resized to for a network; None = they stay as they are, and are padded.
+    """The (W,H) that frames are resized to for a network; None = they are not resized, only padded.
 
     Args:
         model: a network.
         frame: (W,H) of the frames.
-        size: as asked for; see `Size`.
+        size: the size given by the user; see `Size`.
     """
     trained = trained_size(model)
     if size is None and trained is not None:
@@ -84,26 +84,28 @@ def size_for(model: nn.Module, frame: tuple[int, int], size: Size = None) -> tup
 
 
 def export_size(model: nn.Module) -> tuple[int, int]:
-    """(W,H) for what takes frames of one size and no video says which: that of the training in multiples of 32, else 1024x512."""
+    """Default (W,H) for a fixed input size: the training size rounded up to multiples of 32, or 1024x512 if it is unknown."""
     width, height = trained_size(model) or UNTRAINED_SIZE
     return STEP * -(-width // STEP), STEP * -(-height // STEP)
 
 
 def read_size(text: str | None) -> Size:
-    """What a person wrote for `--size`: "1024x512", "native", or None.
+    """Parse the option `--size`: "1024x512", "native", or None.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is none of these.
     """
     if text is None or text.strip().lower() == NATIVE:
         return text and NATIVE
     try:
         return parse_size(text)
     except InputError:
-        raise InputError(f"size is {text!r}; write width x height, as 1024x512, or native: the video's own") from None
+        raise InputError(
+            f"size is {text!r}; it must be WIDTHxHEIGHT, such as 1024x512, or native (the size of the video)"
+        ) from None
 
 
-# ------------------------------------------------------------------------------------------------ in words
+# ------------------------------------------------------------------------------------------------ text
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -112,7 +114,7 @@ def size_text(size: tuple[int, int]) -> str:
 
 
 def training_of(model: nn.Module) -> str:
-    """The training size and data of a network as a clause, with a note if it has seen synthetic streets only."""
+    """A clause about the training size and data of a network, with a note if it was only trained on synthetic streets."""
     size, dataset = trained_size(model), getattr(model, "trained_on", None)
     if size is None and dataset is None:
         return "its training size and data are unknown"
@@ -127,7 +129,7 @@ def describe_input(models: Mapping[str, nn.Module], frame: tuple[int, int], size
     Args:
         models: name -> network.
         frame: (W,H) of the video.
-        size: as asked for.
+        size: the size given by the user.
     """
     return "\n".join(_line(name, model, frame, size) for name, model in models.items())
 

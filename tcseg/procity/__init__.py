@@ -2,8 +2,8 @@
 
 numpy, OpenCV and numba only. Modules: `textures`, `geometry` (polygons and rigid parts), `street` and `layout` (what
 stands where), `props`, `vehicles`, `people` (builders), `traffic` (what moves), `raster`, `shading` and `exact_flow` (numba
-kernels), `effects` (camera), `sequence` (random access to frames), `writer` (the Cityscapes layout on disk), `sheet`
-(contact sheets).
+kernels), `effects` (camera), `sequence` (random access to frames), `snippet_files` and `writer` (the Cityscapes layout on
+disk), `sheet` (contact sheets).
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from tcseg.procity.world.style import CITIES
 from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
 from .sheet import contact_sheet, flow_colors, panels
 from .version import VERSION
-from .writer import check, disk_bytes, generate, mend, read_flow, tree_name
+from .writer import check, disk_bytes, generate, mend, tree_name
 
 __all__ = [
     "ANNOTATED", "CITIES", "EFFECTS", "FPS", "FRAMES", "Frame", "Sequence", "VERSION", "check", "check_size", "contact_sheet",
-    "disk_bytes", "flow_colors", "generate", "mend", "panels", "read_flow",
-    "tree_name",
+    "disk_bytes", "flow_colors", "generate", "mend", "panels", "tree_name",
 ]  # fmt: skip

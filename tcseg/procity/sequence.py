@@ -59,7 +59,7 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
     w, h = (int(v) for v in size)
     if w < 64 or h < 32 or w % 32 or h % 32 or w != 2 * h:
         near = max(32, 32 * round((w / 2 + h) / 64))
-        raise InputError(f"size is {w}x{h}; sides must be multiples of 32 and W = 2 H: use size=({2 * near}, {near})")
+        raise InputError(f"size is {w}x{h}; both sides must be multiples of 32 and W = 2 H: use size=({2 * near}, {near})")
     return w, h
 
 
@@ -235,7 +235,7 @@ class Sequence:
             ValueError: t outside 0..29.
         """
         if not 0 <= t < FRAMES:
-            raise InputError(f"t is {t}; a snippet has frames 0..{FRAMES - 1}")
+            raise InputError(f"t is {t}; it must be in 0..{FRAMES - 1}, the frames of a snippet")
         view, inverse_depth = self.view(t)
         ahead = behind = blur = (None, None)
         if truth and flow[1]:  # first, so that walking forwards finds two of three views kept

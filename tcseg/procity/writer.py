@@ -2,180 +2,28 @@
 
 `leftImg8bit_sequence/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png`, `leftImg8bit` (annotated frames only),
 `gtFine` (labelIds, instanceIds, color), `camera`, and `flow` (KITTI 16-bit PNG, both directions, valid = visible).
-Every file is written aside and renamed; `manifest.json` comes last, so that its presence means completeness.
+Every file is written atomically, and `manifest.json` is written last, so a data set with a manifest is complete.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
 from tcseg.errors import CannotWriteError, InputError, NotFoundError
-from tcseg.labels import CITYSCAPES_ROWS
 from tcseg.machine import usable_cores, worker_pool
 from tcseg.procity.world.style import CITIES
 
-from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
+from .sequence import ANNOTATED, FPS, FRAMES, check_size
+from .snippet_files import SPLITS, SnippetTask, record_of, small_worker, write_file, write_snippet
 from .version import VERSION
-
-SPLITS = ("train", "val", "test")
-_PALETTE = np.zeros((34, 3), np.uint8)
-for _row in CITYSCAPES_ROWS:
-    if _row.id >= 0:
-        _PALETTE[_row.id] = _row.color
-
-
-class SnippetTask(NamedTuple):
-    """One snippet to be written: everything a worker process needs."""
-
-    root: str
-    split: str
-    index: int
-    size: tuple[int, int]
-    neighbours: int
-    seed: int
-
-    @property
-    def city(self) -> str:
-        """The split's cities take turns."""
-        return CITIES[self.split][self.index % len(CITIES[self.split])]
-
-    @property
-    def scene_seed(self) -> int:
-        """Depends on (seed, split, index) only; blocks of eight consecutive indices share one stratum."""
-        return (self.seed * len(SPLITS) + SPLITS.index(self.split)) * 8_000 + self.index
-
-    @property
-    def frames(self) -> range:
-        """Frames on disk: those about the annotated one for train, all for val and test."""
-        if self.split != "train":
-            return range(FRAMES)
-        return range(max(0, ANNOTATED - self.neighbours), min(FRAMES, ANNOTATED + self.neighbours + 1))
-
-    def files(self) -> Iterator[tuple[int, str, str]]:
-        """(frame, kind, path below the root) of every file."""
-        folder = f"{self.split}/{self.city}"
-        for t in self.frames:
-            stem = f"{self.city}_{self.index // len(CITIES[self.split]):06d}_{t:06d}"
-            yield t, "image", f"leftImg8bit_sequence/{folder}/{stem}_leftImg8bit.png"
-            if t == ANNOTATED:
-                yield t, "image", f"leftImg8bit/{folder}/{stem}_leftImg8bit.png"
-            if t == ANNOTATED or self.split != "train":
-                for kind in ("labelIds", "instanceIds", "color"):
-                    yield t, kind, f"gtFine/{folder}/{stem}_gtFine_{kind}.png"
-            yield t, "camera", f"camera/{folder}/{stem}_camera.json"
-            if t + 1 in self.frames:
-                yield t, "flow_forward", f"flow/{folder}/{stem}_flow_forward.png"
-            if t - 1 in self.frames:
-                yield t, "flow_backward", f"flow/{folder}/{stem}_flow_backward.png"
-
-
-def _kitti(flow: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """uint16 (H,W,3) in OpenCV's order: valid, v, u as value * 64 + 2**15."""
-    out = np.empty((*visible.shape, 3), np.uint16)
-    out[..., 0] = visible
-    for values, channel in zip(flow, (2, 1), strict=True):
-        out[..., channel] = np.clip(values.astype(np.float64) * 64 + 32768 + 0.5, 0, 65535)
-    return out
-
-
-def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a KITTI flow file.
-
-    Returns:
-        flow float32 (2,H,W) px, x first; valid bool (H,W).
-
-    Raises:
-        ValueError: not a readable 16-bit PNG with three channels.
-    """
-    data = np.frombuffer(Path(path).read_bytes(), np.uint8) if os.path.isfile(path) else np.empty(0, np.uint8)
-    raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None  # OpenCV reads no name that is not UTF-8
-    if raw is None or raw.dtype != np.uint16 or raw.ndim != 3:
-        raise InputError(f"{path} is no KITTI flow file (a 16-bit PNG with three channels)")
-    flow = (raw[..., :0:-1].astype(np.float32) - 32768) / 64
-    return np.ascontiguousarray(flow.transpose(2, 0, 1)), raw[..., 0] > 0
-
-
-def _encode(frame: Frame, kind: str) -> bytes:
-    """The bytes of one file."""
-    if kind == "camera":
-        return json.dumps(frame.camera, indent=1).encode()
-    if kind == "image":
-        array = frame.image[..., ::-1]
-    elif kind == "labelIds":
-        array = frame.label_ids
-    elif kind == "instanceIds":
-        array = frame.instance_ids.astype(np.uint16)
-    elif kind == "color":
-        array = _PALETTE[frame.label_ids][..., ::-1]
-    else:
-        forward = kind == "flow_forward"
-        array = _kitti(
-            *((frame.flow_forward, frame.visible_forward) if forward else (frame.flow_backward, frame.visible_backward))
-        )
-    return cv2.imencode(".png", np.ascontiguousarray(array))[1].tobytes()
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + f".{os.getpid()}-{os.urandom(4).hex()}.part")
-    partial.write_bytes(data)
-    partial.replace(path)
-
-
-def _record(root: Path, snippet: SnippetTask) -> Path:
-    """Hashes of a finished snippet, kept until the manifest is written."""
-    return root / ".parts" / f"{snippet.split}_{snippet.index:06d}.json"
-
-
-def _write_frame(root: Path, sequence: Sequence, t: int, items: list[tuple[str, str]]) -> dict[str, str]:
-    """Render a frame and write its files, (kind, path below root) each; path -> sha256."""
-    kinds = {kind for kind, _ in items}
-    frame = sequence.render(t, flow=("flow_forward" in kinds, "flow_backward" in kinds))
-    encoded = {kind: _encode(frame, kind) for kind in sorted(kinds)}
-    for kind, name in items:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, encoded[kind])
-    return {name: hashlib.sha256(encoded[kind]).hexdigest() for kind, name in items}
-
-
-def small_worker() -> None:
-    """Keep a worker process small: at its first call numba would load scipy's BLAS (20 MB), which no kernel here uses."""
-    sys.modules.setdefault("scipy.linalg", None)  # type: ignore[arg-type]  # None: "there is no such module"
-
-
-def write_snippet(snippet: SnippetTask, only: frozenset[str] | None = None) -> dict[str, str]:
-    """Render and write a snippet, or only the named files of it.
-
-    Returns:
-        path below the root -> sha256.
-    """
-    cv2.setNumThreads(1)
-    root = Path(snippet.root)
-    by_frame: dict[int, list[tuple[str, str]]] = {}
-    for t, kind, name in snippet.files():
-        if only is None or name in only:
-            by_frame.setdefault(t, []).append((kind, name))
-    sequence = Sequence(snippet.city, snippet.scene_seed, snippet.size)
-    hashes = {}
-    for t, items in by_frame.items():
-        hashes |= _write_frame(root, sequence, t, items)
-    if only is None:
-        record = _record(root, snippet)
-        record.parent.mkdir(exist_ok=True)
-        _write(record, json.dumps(hashes).encode())
-    return hashes
 
 
 def _snippets(root: Path, p: dict) -> list[SnippetTask]:
@@ -218,20 +66,22 @@ def _prepare(root: Path, p: dict) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise CannotWriteError(f"root {root} is not a writable folder ({error.strerror}): choose another (--out FOLDER)") from error
+        raise CannotWriteError(
+            f"{root} is not a writable folder ({error.strerror}); choose another folder with --out FOLDER"
+        ) from error
     need = disk_bytes(p["size"], p["train"], p["val"], p["test"], p["neighbours"])
     free = shutil.disk_usage(root).free
     if need > free:
         raise CannotWriteError(
-            f"root {root} has {free / 1e6:.0f} MB free; the data set needs {need / 1e6:.0f} MB: "
-            "free some or lower size, train, val, test"
+            f"the disk of {root} has {free / 1e6:.0f} MB free, but the data set needs {need / 1e6:.0f} MB; free some space, choose "
+            "another disk with --out FOLDER, or lower --size, --train, --val or --test"
         )
 
 
 def _finished(root: Path, snippet: SnippetTask) -> dict[str, str] | None:
     """Hashes of a snippet that an interrupted run completed, or None."""
     try:
-        hashes = json.loads(_record(root, snippet).read_text())
+        hashes = json.loads(record_of(root, snippet).read_text())
     except (OSError, ValueError):
         return None
     names = {name for _, _, name in snippet.files()}
@@ -268,27 +118,27 @@ def generate(
     root: Path | str, size: tuple[int, int] = (256, 128), train: int = 160, val: int = 24, test: int = 6,
     neighbours: int = 2, seed: int = 0, workers: int | None = None, progress: bool = True,
 ) -> Path:  # fmt: skip
-    """Write a data set; returns at once when it is there, goes on where an interrupted run stopped.
+    """Generate a data set; an interrupted run is continued, and a complete data set is kept.
 
-    A tree with the same parameters that an older version made is made anew.
+    A data set with the same parameters from an older version is generated again.
 
     Args:
         root: its folder.
         size: (W, H), multiples of 32, W = 2 H.
-        train: snippets that hold the frames 19 - neighbours .. 19 + neighbours, labels on frame 19.
-        val: snippets of 30 frames, labels and flow on all.
+        train: number of snippets with the frames 19 - neighbours .. 19 + neighbours and labels for frame 19.
+        val: number of snippets with 30 frames and labels and flow for all of them.
         test: as val.
-        neighbours: frames on disk on either side of a training snippet's annotated one.
-        seed: another seed is another data set.
-        workers: processes, default one per core.
-        progress: a bar when stderr is a terminal.
+        neighbours: number of frames before and after the annotated frame of a training snippet.
+        seed: each seed gives a different data set.
+        workers: number of processes, default one per core.
+        progress: show a progress bar if stderr is a terminal.
 
     Returns:
         root.
 
     Raises:
-        ValueError: bad size or count. CannotWriteError: root cannot be written, there is too little disk, or
-            root holds a data set with other parameters.
+        ValueError: the size or a count is invalid.
+        CannotWriteError: root is not writable, the disk is too small, or root contains a data set with other parameters.
     """
     root = Path(root)
     p = _parameters(size, train, val, test, neighbours, seed)
@@ -308,20 +158,20 @@ def generate(
         files |= hashes
     about = {"version": VERSION, "parameters": p, "fps": FPS, "annotated": ANNOTATED, "cities": CITIES}
     manifest = about | {"files": dict(sorted(files.items()))}
-    _write(root / "manifest.json", json.dumps(manifest, indent=1).encode())
+    write_file(root / "manifest.json", json.dumps(manifest, indent=1).encode())
     shutil.rmtree(root / ".parts", ignore_errors=True)
     return root
 
 
 def _is_complete(root: Path, p: dict) -> bool:
-    """Whether the tree is complete; clears one that an older version made, refuses one with other parameters."""
+    """Whether the data set is complete. Removes one of an older version; raises an error for one with other parameters."""
     old = _manifest(root)
     if old is None:
         return False
     if old["parameters"] != p:
         raise CannotWriteError(
-            f"root {root} holds procity {old['version']} with {old['parameters']}; asked was {VERSION} with {p}: "
-            "remove it or choose another root"
+            f"{root} contains a data set of procity {old['version']} with other parameters ({old['parameters']} instead of {p}); "
+            "remove it, or choose another folder with --out FOLDER"
         )
     if old["version"] != VERSION:
         _discard(root, old)
@@ -342,21 +192,22 @@ def _stamp(root: Path, p: dict) -> None:
     if stamp.is_file() and stamp.read_text() != now:
         shutil.rmtree(stamp.parent)
     stamp.parent.mkdir(exist_ok=True)
-    _write(stamp, now.encode())
+    write_file(stamp, now.encode())
 
 
 def check(root: Path | str, progress: bool = False, quick: bool = False) -> list[str]:
-    """Problems of a tree, by file name; empty when it is complete and intact.
+    """List missing and damaged files of a data set; the list is empty if it is intact.
 
     Args:
-        root: the tree.
-        progress: a bar when stderr is a terminal.
-        quick: look whether the files are there, not what they hold.
+        root: folder of the data set.
+        progress: show a progress bar if stderr is a terminal.
+        quick: check only that the files exist, not their content.
     """
     root = Path(root)
     manifest = _manifest(root)
     if manifest is None:
-        return [f"{root / 'manifest.json'}: missing or unreadable: the data set is incomplete, run generate() again"]
+        fix = f"complete the data set with: tcseg data procity --out {root}"
+        return [f"{root / 'manifest.json'}: the file is missing or damaged; {fix}"]
     files = manifest["files"]
     if quick:
         return [f"{name}: missing" for name in files if not (root / name).is_file()]
@@ -377,22 +228,29 @@ def _problem(path: Path, digest: str) -> str:
 
 
 def mend(root: Path | str) -> list[str]:
-    """Render again only what `check` names; returns the names of the mended files.
+    """Generate the missing or damaged files of a data set again; returns their names.
 
     Raises:
-        FileNotFoundError: no manifest. ValueError: the tree was made by another version.
+        FileNotFoundError: there is no manifest.
+        ValueError: the data set was generated by another version.
     """
     root = Path(root)
     manifest = _manifest(root)
     if manifest is None:
-        raise NotFoundError(f"{root / 'manifest.json'} is missing: run generate() to complete the data set")
+        raise NotFoundError(
+            f"{root / 'manifest.json'} does not exist or is damaged; complete the data set with: tcseg data procity "
+            f"--out {root}"
+        )
     if manifest["version"] != VERSION:
-        raise InputError(f"root {root} was made by procity {manifest['version']}, this is {VERSION}: generate it anew")
+        raise InputError(
+            f"{root} was generated by procity {manifest['version']}, but this is {VERSION}; generate it again with: "
+            "tcseg data procity"
+        )
     broken = frozenset(problem.split(": ")[0] for problem in check(root))
     for snippet in _snippets(root, manifest["parameters"]):
         mine = broken & {name for _, _, name in snippet.files()}
         if mine:  # another machine's bytes may differ in the last bit: what is written is what the manifest says
             manifest["files"] |= write_snippet(snippet, mine)
     if broken:
-        _write(root / "manifest.json", json.dumps(manifest, indent=1).encode())
+        write_file(root / "manifest.json", json.dumps(manifest, indent=1).encode())
     return sorted(broken)

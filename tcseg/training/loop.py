@@ -329,7 +329,7 @@ def _steps(
 
 
 class _Progress:
-    """The clock of a training: what is logged and said when, and when a checkpoint is due."""
+    """The clock of a training: decides when to log, report progress and save a checkpoint."""
 
     def __init__(self, recipe: Recipe, start: int, seconds: float, log_every: int, checkpoint_seconds: float) -> None:
         self.recipe, self.seconds = recipe, seconds
@@ -344,7 +344,7 @@ class _Progress:
         return self.seconds + time.perf_counter() - self.began
 
     def log(self, step: int, parts: dict[str, Tensor], rate: float, log: _Log) -> None:
-        """Log a step, move the bar, or where nobody sees it say a line a minute."""
+        """Log a step and update the progress bar, or print one line per minute if there is no terminal."""
         self.bar.update()
         if step % self.log_every == 0 or step == self.recipe.steps - 1:
             row = {name: round(value.item(), 5) for name, value in parts.items()}

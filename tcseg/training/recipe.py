@@ -48,7 +48,7 @@ class Recipe:
         mask: "visible", or "photometric" x visible.
         flow: where motion comes from: "best" of the data set, or one of `flow_sources.FLOW_SOURCES`.
         gap: frames between the two of a pair.
-        synthetic: share of the pairs that are stills moved by a known homography; all are where there is no video.
+        synthetic: share of pairs that are stills moved by a known homography; without video, all pairs are.
         ramp: share of the steps over which the temporal loss grows from nothing to its weight; 0 = it is there at once.
         learning_rate, weight_decay: AdamW's.
         balance: power of the class weights (0 = none).

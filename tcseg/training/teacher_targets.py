@@ -111,7 +111,7 @@ def make(model: SegmentationModel, clips: Clips, kind: str, path: Path) -> Tenso
 
     Raises:
         ValueError: unknown kind.
-        CannotWriteError: too little disk; the message says how much is needed.
+        CannotWriteError: the disk is too small; the message says how much space is needed.
     """
     if kind not in KINDS:
         raise InputError(f"kind of targets is {kind!r}; it must be one of {', '.join(KINDS)}")

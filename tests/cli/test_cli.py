@@ -69,7 +69,7 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it() -> None:
 def test_sizes() -> None:
     assert parse_size("1024x512") == parse_size(" 1024X512 ") == (1024, 512)
     for wrong in ("1024", "1024,512", "axb", "-1x2"):
-        with pytest.raises(ValueError, match="write width x height"):
+        with pytest.raises(ValueError, match="it must be WIDTHxHEIGHT"):
             parse_size(wrong)
 
 
@@ -104,8 +104,8 @@ def test_compare_shows_flicker_of_both(tmp_path: Path, clip: Path) -> None:
         (["segment", "absent.mp4", "--out", "x.mp4", "--weights", "WEIGHTS"], "absent.mp4 does not exist"),
         (["segment", "CLIP", "--out", "x.webm", "--weights", "WEIGHTS"], "suffix must be one of"),
         (["segment", "CLIP", "--size", "100x50", "--weights", "WEIGHTS"], "sides must be multiples of 32"),
-        (["segment", "CLIP", "--size", "big", "--weights", "WEIGHTS"], "write width x height, as 1024x512"),
-        (["segment", "CLIP", "--weights", "absent.safetensors"], "absent.safetensors is missing"),
+        (["segment", "CLIP", "--size", "big", "--weights", "WEIGHTS"], "it must be WIDTHxHEIGHT, such as 1024x512"),
+        (["segment", "CLIP", "--weights", "absent.safetensors"], "absent.safetensors does not exist"),
         (["segment", "CLIP", "--model", "giant"], "shipped model is 'giant'"),
         (["segment", "CLIP", "--model", "student", "--weights", "WEIGHTS"], "not both"),
         (["segment", "CLIP", "--compare"], "--compare needs --out"),
@@ -168,7 +168,7 @@ def test_an_error_of_a_library_is_one_line_too(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(tools, "load_model", fail)
     told = run("segment", clip, code=2).stderr
     assert re.fullmatch(
-        r"error: error: size.width > 0 \(tcseg/cli/tools.py:\d+ in segment\); TCSEG_DEBUG=1 shows the rest\n", told
+        r"error: error: size.width > 0 \(tcseg/cli/tools.py:\d+ in segment\); set TCSEG_DEBUG=1 to see the traceback\n", told
     )
 
 
@@ -182,7 +182,7 @@ def test_a_defect_of_ours_shows_its_class_and_its_place(monkeypatch: pytest.Monk
     monkeypatch.setattr(tools, "load_model", fail)
     told = run("segment", clip, code=2).stderr
     assert told.startswith(f"error: {kind.__name__}: ") and "tcseg/cli/tools.py:" in told
-    assert "TCSEG_DEBUG=1 shows the rest" in told
+    assert "set TCSEG_DEBUG=1 to see the traceback" in told
 
 
 def test_a_message_for_people_is_the_line_alone(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
@@ -309,7 +309,7 @@ def test_data_is_made_where_the_study_looks_for_it(monkeypatch: pytest.MonkeyPat
         (tree / "flow").mkdir()
     output = run("data", "check", code=1).output
     assert "128x64.png: missing" in output and "64x32.png: missing" in output
-    assert re.search(r"cityscapes \(.*\): 1 problem \(.*\n  .*: no frame with a label \(0 files in all\)", output)
+    assert re.search(r"cityscapes \(.*\): 1 problem \(.*\n  .*: there is no frame with a label \(0 files in all\)", output)
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def test_no_disk_space_is_said_before_decoding(tmp_path, monkeypatch):
 
     root = cityscapes_tree(tmp_path / "tree")
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1e6}))
-    with pytest.raises(OSError, match=r"the decoded train split needs \d+ MB and .* has 1 MB free"):
+    with pytest.raises(OSError, match=r"the decoded train split needs \d+ MB, but the disk of .* has 1 MB free"):
         load(root, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
@@ -254,11 +254,11 @@ def test_two_files_of_one_frame(tmp_path, kind):
     one = below(root, kind)[0]
     (root / kind / "train/copy").mkdir()
     shutil.copy(one, root / kind / "train/copy" / one.name)
-    with pytest.raises(ValueError, match=f"{one.name} and .*copy.{one.name} are of the same frame"):
+    with pytest.raises(ValueError, match=f"{one.name} and .*copy.{one.name} belong to the same frame"):
         load(root, tmp_path / "cache")
     shutil.rmtree(root / kind / "train/copy")
     shutil.copy(one, one.with_suffix(".PNG"))
-    with pytest.raises(ValueError, match=r"\.PNG and .*\.png are of the same frame"):
+    with pytest.raises(ValueError, match=r"\.PNG and .*\.png belong to the same frame"):
         load(root, tmp_path / "cache")
 
 
@@ -485,7 +485,7 @@ def test_camvid_names_that_sort_as_equal(tmp_path, folder, twin):
     root = camvid_tree(tmp_path / "camvid", val=5)
     (root / folder / twin).parent.mkdir(exist_ok=True)
     shutil.copy(root / folder / "s_00002.png", root / folder / twin)
-    with pytest.raises(ValueError, match="are of the same frame, or sort as equal") as error:
+    with pytest.raises(ValueError, match="belong to the same frame, or their names sort as equal") as error:
         data.load_clips("camvid", root, "val", SIZE, tmp_path / "cache")
     assert twin in str(error.value) and "s_00002.png" in str(error.value)
 

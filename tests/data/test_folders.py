@@ -55,20 +55,20 @@ def test_what_is_read(disk: Path, monkeypatch: pytest.MonkeyPatch, value: str):
 
 
 WRONG = {
-    "{h}/absent": ("absent does not exist (what exists of it: {h})", "set TCSEG_DATA to the folder that holds"),
+    "{h}/absent": ("absent does not exist (only {h} exists)", "set TCSEG_DATA to the folder that holds"),
     "~/absent": ("with ~ expanded", "does not exist"),
     "{h}/a file": ("a file is a file", "set TCSEG_DATA to the folder that holds"),
-    "{h}/gone": ("is a link to nothing", "repair the link"),
+    "{h}/gone": ("is a broken link", "repair the link"),
     "{h}/data/camvid": ("is the data set camvid itself", "export TCSEG_DATA={h}/data"),
     "{h}/data/camvid/train": ("is a part of the data set {h}/data/camvid", "export TCSEG_DATA={h}/data"),
     "{h}/data/cityscapes/gtFine/val": ("is a part of the data set {h}/data/cityscapes", "export TCSEG_DATA={h}/data"),
-    "{h}": ("holds none of procity/, cityscapes/, camvid/", "export TCSEG_DATA={h}/data"),
+    "{h}": ("contains none of procity/, cityscapes/, camvid/", "export TCSEG_DATA={h}/data"),
     "{h}/..": ("but there is {h}/../home/data/cityscapes", "export TCSEG_DATA={h}/../home/data"),
-    "{h}/empty": ("holds none of procity/, cityscapes/, camvid/", "set TCSEG_DATA to the folder that holds"),
+    "{h}/empty": ("contains none of procity/, cityscapes/, camvid/", "set TCSEG_DATA to the folder that holds"),
     "{h}/other": ("but there is {h}/other/CamVid", "rename {h}/other/CamVid to camvid"),
     "{h}/other/CamVid": ("is the data set camvid itself", "rename {h}/other/CamVid to camvid"),
-    "{h}/empty:{h}/data": ("lists several folders, and one is read", "export TCSEG_DATA={h}/data"),
-    "{h}/data, {h}/empty": ("lists several folders, and one is read", "export TCSEG_DATA={h}/data"),
+    "{h}/empty:{h}/data": ("lists several folders, but only one is allowed", "export TCSEG_DATA={h}/data"),
+    "{h}/data, {h}/empty": ("lists several folders, but only one is allowed", "export TCSEG_DATA={h}/data"),
 }
 
 
@@ -112,7 +112,7 @@ def test_one_data_set_lacks_where_others_are(disk: Path, monkeypatch: pytest.Mon
     told = explain_missing("cityscapes")
     assert f"there is {disk / 'data/Cityscapes'}: rename it to cityscapes" in told
     (disk / "data/Cityscapes").rename(disk / "elsewhere")
-    assert f"{disk / 'data'} has no cityscapes/: put it there" in explain_missing("cityscapes")
+    assert f"{disk / 'data'} has no folder cityscapes/: create it" in explain_missing("cityscapes")
     assert variable_problem() is None
 
 
@@ -137,4 +137,4 @@ def test_kinds(disk: Path):
 def test_a_folder_that_may_not_be_read_is_no_crash(disk: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TCSEG_DATA", str(disk))
     monkeypatch.setattr(os, "scandir", lambda _: (_ for _ in ()).throw(PermissionError(13, "denied")))
-    assert "holds none of" in explain_missing("camvid")
+    assert "contains none of" in explain_missing("camvid")

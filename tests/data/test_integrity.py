@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tcseg import procity
 from tcseg.cli import app
-from tcseg.data import integrity
+from tcseg.data.integrity import names
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -60,7 +60,7 @@ def test_a_part_of_cityscapes_is_a_part(cityscapes: Path):
         "  train: 60 frames, 2 stills, 2 labels, 2 pairs, 1 city",
         "  val: 30 frames, 1 still, 1 label, 1 pair, 1 city",
     ]
-    assert "names and sizes only" in run(cityscapes, "--quick")
+    assert "only names and sizes checked" in run(cityscapes, "--quick")
     shutil.rmtree(cityscapes / "gtFine/train")
     shutil.rmtree(cityscapes / "leftImg8bit_sequence/train")
     shutil.rmtree(cityscapes / "leftImg8bit/train")
@@ -76,26 +76,26 @@ def test_labels_of_all_cities_and_frames_of_one(cityscapes: Path):
             shutil.copy(path, path.with_name(path.name.replace("labelIds", "instanceIds")))
     text = run(cityscapes)
     assert "subset: 1 of 18 train cities (aachen), 2 snippets" in text
-    assert "note: train: labels of 2 cities have no frames (jena, ulm)" in text
+    assert "note: train: the labels of 2 cities have no frames (jena, ulm)" in text
 
 
 def test_a_window_around_each_label_is_a_part_too(cityscapes: Path):
     for path in (cityscapes / "leftImg8bit_sequence/train/aachen").iterdir():
         if not 17 <= int(path.stem.split("_")[2]) <= 21:
             path.unlink()
-    assert "note: train: of each snippet frames -2..+2 around the annotated one" in run(cityscapes)
+    assert "note: train: each snippet has the frames -2..+2 relative to the annotated one" in run(cityscapes)
     (cityscapes / "leftImg8bit_sequence/train/aachen/aachen_000001_000021_leftImg8bit.png").unlink()
     assert "aachen_000001_000019: 1 of 5 frames around" in run(cityscapes, code=1)
 
 
 def test_the_published_numbers_make_it_complete(cityscapes: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(integrity, "CITIES", {"train": {"aachen": 2}, "val": {"frankfurt": 1}, "test": {}})
-    monkeypatch.setattr(integrity, "CAMVID_FRAMES", {"train": 4, "val": 6, "test": 9})
+    monkeypatch.setattr(names, "CITIES", {"train": {"aachen": 2}, "val": {"frankfurt": 1}, "test": {}})
+    monkeypatch.setattr(names, "CAMVID_FRAMES", {"train": 4, "val": 6, "test": 9})
     assert f"cityscapes ({cityscapes}): complete" in run(cityscapes)
     assert f"camvid ({camvid}): complete (20 files decoded)" in run(camvid)
-    monkeypatch.setattr(integrity, "CAMVID_FRAMES", {"train": 367, "val": 101, "test": 9})
+    monkeypatch.setattr(names, "CAMVID_FRAMES", {"train": 367, "val": 101, "test": 9})
     assert "subset: 4 of 367 train frames; 6 of 101 val frames" in run(camvid)
-    monkeypatch.setattr(integrity, "CITIES", {"train": {"aachen": 5}, "val": {"frankfurt": 1}, "test": {}})
+    monkeypatch.setattr(names, "CITIES", {"train": {"aachen": 5}, "val": {"frankfurt": 1}, "test": {}})
     assert "subset: 2 of 5 train snippets (aachen 2 of 5)" in run(cityscapes)
 
 
@@ -194,7 +194,7 @@ def test_damage_of_cityscapes(cityscapes: Path, place: str, kind: str):
 
 
 LABELS = {
-    "void": (np.full((36, 48), 11, np.uint8), "every pixel is void"),
+    "void": (np.full((36, 48), 11, np.uint8), "every pixel of the label is void"),
     "another table": (np.full((36, 48), 26, np.uint8), "contains label 26, outside CamVid's table"),
     "colours": (np.zeros((36, 48, 3), np.uint8), "holds colours"),
     "instances": (np.full((36, 48), 26001, np.uint16), "holds values in 26001..26001"),
@@ -213,15 +213,15 @@ def test_both_sides_without_the_other(camvid: Path, cityscapes: Path):
     (camvid / "train/s_00001.png").unlink()
     (camvid / "trainannot/s_00002.png").unlink()
     text = run(camvid, code=1)
-    assert "trainannot/s_00001.png: a label without its frame" in text
-    assert "train/s_00002.png: a frame without its label" in text and "train: 3 frames, 3 labels, 2 pairs" in text
+    assert "trainannot/s_00001.png: the label has no frame" in text
+    assert "train/s_00002.png: the frame has no label" in text and "train: 3 frames, 3 labels, 2 pairs" in text
     for path in [*(cityscapes / "leftImg8bit_sequence/train/aachen").glob("*_000001_*"),
                  *(cityscapes / "leftImg8bit/train/aachen").glob("*_000001_*")]:  # fmt: skip
         path.unlink()
     shutil.rmtree(cityscapes / "gtFine/val/frankfurt")
     text = run(cityscapes, code=1)
-    assert "aachen_000001_000019_gtFine_labelIds.png: a label without its frame" in text
-    assert "val: 31 frames and no labels; is gtFine unpacked?" in text
+    assert "aachen_000001_000019_gtFine_labelIds.png: the label has no frame" in text
+    assert "val: 31 frames but no labels; check that gtFine is unpacked" in text
 
 
 def test_frames_of_a_city_without_labels(cityscapes: Path):
@@ -238,13 +238,13 @@ def test_every_second_file(cityscapes: Path):
     for path in sorted((cityscapes / "leftImg8bit_sequence/train/aachen").iterdir())[::2]:
         path.unlink()
     text = run(cityscapes, code=1)
-    assert "2 problems" in text and "15 of 30 frames around the annotated one are missing (first: aachen_000000_000000)" in text
+    assert "2 problems" in text and "15 of 30 frames around the annotated frame are missing (first: aachen_000000_000000)" in text
 
 
 def test_instances(cityscapes: Path):
     path = cityscapes / "gtFine/train/aachen/aachen_000001_000019_gtFine_instanceIds.png"
     write(path, (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) % 256).astype(np.uint8))
-    assert "another class than in aachen_000001_000019_gtFine_labelIds.png (its values fit 8 bits" in run(cityscapes, code=1)
+    assert "another class than in aachen_000001_000019_gtFine_labelIds.png (its values fit into 8 bits" in run(cityscapes, code=1)
     path.unlink()
     assert "train: 1 of 2 labels have no instanceIds" in run(cityscapes, code=1)
 
@@ -254,20 +254,20 @@ def test_files_twice(cityscapes: Path, camvid: Path):
     (cityscapes / "gtFine/train/copy").mkdir()
     shutil.copy(label, cityscapes / "gtFine/train/copy" / label.name)
     text = run(cityscapes, code=1)
-    assert f"{label} and {cityscapes / 'gtFine/train/copy' / label.name} are of the same frame" in text
+    assert f"{label} and {cityscapes / 'gtFine/train/copy' / label.name} belong to the same frame" in text
     shutil.copy(camvid / "val/s_00003.png", camvid / "val/s_3.png")
-    assert "s_00003.png and " in (text := run(camvid, code=1)) and "s_3.png have one name, or sort as equal" in text
+    assert "s_00003.png and " in (text := run(camvid, code=1)) and "s_3.png have the same name, or their names sort" in text
 
 
 def test_one_frame_in_train_and_in_val(cityscapes: Path, camvid: Path):
     assert "of another split" not in run(camvid), "names may be the same"
     shutil.copy(camvid / "train/s_00003.png", camvid / "val/s_00001.png")
-    assert f"note: 1 frame equal to one of another split (first: {camvid / 'val/s_00001.png'}" in run(camvid)
+    assert f"note: 1 frame identical to a frame of another split (first: {camvid / 'val/s_00001.png'}" in run(camvid)
     for place in ("gtFine", "leftImg8bit", "leftImg8bit_sequence"):
         shutil.copytree(cityscapes / place / "train/aachen", cityscapes / place / "val/aachen")
     text = run(cityscapes)
-    assert "note: 62 frames equal to one of another split" in text
-    assert "note: val: aachen is not of Cityscapes' val" in text
+    assert "note: 62 frames identical to a frame of another split" in text
+    assert "note: val: aachen is not in the val split of Cityscapes" in text
 
 
 def test_train_ids_under_the_name_of_ids(cityscapes: Path):
@@ -283,8 +283,9 @@ def test_what_is_odd_and_no_fault(camvid: Path):
     for name in ("train", "trainannot"):
         write(camvid / name / "s_00001.png", np.zeros((18, 24), np.uint8))
     text = run(camvid)
-    assert "1 frame byte for byte equal to another" in text and "2 labels of one class alone" in text
-    assert "1 frame of another size (first: " in text and "s_00001.png: 24x18, the others of train are 48x36" in text
+    assert "1 frame identical to another" in text and "2 labels with only one class" in text
+    assert "1 frame with another size (first: " in text
+    assert "s_00001.png: the frame is 24x18, but the other frames of train are 48x36" in text
 
 
 def test_a_gap_in_a_clip(camvid: Path):
@@ -306,13 +307,13 @@ def test_links_that_lead_nowhere(cityscapes: Path):
     (folder / "itself").symlink_to(folder / "itself")
     (folder / "above").symlink_to(cityscapes, target_is_directory=True)
     text = run(cityscapes, code=1)
-    assert "2 problems" in text and all(f"{folder / name}: a link to nothing" in text for name in ("lindau", "itself"))
+    assert "2 problems" in text and all(f"{folder / name}: the link is broken" in text for name in ("lindau", "itself"))
 
 
 def test_the_wrong_folder_is_named(camvid: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch):
     for folder, told in (
         (tmp_path / "absent", "is not a folder"),
-        (camvid / "train", f"part of the camvid data set {camvid}: give that"),
+        (camvid / "train", f"part of the camvid data set {camvid}, so pass that"),
         (data_root, "does not have the layout of a known data set"),
     ):
         result = CliRunner().invoke(app, ["data", "check", str(folder)])

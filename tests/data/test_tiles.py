@@ -28,7 +28,7 @@ def test_tiles_are_the_frame_in_pieces():
 
 
 def test_what_cannot_be_cut_is_refused():
-    with pytest.raises(ValueError, match="clips have 3 frames; only stills are cut"):
+    with pytest.raises(ValueError, match="clips have 3 frames; only single frames can be cut"):
         tiles.cut(stills(length=3), (32, 32))
-    with pytest.raises(ValueError, match="tile is 48x32; it must divide the frames' 128x64"):
+    with pytest.raises(ValueError, match="tile size is 48x32; it must divide the frame size 128x64"):
         tiles.cut(stills(), (48, 32))

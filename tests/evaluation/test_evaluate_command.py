@@ -220,7 +220,7 @@ def break_a_file(name: str, folder: Path, first: Path) -> None:
     ("name", "text"),
     [
         ("missing", "1 of 60 frames have no prediction"),
-        ("text", "is not a picture that can be read"),
+        ("text", "cannot be read as a picture"),
         ("size", "is 32x16, but"),
         ("colour", "holds colours instead of classes"),
         ("depth", "holds values such as 300"),

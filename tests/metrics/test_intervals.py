@@ -405,9 +405,9 @@ def test_ratios_are_taken_as_ratios():
 
 def test_seeds_and_clips_must_be_paired():
     a = share_counts([0.1, 0.2])
-    with pytest.raises(ValueError, match="a has 2 seeds and b 1"):
+    with pytest.raises(ValueError, match="a has 2 seeds and b has 1"):
         seed_clip_effects.effect([a, a], [a])
-    with pytest.raises(ValueError, match="a has 1 seeds and b 2"):
+    with pytest.raises(ValueError, match="a has 1 seeds and b has 2"):
         seed_clip_effects.effect([a], [a, a])
     with pytest.raises(ValueError, match="a has 0 seeds"):
         seed_clip_effects.effect([], [])

@@ -109,14 +109,14 @@ def test_what_is_hidden_or_void_does_not_count():
     [
         (lambda: MeanIoU(0), "num_classes is 0"),
         (lambda: MeanIoU(300), "num_classes is 300"),
-        (lambda: MeanIoU(K).update(np.zeros((2, 2)), np.zeros((2, 2), int)), "predictions are float64; they must be integers"),
-        (lambda: MeanIoU(K).update(np.zeros((2, 2), int), np.full((2, 2), 300)), "labels have values 300 to 300"),
-        (lambda: MeanIoU(K).update(np.zeros((2, 2), int), np.full((2, 2), -1)), "labels have values -1 to -1"),
+        (lambda: MeanIoU(K).update(np.zeros((2, 2)), np.zeros((2, 2), int)), "predictions has type float64; it must hold integer"),
+        (lambda: MeanIoU(K).update(np.zeros((2, 2), int), np.full((2, 2), 300)), "labels has values 300..300"),
+        (lambda: MeanIoU(K).update(np.zeros((2, 2), int), np.full((2, 2), -1)), "labels has values -1..-1"),
         (lambda: MeanIoU(K).update(np.zeros((2, 3), int), np.zeros((3, 2), int)), r"labels are \(3, 2\) but predictions \(2, 3\)"),
         (lambda: TemporalConsistency(K).update(maps(0), maps(0)[:3], flows(0)), r"map_b has shape \(3, 12, 16\)"),
         (lambda: TemporalConsistency(K).update(maps(0), maps(0), flows(0)[:, :1]), r"flow_ab has shape \(5, 1, 12, 16\)"),
-        (lambda: TemporalConsistency(K).update(maps(0)[None], maps(0), flows(0)), r"map_a have shape \(1, 5, 12, 16\)"),
-        (lambda: FlickerRate(K).update(maps(0), maps(0), flows(0), maps(0)[:2], maps(0)), r"labels_a are \(2, 12, 16\)"),
+        (lambda: TemporalConsistency(K).update(maps(0)[None], maps(0), flows(0)), r"map_a has shape \(1, 5, 12, 16\)"),
+        (lambda: FlickerRate(K).update(maps(0), maps(0), flows(0), maps(0)[:2], maps(0)), r"labels_a has shape \(2, 12, 16\)"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(call, message):

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from tcseg.errors import InputError
-from tcseg.models import networks, peers, registry, students
+from tcseg.models import networks, peer_networks, registry, students
 from tcseg.models.fingerprints import PINNED, fingerprint, outputs
 from tcseg.models.peers import PEERS
 from tcseg.models.students import CANDIDATES
@@ -130,7 +130,7 @@ def test_another_function_between_the_same_modules_is_another_network(forward, m
     assert runs.run_id_of(*run_id, [row["inputs"][0], registry.spec_key("patch16-32-o8"), None]) != row["run_id"]
     assert runs.other_code(row) == "its network patch16-32-o8 is another now"
     for load in (lambda: registry.load_weights(tmp_path / "w.safetensors"), lambda: registry.shipped("student-cpu")):
-        with pytest.raises(InputError, match=r"json: the network that is called '[\w-]+' is another than when these"):
+        with pytest.raises(InputError, match=r"json: the network '[\w-]+' has changed since these weights"):
             load()
 
 
@@ -143,7 +143,7 @@ def test_the_same_function_in_other_words_is_the_same_network(monkeypatch):
     ("module", "name", "new", "concerned"),
     [
         (networks, "MEAN", (0.0, 0.0, 0.0), "student"),
-        (peers, "_resize", lambda x, like: F.interpolate(x, like.shape[-2:], mode="nearest"), "fast-scnn"),
+        (peer_networks, "_resize", lambda x, like: F.interpolate(x, like.shape[-2:], mode="nearest"), "fast-scnn"),
         (nn, "ReLU", lambda inplace=False: nn.GELU(), "student"),
         (nn, "BatchNorm2d", lambda channels: nn.InstanceNorm2d(channels, affine=True), "student-cpu"),
     ],
@@ -223,7 +223,7 @@ def test_an_older_sidecar_means_the_pinned_network(monkeypatch, tmp_path, asked_
     monkeypatch.setattr(students._Block, "forward", gelu)
     registry.forget_fingerprints()
     for path in tmp_path.glob("*.safetensors"):
-        with pytest.raises(InputError, match="is another than when these"):
+        with pytest.raises(InputError, match="has changed since these weights were saved"):
             registry.load_weights(path)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from tcseg.deploy.export import sample_frames, write_onnx
 from tcseg.deploy.exported_files import open_file, why_missing
-from tcseg.models import peers, registry
+from tcseg.models import peer_networks, peers, registry
 
 
 def build(name: str, num_classes: int = 19) -> peers.Peer:
@@ -106,12 +106,12 @@ def test_onnx_gives_the_same_logits(tmp_path, name):
 @pytest.mark.parametrize(("side", "bins"), [(16, 1), (16, 2), (16, 3), (32, 2)])
 def test_pooling_is_the_adaptive_one_where_windows_can_be_equal(side, bins):
     maps = torch.rand(1, 2, side, side)
-    torch.testing.assert_close(peers._pool_to(maps, bins), torch.nn.functional.adaptive_avg_pool2d(maps, bins))
+    torch.testing.assert_close(peer_networks.pool_to(maps, bins), torch.nn.functional.adaptive_avg_pool2d(maps, bins))
 
 
 def test_pooling_covers_maps_smaller_than_the_bins():
     maps = torch.rand(1, 2, 4, 8)
-    assert peers._pool_to(maps, 6).shape == (1, 2, 4, 6)
+    assert peer_networks.pool_to(maps, 6).shape == (1, 2, 4, 6)
 
 
 def test_refusals():
@@ -121,7 +121,7 @@ def test_refusals():
     assert model.label_set.name == "camvid"
     with pytest.raises(ValueError, match=r"frame is 500x333; .*pad to 512x352 .*size=\(512, 352\)"):
         model(torch.zeros(1, 3, 333, 500))
-    with pytest.raises(ValueError, match="features is True, but fast-scnn is a peer"):
+    with pytest.raises(ValueError, match="features is True, but fast-scnn cannot return features"):
         model(frames_of((64, 64), 2), features=True)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         model.train()(frames_of((64, 64), 1))
@@ -129,5 +129,5 @@ def test_refusals():
 
 def test_absent_transformers_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(RuntimeError, match="segformer-b0 needs transformers, .*pip install transformers"):
+    with pytest.raises(RuntimeError, match="segformer-b0 needs the package transformers, .*pip install transformers"):
         peers.build("segformer-b0", 19)

@@ -42,7 +42,7 @@ def test_unknown_model_names_the_known():
         ValueError, match="'resnet'; it must be one of teacher, student, .*fast-scnn.*, or timm:ENCODER"
     ):
         registry.build("resnet", 19)
-    with pytest.raises(ValueError, match="'timm:resnet99', but timm has no 'resnet99'"):
+    with pytest.raises(ValueError, match="'timm:resnet99', but timm has no encoder 'resnet99'"):
         registry.build("timm:resnet99", 19)
 
 
@@ -153,10 +153,10 @@ def test_weights_of_another_architecture_are_refused(student, tmp_path):
     registry.save_weights(student, tmp_path / "w.safetensors")
     sidecar = json.loads((tmp_path / "w.json").read_text())
     (tmp_path / "w.json").write_text(json.dumps({**sidecar, "arch": "teacher"}))
-    with pytest.raises(ValueError, match="does not fit architecture 'teacher'"):
+    with pytest.raises(ValueError, match="does not match the architecture 'teacher'"):
         registry.load_weights(tmp_path / "w.safetensors")
     (tmp_path / "w.json").unlink()
-    with pytest.raises(FileNotFoundError, match="w.json is missing; weights come as a pair"):
+    with pytest.raises(FileNotFoundError, match="w.json does not exist; weights are a pair of files"):
         registry.load_weights(tmp_path / "w.safetensors")
 
 
@@ -164,10 +164,10 @@ def test_damaged_and_foreign_weights_are_refused(student, tmp_path):
     file = tmp_path / "w.safetensors"
     registry.save_weights(student, file)
     file.write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="w.safetensors cannot be read .*is it whole"):
+    with pytest.raises(ValueError, match="w.safetensors cannot be read .*damaged or incomplete"):
         registry.load_weights(file)
     (tmp_path / "w.json").write_text('{"format": "pt"}')
-    with pytest.raises(ValueError, match="w.json does not say arch and num_classes"):
+    with pytest.raises(ValueError, match="w.json has no arch and num_classes"):
         registry.load_weights(file)
 
 

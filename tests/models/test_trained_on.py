@@ -91,7 +91,7 @@ def test_sizes_as_people_write_them(text, size) -> None:
 
 @pytest.mark.parametrize("text", ["", "big", "64", "0x32", "64x-32", "natives"])
 def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="write width x height, as 1024x512, or native"):
+    with pytest.raises(ValueError, match="it must be WIDTHxHEIGHT, such as 1024x512, or native"):
         trained_on.read_size(text)
 
 
@@ -122,7 +122,7 @@ def test_weights_that_say_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", ["256x128", [256], [256, 128, 3], [256.0, 128], [0, 128], [-256, 128], [True, True], {}])
 def test_a_sidecar_with_a_wrong_size_is_named(tmp_path: Path, size: object) -> None:
     registry.save_weights(registry.build("student", 19, False), tmp_path / "w.safetensors", size=size)
-    with pytest.raises(ValueError, match=r"w\.json: size is .* must be \[width, height\]"):
+    with pytest.raises(ValueError, match=r"w\.json: size is .* must be the \[width, height\]"):
         registry.load_weights(tmp_path / "w.safetensors")
 
 
@@ -257,7 +257,7 @@ def test_the_benchmark_measures_at_the_size_of_the_training(network: Segmentatio
     options = {"frames": 2, "runtimes": ("pytorch",), "progress": False, "anyway": True}
     table = latency.bench({"a": network}, **options)
     assert set(zip(table["width"], table["height"], strict=True)) == {(64, 32)}
-    with pytest.raises(ValueError, match="trained at several sizes .*a 64x32, b 1024x512.*; give the size"):
+    with pytest.raises(ValueError, match="trained at different sizes .*a 64x32, b 1024x512.*; pass size"):
         latency.bench({"a": network, "b": registry.build("student", 19, False)}, **options)
 
 
@@ -282,4 +282,4 @@ def test_the_commands_follow_the_sidecar(tmp_path: Path, network: SegmentationMo
     assert "the network sees 192x96, the video's own size" in native.output and "seen at 192x96" in native.output
     made = ask("export", tmp_path / "x.pt2")
     assert made.exit_code == 0 and "takes frames of 128x64; it was trained at 128x64 on Cityscapes" in made.output
-    assert "write width x height" in ask("export", tmp_path / "y.pt2", "--size", "native").output
+    assert "it must be WIDTHxHEIGHT" in ask("export", tmp_path / "y.pt2", "--size", "native").output

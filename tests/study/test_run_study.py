@@ -29,7 +29,7 @@ def ran(monkeypatch):
         ({"dataset": "kitti"}, "dataset is 'kitti'; it must be one of procity, camvid, cityscapes"),
         ({"profile": "huge"}, "profile is 'huge'; it must be one of smoke, laptop, full, bench"),
         ({"runs": "guess"}, "runs is 'guess'; it must be one of train, reference"),
-        ({"size": "500x250"}, "size is '500x250'; write width x height, both multiples of 32, as 1024x512"),
+        ({"size": "500x250"}, "size is '500x250'; it must be WIDTHxHEIGHT, both multiples of 32, such as 1024x512"),
         ({"size": "0x0"}, "size is '0x0'"),
         ({"notebooks": ["07_more"]}, "notebook is '07_more'; it must be one of 00_start_here, "),
     ],
@@ -223,7 +223,7 @@ def test_a_failure_ends_in_one_line_whatever_it_is(who, part, arguments, error, 
     assert last.startswith(f"{who}: {line}")
     ours = isinstance(error, (TcsegError, KeyboardInterrupt))
     assert ours == (last == f"{who}: {line}")
-    assert ours or ("(tcseg/study/run_study.py:" in last and last.endswith("; TCSEG_DEBUG=1 shows the rest"))
+    assert ours or ("(tcseg/study/run_study.py:" in last and last.endswith("; set TCSEG_DEBUG=1 to see the traceback"))
 
 
 def test_debugging_shows_where_a_command_failed(monkeypatch, capsys):

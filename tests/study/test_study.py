@@ -92,7 +92,7 @@ def test_missing_data_says_where_it_was_looked_for(tmp_path, data_root, monkeypa
     study = open_study("camvid", "smoke", folder=tmp_path)
     assert "absent does not exist" in (said := capsys.readouterr().err) and str(data_root / "camvid") in said
     (data_root / "camvid").rmdir()
-    with pytest.raises(FileNotFoundError, match="camvid is not there"):
+    with pytest.raises(FileNotFoundError, match="the data set camvid was not found"):
         study.data_folder()
 
 
@@ -313,7 +313,7 @@ def check_refusal(said, asked, try_open):
         if "or use" in said:
             assert try_open(asked | {"runs": "reference"})[0] is not None, said
     else:
-        assert said.startswith(f"{asked['dataset']} is not there: ") and "procity needs no download" in said
+        assert said.startswith(f"the data set {asked['dataset']} was not found: ") and "procity needs no download" in said
         study, again = try_open(settings_of("dataset='procity'", asked))
         assert study is not None or "controls.csv" in again, again
 

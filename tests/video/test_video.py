@@ -329,7 +329,7 @@ def test_a_folder_s_pictures_in_the_order_of_their_numbers(tmp_path: Path) -> No
         open_source(folder)
     (folder / "f009.png").unlink()
     (folder / "f13.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(ValueError, match="f13.png is a link to nothing"):
+    with pytest.raises(ValueError, match="f13.png does not exist or is a broken link"):
         list(open_source(folder).frames())
 
 

@@ -37,7 +37,7 @@ def choose(effects: bool | dict, style: CityStyle, city: str, seed: int) -> dict
     if isinstance(effects, dict):
         for name, value in effects.items():
             if name not in EFFECTS:
-                raise InputError(f"effects has {name!r}; the switches are {', '.join(EFFECTS)}")
+                raise InputError(f"effects contains {name!r}; the valid names are {', '.join(EFFECTS)}")
             if not 0 <= float(value) <= 1:
                 raise InputError(f"effects[{name!r}] is {value!r}; it must be True, False or a strength in 0..1")
         return {name: float(value) for name, value in effects.items() if value}

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 SKY, BONNET = -1, -2
-"""Ids in the id buffer that are no polygons."""
+"""Values in the id buffer that are not polygons."""
 NEAR = 0.12
 CRACK = 0.002
 """Every edge is moved out by this many metres, so that adjacent strips leave no cracks in float arithmetic."""

@@ -281,7 +281,7 @@ def test_gains_are_paired_by_seed():
 
 
 def test_without_camvid_it_says_what_to_do(data_root, tmp_path):
-    with pytest.raises(FileNotFoundError, match="camvid is not there: .*data/README.md says how to get camvid"):
+    with pytest.raises(FileNotFoundError, match="the data set camvid was not found: .*data/README.md says how to get camvid"):
         transfer.measure(tmp_path, quick=True)
 
 

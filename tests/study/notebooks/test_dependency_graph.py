@@ -236,7 +236,7 @@ def test_every_exception_is_told_with_its_class_its_text_and_its_place(three, mo
     assert (
         last.startswith(f"01_a: {line}")
         and "tcseg/study/notebooks/dependency_graph.py:" in last
-        and last.endswith("TCSEG_DEBUG=1 shows the rest")
+        and last.endswith("set TCSEG_DEBUG=1 to see the traceback")
     )
     assert "Correct it, then continue with: make study" in three.said
     assert "second line" in three.said or "first line" not in line, "a text of several lines is told whole"
@@ -247,7 +247,7 @@ def test_the_last_line_goes_to_standard_error(three, monkeypatch, capsys):
     assert run_course(three.course, ["01_a"]) == 1
     said = capsys.readouterr()
     assert re.fullmatch(
-        r"01_a: RuntimeError: boom \(tcseg/study/notebooks/dependency_graph.py:\d+ in _execute\); TCSEG_DEBUG=1 .*\n",
+        r"01_a: RuntimeError: boom \(tcseg/study/notebooks/dependency_graph.py:\d+ in _execute\); set TCSEG_DEBUG=1 .*\n",
         said.err,
     )
     assert "[1/1] 01_a  failed in 0:00" in said.out

@@ -20,21 +20,21 @@ from pathlib import Path
 import cv2
 
 from tcseg import procity
-from tcseg.procity import sequence, writer
+from tcseg.procity import sequence, snippet_files, writer
 from tcseg.procity.rendering import effects
 
 SIZES = ((256, 128), (512, 256), (1024, 512))
 STAGES = (
     (sequence, "city_atlas", "textures"),
-    (writer, "Sequence", "scene"),
+    (snippet_files, "Sequence", "scene"),
     (sequence.Sequence, "render", "rest"),
     (sequence.Sequence, "view", "raster"),
     (sequence.Sequence, "_colour", "shading"),
     (sequence.Sequence, "_flow", "flow"),
     (sequence.Sequence, "_labels", "labels"),
     (effects, "apply", "effects"),
-    (writer, "_encode", "writing"),
-    (writer, "_write", "writing"),
+    (snippet_files, "_encode", "writing"),
+    (snippet_files, "write_file", "writing"),
 )
 """Where a function lives, its name, and the stage that its time is booked on; what it calls of the others is theirs."""
 OF_A_FRAME = ("raster", "shading", "flow", "labels", "effects", "rest")

@@ -26,7 +26,7 @@ from tcseg.labels import IGNORE, ids_to_train_ids
 from tcseg.metrics.temporal import warp_map
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
-from tcseg.procity.writer import SnippetTask
+from tcseg.procity.snippet_files import SnippetTask
 from tcseg.study import figures
 from tcseg.study.measurements import write_figure, write_table
 from tcseg.study.runs import Run
