@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,15 +16,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import typer
+from tqdm.auto import tqdm
 
 from tcseg import atomic_files
 from tcseg.adaptation import card, motion, report, store, training
+from tcseg.adaptation.batches import Replay, can_replay
 from tcseg.adaptation.frames import Sampling, named
+from tcseg.adaptation.kinds.answers import digest
+from tcseg.adaptation.material import Material, Settings
+from tcseg.adaptation.options import AdaptOptions
 from tcseg.adaptation.store import Targets
 from tcseg.adaptation.teachers import Teacher, open_teacher
-from tcseg.data.frame_size import parse_size
-from tcseg.errors import InputError, NotFoundError, read_options, require_one_of, require_writable
+from tcseg.errors import InputError, read_options, require_writable
 from tcseg.models import registry, trained_on
 from tcseg.models.networks import SegmentationModel
 
@@ -32,93 +37,6 @@ COLUMNS = (
     "video", "truth", "student", "teacher", "seed", "stage", "miou", "miou_ci_low", "miou_ci_high",
     "agreement", "agreement_ci_low", "agreement_ci_high", "flicker", "flicker_ci_low", "flicker_ci_high", "minutes", "frames",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class AdaptOptions:
-    """Options of `adapt`.
-
-    Attributes:
-        arch: the student that is started from: "student", "student-consistent" or "student-cpu"; None = what fits the frames.
-        init: a file of weights to start from, instead.
-        size: (W,H) or "WxH" that the student sees, multiples of 32; None = the frames' own, at most as many pixels as in training.
-        steps, minutes: of training; minutes are made steps by timing a few. Default: 2500 steps.
-        seed: order of the data and augmentation.
-        stills: further folders whose pictures do not follow each other.
-        fps: frames a second of folders of pictures that are video.
-        per_second: moments a second that the teacher is asked about.
-        held_out: share of each video, its end, that is not learned from.
-        score: videos or folders that are only scored on, instead of the held-out parts.
-        labels, label_classes: true label maps of some frames, and what they hold ("cityscapes", "camvid", or a file).
-        teacher_size, licence, classes, rename, onnx: as for `teachers.open_teacher`.
-        replay: whether drawn streets are learned from as well.
-        temporal: weight of the temporal loss.
-        work: folder of the teacher's answers and of checkpoints; default NAME.work beside the weights. Kept.
-        table: a CSV file to which this run's rows are added.
-        film: whether a film of before and after is made.
-        progress: bars, with the time left.
-    """
-
-    arch: str | None = None
-    init: Path | str | None = None
-    size: tuple[int, int] | str | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    seed: int = 0
-    stills: Sequence[str | Path] = ()
-    fps: float | None = None
-    per_second: float = 2.0
-    held_out: float = 0.2
-    score: Sequence[str | Path] = ()
-    labels: Path | str | None = None
-    label_classes: str = "cityscapes"
-    teacher_size: int | str | tuple[int, int] | None = None
-    licence: str | None = None
-    classes: str | Sequence[str] | None = None
-    rename: dict[str, str] | None = None
-    onnx: dict | None = None
-    replay: bool = True
-    temporal: float = 4.0
-    work: Path | str | None = None
-    table: Path | str | None = None
-    film: bool = True
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < self.held_out < 0.9:
-            raise InputError(f"held_out is {self.held_out}; it is a share of each video, above 0 and below 0.9, as 0.2")
-        if self.steps is not None and self.minutes is not None:
-            raise InputError("give steps or minutes, not both")
-        if self.minutes is not None and not 0 < self.minutes <= 10_000:
-            raise InputError(f"minutes is {self.minutes}; it must be above 0")
-        if self.arch and self.init:
-            raise InputError(f"give arch {self.arch!r} or init {str(self.init)!r}, not both")
-        if self.arch is not None:
-            require_one_of("arch", self.arch, (*registry.SHIPPED, registry.FAST))
-        for path in (self.init, self.labels):
-            if path is not None and not Path(path).exists():
-                raise NotFoundError(f"{path} does not exist")
-
-    @property
-    def start(self) -> str:
-        """What the student starts from, by name."""
-        return Path(self.init).stem if self.init else self.arch or registry.FAST
-
-    @property
-    def frame_size(self) -> tuple[int, int] | None:
-        """(W,H) as asked for."""
-        size = parse_size(self.size) if isinstance(self.size, str) else self.size
-        if size is not None and any(side < 64 or side % 32 for side in size):
-            raise InputError(f"size is {size[0]}x{size[1]}; both sides must be multiples of 32, 64 or more")
-        return size
-
-    @property
-    def settings(self) -> training.Settings:
-        """Of the training, but for what the data decide."""
-        usual = training.Settings()
-        return replace(
-            usual, steps=self.steps or usual.steps, seed=self.seed, temporal=self.temporal, replay=usual.replay * self.replay
-        )
 
 
 @dataclass(frozen=True)
@@ -167,7 +85,9 @@ def adapt(videos: str | Path | Sequence[str | Path], teacher: str | Path, out: s
     """
     chosen = read_options(AdaptOptions, options)
     videos = [videos] if isinstance(videos, str | Path) else list(videos)
-    weights = _free(Path(out))
+    weights = _weights_of(Path(out))
+    work = Path(chosen.work) if chosen.work else weights.with_suffix(".work")
+    note = _require_free(weights, work, chosen.film)
     sources = [*videos, *chosen.stills]
     named(sources)  # they are there
     for source in chosen.score:
@@ -182,7 +102,8 @@ def adapt(videos: str | Path | Sequence[str | Path], teacher: str | Path, out: s
         rename=chosen.rename,
         **(chosen.onnx or {}),
     )
-    work = require_writable(Path(chosen.work) if chosen.work else weights.with_suffix(".work"), "pass --work FOLDER")
+    require_writable(work, "pass --work FOLDER")
+    note.touch()
     truth = None
     if chosen.labels:
         truth = report.Truth(Path(chosen.labels), chosen.label_classes, asked.label_set)
@@ -193,16 +114,27 @@ def adapt(videos: str | Path | Sequence[str | Path], teacher: str | Path, out: s
 
 def _say(options: AdaptOptions, text: str) -> None:
     if options.progress:
-        typer.echo(text, err=True)
+        tqdm.write(text, file=sys.stderr)
 
 
-def _free(out: Path) -> Path:
-    """The file of weights that a name means, which is not there yet."""
+def _weights_of(out: Path) -> Path:
+    """The file of weights that a name means."""
     weights = out if out.suffix == ".safetensors" else out.with_name(f"{out.name}.safetensors")
-    if weights.exists():
-        raise InputError(f"{weights} exists; give another name with --out, or remove it")
     require_writable(weights.parent, "pass --out FOLDER/NAME")
     return weights
+
+
+def _require_free(weights: Path, work: Path, film: bool) -> Path:
+    """Refuse a name of which any file exists: `--out README` must not replace README.md. Returns a file that notes this name.
+
+    A run that was killed while it wrote has left some of them itself: where `work` has the note, they may be written again.
+    """
+    note = work / f".{digest(os.fsencode(weights.absolute()).hex())}.name"
+    suffixes = [".safetensors"] if note.exists() else [".safetensors", ".json", ".md", *([".mp4"] if film else [])]
+    for path in map(weights.with_suffix, suffixes):
+        if path.exists():
+            raise InputError(f"{path} exists; give another name with --out, or remove it")
+    return note
 
 
 def _initial(options: AdaptOptions) -> SegmentationModel | None:
@@ -285,12 +217,12 @@ class _Work:
     def _train(self) -> training.Trained:
         with store.alone(self.work, f".training-{self.options.seed}.lock"):
             settings = self._settings()
-            material = training.Material(self.targets, self.learned, settings)
+            material = Material(self.targets, self.learned, settings)
             self._tell_motion(material)
             network = copy.deepcopy(self.initial)
             replay = None
-            if settings.replay and training.can_replay(network):
-                replay = training.Replay(settings, self.work)
+            if settings.replay and can_replay(network):
+                replay = Replay(settings, self.work)
             if self.options.minutes:
                 settings = replace(settings, steps=self._steps_in(self.options.minutes, settings, material, network, replay))
                 material.settings = settings
@@ -299,14 +231,14 @@ class _Work:
                 settings, material, network, check, self.work / f"training-{settings.seed}", replay, self.options.progress
             )
 
-    def _settings(self) -> training.Settings:
+    def _settings(self) -> Settings:
         """With cuts that fit into every video."""
         settings = self.options.settings
         sizes = np.array([one.size for one in self.targets])
         crop = tuple(int(min(side, most)) for side, most in zip(sizes.min(0), settings.crop, strict=True))
         return replace(settings, crop=crop)
 
-    def _tell_motion(self, material: training.Material) -> None:
+    def _tell_motion(self, material: Material) -> None:
         pool = material.at(0)
         moving = [motion.moves(one) for one in pool if len(one.flow)]
         if not moving:
@@ -321,10 +253,10 @@ class _Work:
     def _steps_in(
         self,
         minutes: float,
-        settings: training.Settings,
-        material: training.Material,
+        settings: Settings,
+        material: Material,
         network: SegmentationModel,
-        replay: training.Replay | None,
+        replay: Replay | None,
     ) -> int:
         """Steps that so many minutes allow; timed once, so that a run that goes on has as many."""
         path = self.work / f"steps-{settings.seed}-{minutes:g}.json"
@@ -390,7 +322,8 @@ class _Work:
         self.weights.with_suffix(".md").write_text(text, encoding="utf-8")
         if self.options.table:
             path = Path(self.options.table)
-            old = [pd.read_csv(path)] if path.exists() else []
-            atomic_files.write_table(path, pd.concat([*old, table]))
+            with atomic_files.exclusive_lock(path.with_name(f".{path.name}.lock")):  # seeds may run side by side
+                old = [pd.read_csv(path)] if path.exists() else []
+                atomic_files.write_table(path, pd.concat([*old, table]))
         measured = {stage: {name: getattr(of, name) for name in ("agreement", "flicker", "miou")} for stage, of in scores.items()}
         registry.save_weights(network, self.weights, **facts, licence=card.licence(facts), scores=card.without_nan(measured))

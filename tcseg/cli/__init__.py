@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import adapt, data, study, tools
+from . import adapt, data, segment, study, tools
 from .app import app
 
-__all__ = ["adapt", "app", "data", "study", "tools"]
+__all__ = ["adapt", "app", "data", "segment", "study", "tools"]

@@ -36,7 +36,7 @@ def adapt(
     stills: Annotated[
         list[str] | None, typer.Option(help="A folder of pictures that do not follow each other; repeatable.")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second of folders that are video. Default: 25.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second of folders that are video. Default: 17.")] = None,
     per_second: Annotated[float, typer.Option(help="Moments a second that the teacher is asked about.")] = 2.0,
     held_out: Annotated[float, typer.Option(help="Share of each video, its end, that is not learned from.")] = 0.2,
     score: Annotated[

@@ -148,6 +148,7 @@ def main(
 
 
 DEFAULT = "student-consistent"  # of the students that ship
+SHIPPED = "student, student-consistent (default; both trained at 256x128), or student-cpu (trained at 1024x512)."
 
 
 def load_model(name: str | None, weights: Path | None, default: str = DEFAULT) -> SegmentationModel:

@@ -16,6 +16,7 @@ from typing import TextIO
 import cv2
 import numpy as np
 
+from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError, CannotWriteError, InputError, explain_unwritable, require_writable
 from tcseg.labels import LabelSet
 
@@ -49,7 +50,7 @@ class PictureFile:
     def close(self, keep: bool) -> None:
         """Write the file, or nothing."""
         if keep and self._data is not None:
-            aside = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
+            aside = beside(self.path)
             try:
                 aside.write_bytes(self._data)
                 aside.replace(self.path)

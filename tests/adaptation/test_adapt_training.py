@@ -12,9 +12,11 @@ import torch
 from test_frames import drive, write_folder
 from test_store import CLASSES, Brightness, gather
 
-from tcseg.adaptation import training
+from tcseg.adaptation import batches, training
+from tcseg.adaptation.batches import Replay, draw
+from tcseg.adaptation.material import Material, Settings
 from tcseg.adaptation.report import QuickCheck
-from tcseg.adaptation.training import Material, Replay, Settings, compute_losses, draw, train
+from tcseg.adaptation.training import compute_losses, train
 from tcseg.data.augmentation import Clip
 from tcseg.errors import InputError
 from tcseg.models import registry
@@ -149,8 +151,8 @@ def test_what_is_cut_belongs_together(targets):
     """The teacher says how bright a cell is: so must the targets of every cut, zoomed, mirrored or moved."""
     settings = replace(TINY, crop=(64, 32), batch=8, pairs=4)
     given = material(targets, settings)
-    plain = training.change_colors
-    training.change_colors = lambda frames, view, generator: frames.float()
+    plain = batches.change_colors
+    batches.change_colors = lambda frames, view, generator: frames.float()
     try:
         for step in range(6):
             for clip in draw(given, step):
@@ -158,7 +160,7 @@ def test_what_is_cut_belongs_together(targets):
                 told = clip.targets[:, :, 1].flatten(0, 1)
                 assert (bright - told).abs().mean() < 0.03 and clip.taught.min() > 0.98
     finally:
-        training.change_colors = plain
+        batches.change_colors = plain
 
 
 def test_flow_of_a_cut_is_the_pans(targets):
@@ -173,8 +175,8 @@ def test_flow_of_a_cut_is_the_pans(targets):
 def test_stills_are_moved_by_a_known_motion(tmp_path):
     stills = gather(write_folder(tmp_path / "stills", drive(1, 40, step=20)), tmp_path / "a", Brightness(), fps=1)
     clip = draw(material([stills], replace(TINY, pairs=3)), 0)[1]
-    moved, inside = training.warp(clip.targets[:, 1], clip.flow)
-    seen = inside & (training.warp(clip.taught[:, 1:], clip.flow)[0][:, 0] > 0.95)
+    moved, inside = batches.warp(clip.targets[:, 1], clip.flow)
+    seen = inside & (batches.warp(clip.taught[:, 1:], clip.flow)[0][:, 0] > 0.95)
     assert seen.float().mean() > 0.6 and (moved - clip.targets[:, 0]).abs().mean(1)[seen].mean() < 0.03
 
 

@@ -11,6 +11,7 @@ from command import run
 from test_frames import drive, refused, write_folder
 
 import tcseg
+from tcseg.adaptation import run as run_module
 from tcseg.adaptation.run import COLUMNS, AdaptOptions, student_size
 from tcseg.data.procity_clips import draw_clip
 from tcseg.errors import CannotRunError, InputError, NotFoundError
@@ -108,6 +109,9 @@ def test_a_run_that_goes_on_asks_nothing_and_learns_nothing_twice(adapted, stree
     """With weights lost but the folder of work there, the same weights come out at once."""
     out = tmp_path / "out"
     shutil.copytree(adapted.weights.with_suffix(".work"), out / "mine.work")
+    note = run_module._require_free(out / "mine.safetensors", out / "mine.work", True)
+    note.touch()
+    (out / "mine.md").write_text("written by the run that was killed")
     again = tcseg.adapt(street / "drive", f"maps:{street / 'maps'}", out / "mine", **QUICK | {"progress": True})
     text = capfd.readouterr().err
     assert "asking" not in text and "step 4: agreement" not in text
@@ -150,6 +154,9 @@ def test_what_cannot_be_is_said_before_any_work(street, tmp_path):
     drive, maps, out = street / "drive", f"maps:{street / 'maps'}", tmp_path / "x"
     (tmp_path / "there.safetensors").write_bytes(b"")
     refuses(InputError, ["exists", "--out"], drive, maps, tmp_path / "there")
+    (tmp_path / "README.md").write_text("mine")
+    refuses(InputError, ["README.md exists", "--out"], drive, maps, tmp_path / "README")
+    assert (tmp_path / "README.md").read_text() == "mine" and not (tmp_path / "README.work").exists()
     refuses(InputError, ["no video"], [], maps, out)
     refuses(NotFoundError, ["nowhere.mp4", "does not exist"], tmp_path / "nowhere.mp4", maps, out)
     refuses(NotFoundError, ["no folder"], drive, f"maps:{tmp_path / 'none'}", out)

@@ -18,7 +18,7 @@ from command import run
 from typer.testing import CliRunner
 
 from tcseg import __version__
-from tcseg.cli import app, tools
+from tcseg.cli import app, segment, tools
 from tcseg.data.frame_size import parse_size
 from tcseg.errors import InputError
 from tcseg.models.registry import build, save_weights
@@ -165,10 +165,10 @@ def test_an_error_of_a_library_is_one_line_too(monkeypatch: pytest.MonkeyPatch, 
         raise cv2.error("size.width > 0\n> more")
 
     monkeypatch.setenv("TCSEG_DEBUG", "0")
-    monkeypatch.setattr(tools, "load_model", fail)
+    monkeypatch.setattr(segment, "load_model", fail)
     told = run("segment", clip, code=2).stderr
     assert re.fullmatch(
-        r"error: error: size.width > 0 \(tcseg/cli/tools.py:\d+ in segment\); set TCSEG_DEBUG=1 to see the traceback\n", told
+        r"error: error: size.width > 0 \(tcseg/cli/segment.py:\d+ in segment\); set TCSEG_DEBUG=1 to see the traceback\n", told
     )
 
 
@@ -179,9 +179,9 @@ def test_a_defect_of_ours_shows_its_class_and_its_place(monkeypatch: pytest.Monk
     def fail(*_: object) -> None:
         raise kind("operands could not be broadcast together")
 
-    monkeypatch.setattr(tools, "load_model", fail)
+    monkeypatch.setattr(segment, "load_model", fail)
     told = run("segment", clip, code=2).stderr
-    assert told.startswith(f"error: {kind.__name__}: ") and "tcseg/cli/tools.py:" in told
+    assert told.startswith(f"error: {kind.__name__}: ") and "tcseg/cli/segment.py:" in told
     assert "set TCSEG_DEBUG=1 to see the traceback" in told
 
 
@@ -189,7 +189,7 @@ def test_a_message_for_people_is_the_line_alone(monkeypatch: pytest.MonkeyPatch,
     def fail(*_: object) -> None:
         raise InputError("3x3 is no size; use 32x32")
 
-    monkeypatch.setattr(tools, "load_model", fail)
+    monkeypatch.setattr(segment, "load_model", fail)
     assert run("segment", clip, code=2).stderr == "error: 3x3 is no size; use 32x32\n"
 
 
@@ -224,7 +224,7 @@ def test_ctrl_c_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch, clip: Path) 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tools, "load_model", interrupt)
+    monkeypatch.setattr(segment, "load_model", interrupt)
     assert run("segment", clip, code=130).stderr == "interrupted\n"
 
 

@@ -1,0 +1,99 @@
+"""Options of an adaptation, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tcseg.adaptation.material import Settings
+from tcseg.data.frame_size import parse_size
+from tcseg.errors import InputError, NotFoundError, require_one_of
+from tcseg.models import registry
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """Options of `adapt`.
+
+    Attributes:
+        arch: the student that is started from: "student", "student-consistent" or "student-cpu"; None = what fits the frames.
+        init: a file of weights to start from, instead.
+        size: (W,H) or "WxH" that the student sees, multiples of 32; None = the frames' own, at most as many pixels as in training.
+        steps, minutes: of training; minutes are made steps by timing a few. Default: 2500 steps.
+        seed: order of the data and augmentation.
+        stills: further folders whose pictures do not follow each other.
+        fps: frames a second of folders of pictures that are video.
+        per_second: moments a second that the teacher is asked about.
+        held_out: share of each video, its end, that is not learned from.
+        score: videos or folders that are only scored on, instead of the held-out parts.
+        labels, label_classes: true label maps of some frames, and what they hold ("cityscapes", "camvid", or a file).
+        teacher_size, licence, classes, rename, onnx: as for `teachers.open_teacher`.
+        replay: whether drawn streets are learned from as well.
+        temporal: weight of the temporal loss.
+        work: folder of the teacher's answers and of checkpoints; default NAME.work beside the weights. Kept.
+        table: a CSV file to which this run's rows are added.
+        film: whether a film of before and after is made.
+        progress: bars, with the time left.
+    """
+
+    arch: str | None = None
+    init: Path | str | None = None
+    size: tuple[int, int] | str | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    stills: Sequence[str | Path] = ()
+    fps: float | None = None
+    per_second: float = 2.0
+    held_out: float = 0.2
+    score: Sequence[str | Path] = ()
+    labels: Path | str | None = None
+    label_classes: str = "cityscapes"
+    teacher_size: int | str | tuple[int, int] | None = None
+    licence: str | None = None
+    classes: str | Sequence[str] | None = None
+    rename: dict[str, str] | None = None
+    onnx: dict | None = None
+    replay: bool = True
+    temporal: float = 4.0
+    work: Path | str | None = None
+    table: Path | str | None = None
+    film: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 0.9:
+            raise InputError(f"held_out is {self.held_out}; it is a share of each video, above 0 and below 0.9, as 0.2")
+        if self.steps is not None and self.minutes is not None:
+            raise InputError("give steps or minutes, not both")
+        if self.minutes is not None and not 0 < self.minutes <= 10_000:
+            raise InputError(f"minutes is {self.minutes}; it must be above 0")
+        if self.arch and self.init:
+            raise InputError(f"give arch {self.arch!r} or init {str(self.init)!r}, not both")
+        if self.arch is not None:
+            require_one_of("arch", self.arch, (*registry.SHIPPED, registry.FAST))
+        for path in (self.init, self.labels):
+            if path is not None and not Path(path).exists():
+                raise NotFoundError(f"{path} does not exist")
+
+    @property
+    def start(self) -> str:
+        """What the student starts from, by name."""
+        return Path(self.init).stem if self.init else self.arch or registry.FAST
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(W,H) as asked for."""
+        size = parse_size(self.size) if isinstance(self.size, str) else self.size
+        if size is not None and any(side < 64 or side % 32 for side in size):
+            raise InputError(f"size is {size[0]}x{size[1]}; both sides must be multiples of 32, 64 or more")
+        return size
+
+    @property
+    def settings(self) -> Settings:
+        """Of the training, but for what the data decide."""
+        usual = Settings()
+        return replace(
+            usual, steps=self.steps or usual.steps, seed=self.seed, temporal=self.temporal, replay=usual.replay * self.replay
+        )
