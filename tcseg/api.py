@@ -23,7 +23,7 @@ from tcseg.models import peers, registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.students import CANDIDATES
 from tcseg.models.trained_on import Size, trained_size
-from tcseg.video import render
+from tcseg.video import painting, render
 from tcseg.video.pipeline import FrameRunner, open_runners
 
 
@@ -103,8 +103,8 @@ class Segmenter:
         """Overlay the class colours on frames: uint8 RGB in the frames' shape; `overlay` (0..1) is the opacity."""
         frames = _checked(frames)
         if frames.ndim == 3:
-            return render.blend(frames, labels, self.label_set, overlay)
-        return np.stack([render.blend(*pair, self.label_set, overlay) for pair in zip(frames, labels, strict=True)])
+            return painting.blend(frames, labels, self.label_set, overlay)
+        return np.stack([painting.blend(*pair, self.label_set, overlay) for pair in zip(frames, labels, strict=True)])
 
     def _runner(self, frame: np.ndarray, size: Size) -> FrameRunner:
         key = (frame.shape, size, next(self.network.parameters()).device)
@@ -168,7 +168,7 @@ def segment_video(
 
     Args:
         source, out: as in `tcseg.video.render.segment`.
-        options: fields of `tcseg.video.render.SegmentOptions` and `size`, such as `labels=FOLDER`, `strip=True`.
+        options: fields of `tcseg.video.options.SegmentOptions` and `size`, such as `labels=FOLDER`, `strip=True`.
         model: a name, a file, or a network.
 
     Returns:

@@ -15,10 +15,10 @@ from tcseg.metrics.intervals import Interval
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.registry import count_parameters
 from tcseg.models.trained_on import trained_size
-from tcseg.video.decoding import open_source
 from tcseg.video.encoding import Sink
+from tcseg.video.painting import blend, caption
 from tcseg.video.pipeline import open_runners, resized
-from tcseg.video.render import blend, caption
+from tcseg.video.reading.decoding import open_source
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SECONDS = 20.0  # of the film, at most

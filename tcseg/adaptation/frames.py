@@ -20,7 +20,7 @@ from tcseg.adaptation.kinds.answers import Place, digest, digest_files
 from tcseg.data.images import IMAGES, is_hidden
 from tcseg.errors import InputError, NotFoundError
 from tcseg.flow import estimate, visibility
-from tcseg.video.decoding import Source, open_source
+from tcseg.video.reading.decoding import Source, open_source
 
 WIDTH = 160  # of the frames on which cuts are looked for
 FOLLOWED = 0.45

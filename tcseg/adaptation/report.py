@@ -33,8 +33,8 @@ from tcseg.metrics.intervals import Interval, clip_interval
 from tcseg.metrics.segmentation import Overlap, confusion_matrix
 from tcseg.metrics.temporal import count_pair
 from tcseg.models.networks import SegmentationModel
-from tcseg.video.decoding import open_source
 from tcseg.video.pipeline import FrameRunner, open_runners, resized
+from tcseg.video.reading.decoding import open_source
 
 STAGES = ("before", "after", "teacher")
 COUNTED = 640  # columns of the grid on which pixels are counted, at most

@@ -15,10 +15,10 @@ import numpy as np
 from tcseg.errors import InputError
 from tcseg.machine import usable_cores
 from tcseg.models.trained_on import Size
-from tcseg.video.decoding import Source, open_source
 from tcseg.video.encoding import Sink
+from tcseg.video.painting import painting
 from tcseg.video.pipeline import Outputs, SegmentedFrame, open_runners, run, segment_frames
-from tcseg.video.render import painting
+from tcseg.video.reading.decoding import Source, open_source
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel

@@ -197,7 +197,7 @@ def real_frames(size: tuple[int, int], count: int, source: Path | None) -> tuple
 
     from tcseg.data.folders import DATASETS, explain_variable, find_dataset
     from tcseg.data.splits import list_pictures
-    from tcseg.video.decoding import read_frames
+    from tcseg.video.reading.decoding import read_frames
 
     if source is None:
         folders = [tree for name in DATASETS for tree in trees(find_dataset(name))]

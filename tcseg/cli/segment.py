@@ -37,7 +37,7 @@ class _SegmentCommand(Command):
 
 
 def _seconds(text: str) -> float:
-    from tcseg.video.excerpt import read_time
+    from tcseg.video.reading.excerpt import read_time
 
     try:
         return read_time(text)
@@ -205,7 +205,7 @@ def _refuse_with_compare(seen: object, unfit: object) -> None:
 def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
     """Calibration frames for int8: those of the source if it is a file or folder, else procity's training streets, as is said."""
     from tcseg.study.measurements.quality.precision import calibration_frames
-    from tcseg.video.sources import local_path
+    from tcseg.video.reading.sources import local_path
 
     path = local_path(source)
     again = path is not None and (path.is_file() or path.is_dir())

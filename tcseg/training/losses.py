@@ -235,7 +235,7 @@ def feature_distillation(
         features: (B,C,h,w), the student's, of any stride.
         teacher_features: (B,D,H,W), of any stride; no gradient flows into them.
         adapter: takes (B,C,h,w) to (B,D,h,w), e.g. `torch.nn.Conv2d(C, D, 1)`.
-        mask: (B,H,W) bool, the teacher's places that count, in the mean and in the statistics; None = all.
+        mask: (B,H,W) bool, which pixels of the teacher enter the mean and the statistics; None = all.
 
     Raises:
         ValueError: the batches differ, or the adapter gives another number of channels than the teacher has.

@@ -22,7 +22,7 @@ from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError, CannotWriteError, InputError
 from tcseg.evaluation.label_map_values import write_meta
 from tcseg.labels import LabelSet
-from tcseg.video.sources import Source, shown
+from tcseg.video.reading.sources import Source, shown
 
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".avi": "mjpeg"}
 SUFFIXES = (*CODECS, ".gif")

@@ -31,7 +31,7 @@ from tcseg.machine import usable_cores
 from tcseg.models.trained_on import Size, size_for
 from tcseg.video.flicker_meter import drop_oldest
 from tcseg.video.outputs import Window
-from tcseg.video.sources import Source
+from tcseg.video.reading.sources import Source
 from tcseg.video.temporal_filters import FILTERS
 
 if TYPE_CHECKING:

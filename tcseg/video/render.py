@@ -9,9 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,109 +19,20 @@ from tqdm.auto import tqdm
 from tcseg.data.images import depth_note
 from tcseg.deploy.label_map import padded_size
 from tcseg.deploy.runtimes import unavailable
-from tcseg.errors import CannotRunError, InputError, read_options, require_one_of
-from tcseg.labels import IGNORE, LabelSet, colorize
+from tcseg.errors import CannotRunError, InputError, read_options
 from tcseg.models.trained_on import NATIVE, Size, describe_input, size_for, size_text
-from tcseg.video.decoding import Source, open_source
-from tcseg.video.encoding import FrameFiles, Sink
-from tcseg.video.excerpt import Excerpt
-from tcseg.video.flicker_meter import Meter, draw_strip
-from tcseg.video.legend import Legend, find_classes, only
-from tcseg.video.outputs import FrameLines, PictureFile, Window, open_lines, require_window
-from tcseg.video.pipeline import RECENT, Calibrate, FrameRunner, OnFrame, SegmentedFrame, open_runners, run
-from tcseg.video.sources import local_path, shown
+from tcseg.video.legend import Legend, find_classes
+from tcseg.video.options import SegmentOptions, VideoOptions
+from tcseg.video.outputs import FrameLines, open_lines, require_window
+from tcseg.video.painting import PaintedOutputs, blend, caption, caption_height, meter_of, open_outputs, painting
+from tcseg.video.pipeline import FrameRunner, open_runners, run
+from tcseg.video.reading.decoding import Source, open_source
+from tcseg.video.reading.excerpt import Excerpt
+from tcseg.video.reading.sources import local_path, shown
 from tcseg.video.temporal_filters import FILTERS
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
-
-Render = Callable[[np.ndarray, list[np.ndarray]], np.ndarray]
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """Options of `segment` and `side_by_side`.
-
-    Attributes:
-        overlay: 0..1, how strongly the colours cover the frame.
-        fps: of the output; None = the source's.
-        runtime: "pytorch", "onnxruntime" or "openvino".
-        progress: a bar with live frames a second, and before it a line: what the network sees, and what it was trained on.
-        strip: measure flicker (see `flicker_meter`) and plot it under the picture.
-        show: a window with the picture; q, Esc or closing it ends as Ctrl-C does.
-        steady: the name of a filter at inference, of `temporal_filters.FILTERS`, between the network and the label map; None =
-            none.
-        on_error: of a damaged frame: "skip" leaves it out, counts it and goes on, "stop" ends there.
-        legend: the classes' names and colours along the upper edge (see `legend`); not in pictures too narrow for it.
-        start, end, stride: which frames are taken: see `excerpt.Excerpt`. A stride of 2 halves the rate of the output.
-    """
-
-    overlay: float = 0.6
-    fps: float | None = None
-    runtime: str = "pytorch"
-    progress: bool = True
-    strip: bool = False
-    show: bool = False
-    steady: str | None = None
-    on_error: str = "skip"
-    legend: bool = True
-    start: float | None = None
-    end: float | None = None
-    stride: int = 1
-
-    @property
-    def excerpt(self) -> Excerpt:
-        """The frames that are taken."""
-        return Excerpt(self.start, self.end, self.stride)
-
-    def __post_init__(self) -> None:
-        _ = self.excerpt
-        if not 0 <= self.overlay <= 1:
-            raise InputError(f"overlay is {self.overlay}; it must be 0 (the frame) .. 1 (the colours)")
-        if self.steady is not None:
-            require_one_of("steady", self.steady, FILTERS)
-        require_one_of("on_error", self.on_error, ("skip", "stop"))
-
-
-@dataclass(frozen=True)
-class SegmentOptions(VideoOptions):
-    """Options of `segment` alone, beside those of `VideoOptions`.
-
-    Attributes:
-        on_frame: called in order with (index, frame uint8 (H,W,3) RGB, [labels uint8 (H,W)]).
-        labels: a new folder for label maps, an 8-bit PNG of trainIds a frame, of the frame's size. Called as the source's
-            images are, so that `tcseg evaluate` finds them (any layout); of a video 000000.png, 000001.png, ... A `meta.json`
-            beside them says what they hold.
-        probs: a new folder for probabilities, called likewise, .npz: `np.load(file)["probs"]` is uint8 (K,h,w), 255 = 1, one cell
-            for 4x4 pixels of what the network saw. About 0.3 byte a value: 12 kB a frame at 256x128, 190 kB at 1024x512.
-        classes: names of classes, in any case: these alone are painted, in the legend, and counted by the strip; the rest stays
-            the frame. Label maps and probabilities have all classes all the same. None = all.
-        lines: a file for a line of JSON a frame, "-" for stdout, or a text stream; see `outputs.FrameLines`.
-        networks: keeps networks open from one source to the next; see `OpenNetworks`.
-        precision: "fp32"; "int8" in ONNX Runtime and OpenVINO; "fp16" or "bf16" of a network on a GPU.
-        calibrate: for int8: (W,H) -> frames of that size, uint8 (N,H,W,3) RGB, as those that the network will see.
-    """
-
-    on_frame: OnFrame | None = None
-    labels: Path | str | None = None
-    probs: Path | str | None = None
-    classes: tuple[str, ...] | list[str] | str | None = None
-    lines: Path | str | TextIO | None = None
-    networks: OpenNetworks | None = None
-    precision: str = "fp32"
-    calibrate: Calibrate | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.precision == "int8" and self.calibrate is None:
-            raise InputError("precision is 'int8', calibrate is None: int8 takes its ranges from frames; say where from")
-        if self.labels is not None and self.probs is not None and Path(self.labels) == Path(self.probs):
-            raise InputError(f"labels and probs are both {self.labels}; give two folders")
-
-    @property
-    def folders(self) -> dict[str, Path]:
-        """The folders that are to be written."""
-        return {name: Path(path) for name in ("labels", "probs") if (path := getattr(self, name)) is not None}
 
 
 class OpenNetworks:
@@ -151,194 +61,6 @@ class OpenNetworks:
             for runner in (one for stream in self._runners for one in stream):
                 runner.filter = FILTERS[options.steady]()
         return self._runners
-
-
-def blend(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, overlay: float = 0.6) -> np.ndarray:
-    """Overlay the colours of labels uint8 (H,W) on a frame: uint8 (H,W,3) RGB; `overlay` (0..1) is the opacity.
-
-    Pixels without a class (255) are black.
-
-    Raises:
-        ValueError: the labels are not uint8, or not of the frame's size.
-    """
-    if labels.dtype != np.uint8 or labels.shape != frame.shape[:2]:
-        expected = f"uint8 {frame.shape[:2]}, as the frame is; labels.astype(np.uint8) makes bytes of them"
-        raise InputError(f"labels are {labels.dtype} {labels.shape}; they must be {expected}")
-    palette = colorize(np.arange(256, dtype=np.uint8), label_set)
-    colours = cv2.applyColorMap(labels, palette[:, None])  # ten times faster than indexing the palette with a map
-    return cv2.addWeighted(frame, 1 - overlay, colours, overlay, 0)
-
-
-def caption(picture: np.ndarray, text: str) -> np.ndarray:
-    """Write a caption on a dark background into the upper left corner of an image (in place)."""
-    scale = _caption_scale(picture.shape[1])
-    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    cv2.rectangle(picture, (0, 0), (width + 8, height + base + 6), (20, 20, 20), -1)
-    cv2.putText(picture, text, (4, height + 3), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
-    return picture
-
-
-def caption_height(width: int) -> int:
-    """Rows that a caption takes in a picture so wide."""
-    (_, height), base = cv2.getTextSize("frame", cv2.FONT_HERSHEY_SIMPLEX, _caption_scale(width), 1)
-    return height + base + 7
-
-
-def _caption_scale(width: int) -> float:
-    return max(0.35, width / 1100)
-
-
-@dataclass
-class _Outputs:
-    """Where answers go; `write` belongs to the writer's thread.
-
-    Attributes:
-        names: the networks', as the strip calls them.
-        strip: whether it is drawn; what changes is measured where there is a meter.
-        place: index of a written frame -> which frame of the source it is, and its time in seconds.
-        expected: frames that will come; None = unknown.
-        chosen: trainIds that are measured; None = all.
-    """
-
-    render: Render
-    names: tuple[str, ...] = ("flicker",)
-    sink: Sink | PictureFile | None = None
-    window: Window | None = None
-    labels: FrameFiles | None = None
-    probs: FrameFiles | None = None
-    lines: FrameLines | None = None
-    meter: Meter | None = None
-    strip: bool = True
-    place: Callable[[int], tuple[int, float]] = lambda index: (index, float(index))
-    expected: int | None = None
-    chosen: tuple[int, ...] | None = None
-    live: bool = False
-    written: int = 0
-
-    def write(self, segmented: SegmentedFrame) -> None:
-        shares = [float("nan")]
-        if self.meter is not None:
-            shares = self.meter.step(segmented.frame, [only(labels, self.chosen) for labels in segmented.maps])
-        if self.sink is not None or self.window is not None:
-            picture = self._picture(segmented)
-            if self.sink is not None:
-                self.sink.write(picture, segmented.time)
-            if self.window is not None:
-                self.window.write(picture)
-        if self.labels is not None:
-            self.labels.write(segmented.maps[0], self._named(self.labels, segmented))
-        if self.probs is not None:
-            self.probs.write(segmented.probs, self._named(self.probs, segmented))
-        if self.lines is not None:
-            self._tell(segmented, shares[0])
-        self.written += 1
-
-    def _tell(self, segmented: SegmentedFrame, share: float) -> None:
-        try:
-            self.lines.write(self._place(segmented), segmented.maps[0], share, segmented.milliseconds)
-        except BrokenPipeError:  # nobody reads: go on with what else is written, if anything is
-            if not any((self.sink, self.window, self.labels, self.probs)):
-                raise
-            self.lines = None
-
-    def _place(self, segmented: SegmentedFrame) -> tuple[int, float]:
-        """Which frame of the source it is, and its time in seconds: as the source says, where it says."""
-        frame, seconds = self.place(self.written)
-        if self.live:
-            return frame, seconds
-        return frame if segmented.index is None else segmented.index, seconds if segmented.time is None else segmented.time
-
-    @staticmethod
-    def _named(files: FrameFiles, segmented: SegmentedFrame) -> int | None:
-        """The frame's number among the source's names; a video's frames are counted as they come."""
-        return None if files.names is None else segmented.index
-
-    def _picture(self, segmented: SegmentedFrame) -> np.ndarray:
-        picture = self.render(segmented.frame, segmented.maps)
-        if self.meter is None or not self.strip:
-            return picture
-        strip = draw_strip(self.meter.series, self.meter.means(), picture.shape[1], self.names, self.expected)
-        return np.vstack((picture, strip))
-
-    def paths(self) -> list[Path]:
-        """What is written, in files."""
-        return [target.path for target in (self.sink, self.labels, self.probs) if target is not None]
-
-    def close(self, keep: bool) -> None:
-        """Complete all of it or remove all of it; one that fails does not stop the others."""
-        with ExitStack() as stack:
-            for target in (self.probs, self.labels, self.sink, self.window):
-                if target is not None:
-                    stack.callback(target.close, keep)
-
-    def flicker(self) -> dict:
-        """What the meter found: of one network a value, of several a dict by name."""
-        if self.meter is None:
-            return {"flicker": None, "flicker_series": None}
-        means = dict(zip(self.names, self.meter.means(), strict=True))
-        series = {name: [row[i] for row in self.meter.series] for i, name in enumerate(self.names)}
-        if len(self.names) == 1:
-            return {"flicker": means[self.names[0]], "flicker_series": series[self.names[0]]}
-        return {"flicker": means, "flicker_series": series}
-
-
-def painting(
-    model: SegmentationModel,
-    overlay: float,
-    strip: bool,
-    sink: Sink | None = None,
-    live: bool = False,
-    legend: bool = False,
-    chosen: tuple[int, ...] | None = None,
-) -> _Outputs:
-    """Outputs that paint a network's classes, or the chosen ones, over the frame; with a strip and a legend if wanted."""
-    drawn = Legend(model.label_set, chosen) if legend else None
-
-    def paint(frame: np.ndarray, maps: list[np.ndarray]) -> np.ndarray:
-        labels = only(maps[0], chosen)
-        picture = blend(frame, labels, model.label_set, overlay)
-        if chosen is not None:
-            np.copyto(picture, frame, where=(labels == IGNORE)[..., None])
-        return picture if drawn is None else drawn.draw(picture, labels)
-
-    return _Outputs(paint, sink=sink, meter=_meter(strip, live), chosen=chosen)
-
-
-def _meter(strip: bool, live: bool) -> Meter | None:
-    return Meter(RECENT if live else None) if strip else None
-
-
-def _open_outputs(
-    outputs: _Outputs,
-    source: Source,
-    out: Path | None,
-    options: VideoOptions,
-    label_set: LabelSet | None = None,
-) -> _Outputs:
-    """Make what will be written, aside; if one of them cannot be, the others are removed again."""
-    outputs.expected = source.count
-    if source.still and options.strip:
-        raise InputError(f"strip needs a video or a folder, and {source.name} is one picture: nothing can flicker")
-    if source.live and out is not None and out.suffix.lower() == ".gif":
-        raise InputError(
-            f"out is {out.name!r}: a GIF is kept in memory until it ends, and a camera does not; use .mp4, .mkv or .avi"
-        )
-    with ExitStack() as stack:
-        stack.callback(lambda: outputs.close(keep=False))
-        if out is not None:
-            with_pace = (options.fps or source.fps, source, options.fps is not None)
-            outputs.sink = PictureFile(out) if source.still else Sink(out, *with_pace)
-        if isinstance(outputs.sink, Sink) and outputs.sink.sound_note and options.progress:
-            tqdm.write(outputs.sink.sound_note, file=sys.stderr)
-        for what, folder in options.folders.items() if isinstance(options, SegmentOptions) else ():
-            meaning = label_set if what == "labels" else None
-            setattr(outputs, what, FrameFiles(folder, what, source.names, meaning))
-        outputs.window = Window(f"tcseg {source.name} (q ends)") if options.show else None
-        stack.pop_all()
-    return outputs
-
-
-# ------------------------------------------------------------------------------------------------ the commands
 
 
 def summary(result: dict) -> str:
@@ -434,14 +156,14 @@ def segment(
             lines = chosen.lines
             stream = lines if hasattr(lines, "write") else stack.enter_context(open_lines(lines))
             outputs.lines = FrameLines(stream, model.label_set, str(source), classes)
-        _open_outputs(outputs, opened, out, chosen, model.label_set)
+        open_outputs(outputs, opened, out, chosen, model.label_set)
         result = _run(source, opened, outputs, model, size, chosen)
     told = chosen.lines if isinstance(chosen.lines, str | Path) else getattr(chosen.lines, "name", "stream")
     return result | {"lines": None if chosen.lines is None else "stdout" if str(told) == "-" else str(told)}
 
 
 def _run(
-    source: str | int | Path, opened: Source, outputs: _Outputs, model: SegmentationModel, size: Size, chosen: SegmentOptions
+    source: str | int | Path, opened: Source, outputs: PaintedOutputs, model: SegmentationModel, size: Size, chosen: SegmentOptions
 ) -> dict:
     """Run the pipeline of one network, and say what it sees."""
     sizes: dict[str, tuple[int, int]] = {}
@@ -523,8 +245,8 @@ def side_by_side(
             panels.append(panel(blend(frame, labels, model.label_set, chosen.overlay), name))
         return np.hstack(panels)
 
-    outputs = _Outputs(render, tuple(models), meter=_meter(chosen.strip, opened.live))
-    _open_outputs(outputs, opened, out, chosen)
+    outputs = PaintedOutputs(render, tuple(models), meter=meter_of(chosen.strip, opened.live))
+    open_outputs(outputs, opened, out, chosen)
 
     sizes: dict[str, tuple[int, int]] = {}
 

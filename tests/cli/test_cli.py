@@ -13,7 +13,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from command import run
 from typer.testing import CliRunner
 
@@ -21,21 +20,12 @@ from tcseg import __version__
 from tcseg.cli import app, segment, tools
 from tcseg.data.frame_size import parse_size
 from tcseg.errors import InputError
-from tcseg.models.registry import build, save_weights
-from tcseg.video.decoding import read_frames
+from tcseg.video.reading.decoding import read_frames
 
 COMMANDS = (
     ["doctor"], ["data", "procity"], ["data", "check"], ["study"], ["report"], ["segment"], ["export"], ["bench"], ["adapt"],
     ["sweep"], ["evaluate"], ["measure"],
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "mine.safetensors"
-    save_weights(build("student", 19, False), path)
-    return path
 
 
 @pytest.fixture

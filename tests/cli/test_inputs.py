@@ -10,22 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 import typer
 from command import run
 
 from tcseg.cli.inputs import expand, plan, unique_names
 from tcseg.errors import NotFoundError
-from tcseg.models.registry import build, save_weights
-from tcseg.video.decoding import read_frames
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "mine.safetensors"
-    save_weights(build("student", 19, False), path)
-    return path
+from tcseg.video.reading.decoding import read_frames
 
 
 def clip(path: Path, count: int = 3) -> Path:

@@ -24,11 +24,11 @@ from tcseg.atomic_files import beside
 from tcseg.cli.app import interrupted_code, stopped_as_ctrl_c
 from tcseg.errors import CannotRunError, TcsegError
 from tcseg.video import pipeline
-from tcseg.video.decoding import open_source, read_frames
 from tcseg.video.encoding import FrameFiles, Sink
 from tcseg.video.pipeline import SegmentedFrame
+from tcseg.video.reading.decoding import open_source, read_frames
+from tcseg.video.reading.sources import Source, local_path
 from tcseg.video.render import _checked
-from tcseg.video.sources import Source, local_path
 
 CODECS = {
     ".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".ts": "libx264", ".flv": "libx264",
@@ -540,7 +540,7 @@ def test_a_pipe_is_opened_once(tmp_path: Path) -> None:
 
 def test_standard_input(tmp_path: Path) -> None:
     film(tmp_path / "in.mkv", 7)
-    code = "from tcseg.video.decoding import read_frames; print(len(read_frames('-', 99)))"
+    code = "from tcseg.video.reading.decoding import read_frames; print(len(read_frames('-', 99)))"
     with (tmp_path / "in.mkv").open("rb") as file:
         done = subprocess.run([sys.executable, "-c", code], stdin=file, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "7"

@@ -16,10 +16,11 @@ from tcseg.errors import InputError
 from tcseg.labels import CITYSCAPES
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.registry import build
-from tcseg.video.decoding import open_source, read_frames
 from tcseg.video.outputs import FrameLines, open_lines
+from tcseg.video.painting import blend, painting
 from tcseg.video.pipeline import SegmentedFrame
-from tcseg.video.render import OpenNetworks, blend, painting, segment
+from tcseg.video.reading.decoding import open_source, read_frames
+from tcseg.video.render import OpenNetworks, segment
 
 
 @pytest.fixture(scope="module")

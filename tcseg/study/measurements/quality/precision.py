@@ -30,7 +30,7 @@ from tcseg.models.students import CHOSEN
 from tcseg.procity import writer
 from tcseg.study.model_selection import with_weights
 from tcseg.study.study import open_study
-from tcseg.video.decoding import open_source
+from tcseg.video.reading.decoding import open_source
 
 COLUMNS = [
     *("model", "runtime", "precision", "miou", "tc", "flicker", "harmful_flicker"),

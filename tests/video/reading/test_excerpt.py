@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tcseg.errors import InputError
-from tcseg.video.decoding import Source
-from tcseg.video.excerpt import Excerpt, read_time
+from tcseg.video.reading.decoding import Source
+from tcseg.video.reading.excerpt import Excerpt, read_time
 
 
 def source(count: int = 20, fps: float = 10.0, live: bool = False, known: bool = True) -> Source:
@@ -60,7 +60,7 @@ def test_nothing_changes_without_an_excerpt_and_the_file_is_closed():
 
 def test_a_live_source_goes_by_the_clock(monkeypatch):
     ticks = itertools.count()
-    monkeypatch.setattr("tcseg.video.excerpt.time.monotonic", lambda: next(ticks) * 0.5)  # half a second a look
+    monkeypatch.setattr("tcseg.video.reading.excerpt.time.monotonic", lambda: next(ticks) * 0.5)  # half a second a look
     assert numbers(Excerpt(1.0, 3.0).of(source(live=True, known=False))) == [1, 2, 3, 4]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tcseg.errors import InputError
-from tcseg.video.sources import Source
+from tcseg.video.reading.sources import Source
 
 _SLACK = 1e-6  # seconds: 0.3 s is frame 3 of 10 a second, though 3 / 10 and 0.3 may differ in the last bit
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from tcseg.data.images import IMAGES, in_order, is_hidden, natural, read_rgb
 from tcseg.errors import CannotRunError, InputError, NotFoundError
-from tcseg.video.containers import open_stdin, open_url, open_video
-from tcseg.video.sources import Source, local_path, shown
+from tcseg.video.reading.containers import open_stdin, open_url, open_video
+from tcseg.video.reading.sources import Source, local_path, shown
 
 FOLDER_FPS = 17.0  # of a folder of images, which does not say: Cityscapes' rate
 NUMBERED = re.compile(r"%0?\d*d")

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tcseg.errors import CannotRunError, InputError, TcsegError
-from tcseg.video.sources import Reading, Source, shown
+from tcseg.video.reading.sources import Reading, Source, shown
 
 av.logging.set_level(None)  # what the libraries print between our lines; the errors below say it
 
