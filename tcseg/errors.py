@@ -129,6 +129,22 @@ def require_writable(folder: Path, fix: str) -> Path:
     return folder
 
 
+def require_writable_file(name: str, path: Path) -> Path:
+    """Check before any work that a file can be written; its folder is created.
+
+    Args:
+        name: of the argument, such as "out".
+        path: the file.
+
+    Raises:
+        InputError: it is a folder. CannotWriteError: its folder cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{name} is {path}, which is a folder; give a file name")
+    require_writable(path.parent, f"give {name} another folder")
+    return path
+
+
 def explain_unwritable(path: Path, error: OSError, fix: str) -> CannotWriteError:
     """The error for a failed write, with the path, the reason, and what to do ("pass --out FOLDER")."""
     return CannotWriteError(f"{path} cannot be written ({os.strerror(error.errno or 0).lower()}): {fix}")

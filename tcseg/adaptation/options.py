@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tcseg.adaptation.frames import Sampling
 from tcseg.adaptation.material import Settings
 from tcseg.data.frame_size import parse_size
-from tcseg.errors import InputError, NotFoundError, require_one_of
+from tcseg.errors import InputError, NotFoundError, require_one_of, require_writable_file
 from tcseg.models import registry
 
 
@@ -69,6 +70,9 @@ class AdaptOptions:
             raise InputError("give steps or minutes, not both")
         if self.minutes is not None and not 0 < self.minutes <= 10_000:
             raise InputError(f"minutes is {self.minutes}; it must be above 0")
+        Sampling(self.per_second)  # refuses what cannot be
+        if self.table is not None:
+            require_writable_file("table", Path(self.table))
         if self.arch and self.init:
             raise InputError(f"give arch {self.arch!r} or init {str(self.init)!r}, not both")
         if self.arch is not None:

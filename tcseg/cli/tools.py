@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcseg.data.frame_size import parse_size
-from tcseg.errors import require_writable
+from tcseg.errors import require_writable, require_writable_file
 from tcseg.models.trained_on import export_size, size_text, trained_size, training_of
 
 from .app import DEFAULT, SHIPPED, Device, app, device_of, load_model, real_frames
@@ -156,7 +156,7 @@ def bench(
         return
     options |= {"runtimes": tuple(runtime or RUNTIMES), "precisions": tuple(precision or ["fp32"])}
     if out:
-        require_writable(out.parent, "give --out another folder")
+        require_writable_file("out", out)
     sizes = [parse_size(one) for one in size or []]
     networks = _bench_models(model or ([] if weights else ["student"]), weights or [])
     networks = {name: network.to(device_of(device)) for name, network in networks.items()}

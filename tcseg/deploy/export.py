@@ -35,7 +35,7 @@ from tcseg.deploy.exported_files import FORMATS, open_file, require_runtime
 from tcseg.deploy.label_map import padded_size, to_planes, upsample_argmax
 from tcseg.deploy.onnx_rewrites import fold_normalisation
 from tcseg.deploy.quantization import IR_VERSION, PRECISIONS, check_calibration, convert
-from tcseg.errors import CannotRunError, InputError, require_one_of, require_writable
+from tcseg.errors import CannotRunError, InputError, require_one_of, require_writable_file
 from tcseg.models.trained_on import export_size, size_text, trained_size
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def export(
     path, size = Path(path), size or export_size(model)
     check(path, size, scope, precision, channels_last)
     check_calibration(precision, calibration)
-    require_writable(path.parent, "give the file another folder")
+    require_writable_file("out", path)
     network = copy.deepcopy(model).cpu().float().eval()
     images = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:

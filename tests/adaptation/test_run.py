@@ -157,6 +157,8 @@ def test_what_cannot_be_is_said_before_any_work(street, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     refuses(InputError, ["README.md exists", "--out"], drive, maps, tmp_path / "README")
     assert (tmp_path / "README.md").read_text() == "mine" and not (tmp_path / "README.work").exists()
+    refuses(InputError, ["table is", "folder"], drive, maps, out, table=tmp_path)
+    refuses(InputError, ["per_second is 0"], drive, maps, out, per_second=0)
     refuses(InputError, ["no video"], [], maps, out)
     refuses(NotFoundError, ["nowhere.mp4", "does not exist"], tmp_path / "nowhere.mp4", maps, out)
     refuses(NotFoundError, ["no folder"], drive, f"maps:{tmp_path / 'none'}", out)

@@ -15,6 +15,7 @@ from tcseg.deploy.export import compare, export, sample_frames
 from tcseg.deploy.exported_files import FORMATS, RUNTIMES, open_file, why_missing
 from tcseg.deploy.label_map import to_planes, upsample_argmax
 from tcseg.deploy.runtimes import open_network, open_networks
+from tcseg.errors import InputError
 from tcseg.labels import own_classes
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.registry import build
@@ -223,3 +224,11 @@ def test_a_file_is_compared_as_users_open_it(
         graph = onnx.load(path)
         assert graph.ir_version <= 9
         assert {entry.key: entry.value for entry in graph.metadata_props}["layout"] == "NHWC"
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "x.xml", "x.pt2"])
+def test_a_folder_is_no_output_file(tmp_path: Path, model: SegmentationModel, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"out is .*{name}, which is a folder; give a file name"):
+        export(model, tmp_path / name, size=(64, 32))
+    assert [path.name for path in tmp_path.iterdir()] == [name] and not any((tmp_path / name).iterdir())
