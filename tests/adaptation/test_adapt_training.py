@@ -98,7 +98,7 @@ sys.path[:0] = {path!r}
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-import test_training as t
+import test_adapt_training as t
 from test_frames import drive, write_folder
 from test_store import Brightness, gather
 targets = [gather(Path({street!r}), Path({answers!r}), Brightness())]

@@ -230,5 +230,5 @@ def test_a_file_is_compared_as_users_open_it(
 def test_a_folder_is_no_output_file(tmp_path: Path, model: SegmentationModel, name: str) -> None:
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=f"out is .*{name}, which is a folder; give a file name"):
-        export(model, tmp_path / name, size=(64, 32))
+        export(model, tmp_path / name, size=(64, 64))
     assert [path.name for path in tmp_path.iterdir()] == [name] and not any((tmp_path / name).iterdir())
