@@ -250,35 +250,30 @@ def _training(request: Request) -> str:
 
 
 def compare(folder: Path, committed: Path = FIGURES) -> pd.DataFrame:
-    """Compare the scores of a study's networks with the committed ones of the same data, profile, recipe and seed.
+    """Compare the scores of a study's networks with the committed ones of the same run id: of one recipe, seed, data and code.
 
     Args:
-        folder: The study's. A record that was itself committed is not compared with itself; nor are frames of another size, or
-            a recipe that has changed.
+        folder: The study's. A record that was itself committed is not compared with itself.
         committed: figures/.
 
     Returns:
         A row a network: whose it is, both machines and numbers of threads, both mIoUs, flickers and TCs (DIS flow), and whether
         all metrics are equal to the last digit. Empty where the two have no network in common.
     """
-    committed_records = {_identity(record): record for record in _records(committed / "runs", "*.json")}
+    committed_records = {record["run_id"]: record for record in _records(committed / "runs", "*.json")}
     rows = []
     for record in _records(folder / "runs", "*/record.json"):
-        theirs = committed_records.get(_identity(record))
-        keys = ("recipe", "data_key")
-        if theirs is None or theirs["finished"] == record["finished"] or any(theirs[k] != record[k] for k in keys):
+        theirs = committed_records.get(record["run_id"])
+        if theirs is None or theirs["finished"] == record["finished"]:
             continue
-        row = dict(zip(("dataset", "profile", "recipe", "seed"), _identity(record), strict=True))
+        row = {"dataset": record["dataset"], "profile": record["profile"]}
+        row |= {"recipe": record["recipe_name"], "seed": record["seed"]}
         for end, one in (("", record), ("_committed", theirs)):
             row |= {f"machine{end}": one["machine"]["cpu"], f"threads{end}": one["cost"].get("threads")}
             row |= {f"{name}{end}": one["metrics"][name] for name in ("miou", "flicker")}
             row[f"tc_dis{end}"] = one["metrics"]["tc"].get("dis")
         rows.append(row | {"equal": record["metrics"] == theirs["metrics"]})
     return pd.DataFrame(rows)
-
-
-def _identity(record: Mapping) -> tuple[str, str, str, int]:
-    return record["dataset"], record["profile"], record["recipe_name"], record["seed"]
 
 
 def _records(folder: Path, pattern: str) -> list[dict]:

@@ -20,9 +20,8 @@ def record(seed, miou, finished, threads=1):
         "profile": "laptop",
         "recipe_name": "student",
         "seed": seed,
+        "run_id": f"student-s{seed}-code",
         "finished": finished,
-        "recipe": {"steps": 2000},
-        "data_key": ["abc", "def"],
         "machine": {"cpu": "Z80"},
         "cost": {"threads": threads},
         "metrics": metrics,
@@ -33,7 +32,7 @@ def test_a_study_is_compared_with_the_committed_rows_to_the_last_digit(tmp_path)
     ours = [record(0, 0.4, "then"), record(1, 0.4, "then"), record(2, 0.4, "then")]
     theirs = [record(0, 0.4, "now"), record(1, 0.41, "now", 2), record(2, 0.4, "then"), record(3, 0.4, "now")]
     ours.append(record(4, 0.4, "then"))
-    theirs.append(record(4, 0.5, "now") | {"data_key": ["larger", "frames"]})
+    theirs.append(record(4, 0.5, "now") | {"run_id": "student-s4-other"})  # of another code, or of larger frames
     (tmp_path / "figures" / "runs").mkdir(parents=True)
     for one in ours:
         (tmp_path / "figures" / "runs" / f"student-s{one['seed']}.json").write_text(json.dumps(one))
@@ -42,7 +41,7 @@ def test_a_study_is_compared_with_the_committed_rows_to_the_last_digit(tmp_path)
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps(one))
     table = compare(tmp_path / "study", tmp_path / "figures")
-    assert table["seed"].tolist() == [0, 1], "not with itself, with what is not committed, or with other frames"
+    assert table["seed"].tolist() == [0, 1], "not with itself, with what is not committed, or with another run id"
     assert table["equal"].tolist() == [True, False]
     assert reproduced(table) == (
         "1 of 2 networks trained on Z80 score exactly as the committed ones. The largest difference in mIoU is 1.0 points "
