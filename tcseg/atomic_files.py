@@ -68,6 +68,15 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
     return path
 
 
+def append_rows(path: Path, table: pd.DataFrame) -> Path:
+    """Add rows to a CSV file, or begin it; those of other processes that do so at the same time are kept."""
+    import pandas as pd  # here: who writes a film or weights waits for no tables
+
+    with exclusive_lock(path.with_name(f".{path.name}.lock")):
+        old = [pd.read_csv(path)] if path.exists() else []
+        return write_table(path, pd.concat([*old, table]))
+
+
 def write_figure(path: Path, figure: Figure, alt: str, lines: bool = False) -> Path:
     """Write a PNG file, an SVG file too if `lines`, and the alt text as JSON; closes the figure and returns the PNG's path.
 

@@ -321,9 +321,6 @@ class _Work:
         text = card.render(self.weights.stem, network, scores, facts, self.truth)
         self.weights.with_suffix(".md").write_text(text, encoding="utf-8")
         if self.options.table:
-            path = Path(self.options.table)
-            with atomic_files.exclusive_lock(path.with_name(f".{path.name}.lock")):  # seeds may run side by side
-                old = [pd.read_csv(path)] if path.exists() else []
-                atomic_files.write_table(path, pd.concat([*old, table]))
+            atomic_files.append_rows(Path(self.options.table), table)
         measured = {stage: {name: getattr(of, name) for name in ("agreement", "flicker", "miou")} for stage, of in scores.items()}
         registry.save_weights(network, self.weights, **facts, licence=card.licence(facts), scores=card.without_nan(measured))
