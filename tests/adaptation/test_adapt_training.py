@@ -231,12 +231,12 @@ def test_balanced_answers_are_a_class_weighted_cross_entropy():
 def test_drawn_streets_leave_the_norms_alone(tmp_path):
     model = registry.build("student", 19).train()
     settings = replace(TINY, crop=(64, 32), batch=2)
-    training.DRAWN, before = 2, training.DRAWN
+    batches.DRAWN, before = 2, batches.DRAWN
     try:
         replay = Replay(settings, tmp_path)
         again = Replay(settings, tmp_path)
     finally:
-        training.DRAWN = before
+        batches.DRAWN = before
     frames, labels = replay.draw(3)
     assert torch.equal(frames, again.draw(3)[0]) and frames.shape == (2, 3, 32, 64) and labels.shape == (2, 32, 64)
     assert set(labels.unique().tolist()) <= {*range(19), 255} and len(labels.unique()) > 3

@@ -571,13 +571,17 @@ def test_two_films_of_one_name_are_both_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_is_a_ctrl_c_and_a_second_one_waits(number: int) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with stopped_as_ctrl_c():
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-            time.sleep(1)
-        if number != signal.SIGINT:
-            os.kill(os.getpid(), signal.SIGTERM)  # while files are finished
-            time.sleep(0.01)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with stopped_as_ctrl_c():
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+                time.sleep(1)
+            if number != signal.SIGINT:
+                os.kill(os.getpid(), signal.SIGTERM)  # while files are finished
+                time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert interrupted_code() == 128 + number and signal.getsignal(signal.SIGTERM) == before
 
 
