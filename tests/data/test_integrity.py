@@ -125,7 +125,7 @@ def test_procity(tmp_path: Path):
     lost.unlink()
     shutil.copy(next(root.glob("leftImg8bit_sequence/train/*/*.png")), root / "leftImg8bit_sequence/train/more.png")
     text = run(root, code=1)
-    assert "5 problems" in text and "more.png: not of this data set" in text
+    assert "5 problems" in text and "more.png: the manifest of the data set does not list this file" in text
     for path in (frame, label):
         assert f"{path.relative_to(root).as_posix()}: damaged" in text
     assert f"{lost.relative_to(root).as_posix()}: missing" in text
