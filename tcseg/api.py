@@ -148,7 +148,7 @@ def list_models(trained: bool = True) -> list[str]:
         >>> tcseg.list_models()
         ['student', 'student-consistent', 'student-cpu']
     """
-    return [*registry.SHIPPED, registry.FAST] if trained else [*registry.REGISTRY, *CANDIDATES, *peers.PEERS]
+    return registry.shipped_names() if trained else [*registry.REGISTRY, *CANDIDATES, *peers.PEERS]
 
 
 def predict(model: Model, frames: np.ndarray | torch.Tensor, size: Size = None) -> np.ndarray:

@@ -16,11 +16,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 from tcseg.errors import CannotWriteError
 
@@ -47,6 +48,30 @@ def worker_pool(workers: int, initializer: Callable[[], None] | None = None) -> 
         initializer: called once in each process.
     """
     return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (initializer,))
+
+
+def as_finished(function: Callable[..., Any], tasks: Mapping[Any, tuple]) -> Iterator[tuple[Any, Any]]:
+    """Run a function on the arguments of each task, a process a core, one thread each; (task, result) as they are finished.
+
+    If one fails, or this process is interrupted, those that run are ended.
+    """
+    with worker_pool(min(usable_cores(), len(tasks)), _one_thread) as pool:
+        try:
+            waiting = {pool.submit(function, *arguments): task for task, arguments in tasks.items()}
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        except BaseException:
+            running = list((pool._processes or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _begin(initializer: Callable[[], None] | None) -> None:

@@ -20,7 +20,8 @@ class AdaptOptions:
     Attributes:
         arch: the student that is started from: "student", "student-consistent" or "student-cpu"; None = what fits the frames.
         init: a file of weights to start from, instead.
-        size: (W,H) or "WxH" that the student sees, multiples of 32; None = the frames' own, at most as many pixels as in training.
+        size: (W,H) or "WxH" that the student sees, multiples of 32 (frames of another shape: as many pixels at their own shape);
+            None = as many pixels as the start was trained at.
         steps, minutes: of training; minutes are made steps by timing a few. Default: 2500 steps.
         seed: order of the data and augmentation.
         stills: further folders whose pictures do not follow each other.
@@ -76,7 +77,7 @@ class AdaptOptions:
         if self.arch and self.init:
             raise InputError(f"give arch {self.arch!r} or init {str(self.init)!r}, not both")
         if self.arch is not None:
-            require_one_of("arch", self.arch, (*registry.SHIPPED, registry.FAST))
+            require_one_of("arch", self.arch, registry.shipped_names())
         for path in (self.init, self.labels):
             if path is not None and not Path(path).exists():
                 raise NotFoundError(f"{path} does not exist")

@@ -32,6 +32,7 @@ from tcseg.models import registry, trained_on
 from tcseg.models.networks import SegmentationModel
 
 STILL_RATE = 1.0  # frames a second of folders that are said to be stills
+STRETCH = 1.15  # a size that was asked for may change the shape of frames by so much
 FEW = 3  # snippets that must be held out at least, for a check that means anything
 COLUMNS = (
     "video", "truth", "student", "teacher", "seed", "stage", "miou", "miou_ci_low", "miou_ci_high",
@@ -148,8 +149,14 @@ def _initial(options: AdaptOptions) -> SegmentationModel | None:
 
 
 def student_size(frame: tuple[int, int], trained: tuple[int, int], asked: tuple[int, int] | None = None) -> tuple[int, int]:
-    """(W,H) that a student sees of frames (W,H): what was asked for, else `network_size`: as many pixels as in its training."""
-    return asked or trained_on.network_size(frame, trained)
+    """(W,H) that a student sees of frames (W,H): what was asked for, else `network_size`: as many pixels as in its training.
+
+    One size is asked for, and videos may differ in shape: frames of quite another shape get as many pixels at their own.
+    """
+    if asked is None:
+        return trained_on.network_size(frame, trained)
+    stretch = frame[0] * asked[1] / (frame[1] * asked[0])
+    return asked if max(stretch, 1 / stretch) <= STRETCH else trained_on.network_size(frame, asked)
 
 
 def _collect(

@@ -250,7 +250,7 @@ def _open(
     _refuse(onnx, "weights of tcseg")
     if path.suffix == ".safetensors":
         return OwnAnswers(registry.load_weights(path), size, device, path), path.stem, text
-    if text in (*registry.SHIPPED, registry.FAST):
+    if text in registry.shipped_names():
         return OwnAnswers(registry.shipped(text), size, device, registry.WEIGHTS / f"{text}.safetensors"), text, text
     if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.exists():
         raise NotFoundError(

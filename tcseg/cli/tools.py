@@ -214,7 +214,7 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
     from tcseg.models import registry
 
     networks = {
-        name: registry.shipped(name) if name in (*registry.SHIPPED, registry.FAST) else registry.build(name, 19, False)
+        name: registry.shipped(name) if name in registry.shipped_names() else registry.build(name, 19, False)
         for name in names
     }
     for path in weights:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
 import numpy as np
 
 from tcseg import procity
@@ -60,3 +64,34 @@ def draw_frames(count: int, size: tuple[int, int], seed: int = 0) -> tuple[np.nd
     ]
     frames = np.ascontiguousarray(np.stack([view.image for view in views]).transpose(0, 3, 1, 2))
     return frames, ids_to_train_ids(np.stack([view.label_ids for view in views]))
+
+
+def write_drive(
+    folder: Path, city: str, seeds: Iterable[int], size: tuple[int, int] = (512, 256), camera: procity.Camera | None = None
+) -> Path:
+    """Write snippets of a city, one after the other, as a video: a folder of pictures, with label maps in a folder beside it.
+
+    Args:
+        folder: gets `<seed>_<frame>.png`; `<folder>_labels` gets the trainIds of each frame under the same name.
+        city: a name from `procity.CITIES`.
+        seeds: of the snippets; between two of them there is a cut.
+        size: (W,H), multiples of 32, W = 2 H.
+        camera: another camera than the city's cars have.
+
+    Returns:
+        The folder of label maps.
+
+    Raises:
+        ValueError: the city is unknown, or the size is not supported.
+    """
+    labels = folder.with_name(f"{folder.name}_labels")
+    for place in (folder, labels):
+        place.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        street = procity.Sequence(city, seed, size, camera=camera or procity.Camera())
+        for t in range(procity.FRAMES):
+            view = street.render(t, flow=(False, False))
+            name = f"{seed:06}_{t:02}.png"
+            cv2.imwrite(str(folder / name), view.image[..., ::-1])
+            cv2.imwrite(str(labels / name), ids_to_train_ids(view.label_ids))
+    return labels

@@ -285,10 +285,18 @@ SHIPPED = ("student", "student-consistent")
 """The two students of the primary comparison, trained on procity at 256x128."""
 FAST = "student-cpu"
 """The student of chapter 6, which is also included; trained at 1024x512 with labels only."""
+STREET = ("student-street", "student-street-cpu")
+"""Students of the shapes of `student` and `student-cpu` that were adapted to real streets (`tcseg measure street`). Not for
+commercial use: weights/street/LICENSE.md says why."""
+
+
+def shipped_names() -> list[str]:
+    """Names of the trained students that are included, those for real streets first."""
+    return [*STREET, *SHIPPED, FAST]
 
 
 def shipped(name: str) -> SegmentationModel:
-    """Load a trained student that is included in the package: one of `SHIPPED`, or `FAST`."""
+    """Load a trained student that is included in the package: one of `shipped_names()`."""
     return load_weights(_shipped_file(name, ".safetensors"))
 
 
@@ -314,8 +322,8 @@ def weights_hash(name: str) -> str:
 
 
 def _shipped_file(name: str, suffix: str) -> Path:
-    require_one_of("shipped model", name, (*SHIPPED, FAST))
-    return WEIGHTS / f"{name}{suffix}"
+    require_one_of("shipped model", name, shipped_names())
+    return (WEIGHTS / "street" if name in STREET else WEIGHTS) / f"{name}{suffix}"
 
 
 def count_parameters(model: nn.Module) -> int:

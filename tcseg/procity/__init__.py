@@ -11,12 +11,12 @@ from __future__ import annotations
 from tcseg.procity.rendering.effects import EFFECTS
 from tcseg.procity.world.style import CITIES
 
-from .sequence import ANNOTATED, FPS, FRAMES, Frame, Sequence, check_size
+from .sequence import ANNOTATED, FPS, FRAMES, Camera, Frame, Sequence, check_size
 from .sheet import contact_sheet, flow_colors, panels
 from .version import VERSION
 from .writer import check, disk_bytes, generate, mend, tree_name
 
 __all__ = [
-    "ANNOTATED", "CITIES", "EFFECTS", "FPS", "FRAMES", "Frame", "Sequence", "VERSION", "check", "check_size", "contact_sheet",
-    "disk_bytes", "flow_colors", "generate", "mend", "panels", "tree_name",
+    "ANNOTATED", "CITIES", "Camera", "EFFECTS", "FPS", "FRAMES", "Frame", "Sequence", "VERSION", "check", "check_size",
+    "contact_sheet", "disk_bytes", "flow_colors", "generate", "mend", "panels", "tree_name",
 ]  # fmt: skip

@@ -25,6 +25,32 @@ FRAMES, ANNOTATED, FPS = 30, layout.ANNOTATED, 17.0
 SHADOW_STATIC, SHADOW_MOVING = 1024, 512
 
 
+@dataclass(frozen=True)
+class Camera:
+    """Another camera than the cities' own.
+
+    Attributes:
+        height: metres above the road; None = as the city's cars have it, 1.2 to 1.55.
+        pitch: downwards, radians; None = 0.02 to 0.05.
+        focal: focal length, in widths of the picture: 1.105 is the cities' (49 degrees wide), 0.6 sees 80 degrees.
+    """
+
+    height: float | None = None
+    pitch: float | None = None
+    focal: float = 1.105
+
+    def __post_init__(self) -> None:
+        if not 0.3 <= self.focal <= 5:
+            raise InputError(f"focal is {self.focal}; it must be 0.3 to 5 widths of the picture, as 1.105")
+        if self.height is not None and not 0.3 <= self.height <= 4:
+            raise InputError(f"height is {self.height}; it must be 0.3 to 4 metres, as 1.4")
+        if self.pitch is not None and abs(self.pitch) > 0.5:
+            raise InputError(f"pitch is {self.pitch}; it must be -0.5 to 0.5 radians, as 0.03")
+
+
+OWN = Camera()
+
+
 @dataclass
 class Frame:
     """One frame and its truth; everything but the picture is None when rendered with truth=False.
@@ -79,9 +105,17 @@ class Sequence:
         seed: >= 0; the content depends on nothing but (city, seed).
         size: (W, H), multiples of 32 with W = 2 H.
         effects: True: weather and camera of the city; False: clear day, perfect camera; dict: single switches.
+        camera: another camera than the city's cars have.
     """
 
-    def __init__(self, city: str, seed: int, size: tuple[int, int] = (512, 256), effects: bool | dict = True) -> None:
+    def __init__(
+        self,
+        city: str,
+        seed: int,
+        size: tuple[int, int] = (512, 256),
+        effects: bool | dict = True,
+        camera: Camera = OWN,
+    ) -> None:
         style = style_of(city)
         if int(seed) < 0:
             raise InputError(f"seed is {seed}; it must be 0 or more")
@@ -99,18 +133,20 @@ class Sequence:
         self.parts, self.polygons = scene.parts, scene.mesh.finish()
         self.atlas = tuple(city_atlas(city))
         self.light = light_vector(layout.stream("light", city, self.seed), self.effects, 0.0)
-        self._camera_stream()
+        self._camera_stream(camera)
         self._bonnet()
         self._views: OrderedDict[int, tuple] = OrderedDict()
         self._shadow()
 
-    def _camera_stream(self) -> None:
+    def _camera_stream(self, camera: Camera) -> None:
         """Mounting and sway of the camera."""
         rng = layout.stream("camera", self.city, self.seed)
         w, h = self.size
-        focal = 1.105 * w
+        focal = camera.focal * w
         self.k = np.array(((focal, 0, 0.5 * w), (0, focal, 0.5 * h), (0, 0, 1.0)))
         self.mount = (rng.uniform(1.2, 1.55), rng.uniform(0.02, 0.05), rng.normal(0, 0.01))
+        asked = (camera.height, camera.pitch, None)
+        self.mount = tuple(own if one is None else one for one, own in zip(asked, self.mount, strict=True))
         self.sway = rng.uniform(0, 6.28, 4), rng.uniform(0.6, 2.2, 4)
 
     def _bonnet(self) -> None:

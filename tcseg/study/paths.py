@@ -49,7 +49,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
         "figures/clip.gif",
     ),
     "07_your_own_video": (
-        *(f"figures/{name}.png" for name in ("your_frames", "your_flicker", "your_worst_moment")),
+        *(f"figures/{name}.png" for name in ("your_frames", "your_flicker", "your_worst_moment", "your_street")),
         "figures/your_video.gif",
     ),
 }

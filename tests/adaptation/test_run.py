@@ -139,6 +139,8 @@ def test_minutes_are_made_steps_once(street, tmp_path):
 
 def test_the_size_that_a_student_sees():
     assert student_size((1280, 720), (1024, 512)) == (960, 544) and student_size((1280, 720), (1024, 512), (640, 352)) == (640, 352)
+    assert student_size((480, 360), (1024, 512), (512, 256)) == (416, 320)  # not squashed by a half
+    assert student_size((2048, 1024), (1024, 512), (512, 256)) == (512, 256)
 
 
 # ------------------------------------------------------------------------------------------------ what cannot be

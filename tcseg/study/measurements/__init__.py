@@ -31,6 +31,7 @@ MEASUREMENTS: dict[str, str] = {
     "procity": "procity: speed, memory, exactness, class frequencies, and the gap between training and validation cities",
     "transfer": "transfer: students trained on procity, evaluated on CamVid",
     "zero_shot": "the included students on real streets, without fine-tuning",
+    "adapt": "adapting a student to CamVid without its labels, over seeds",
     "metrics": "time to compute the metrics of a frame",
     "coverage": "coverage of the confidence intervals on simulated splits",
     "cost": "time of a training step, by part",

@@ -36,7 +36,8 @@ def of_shipped(notebook: str | None) -> list[str]:
         return []
     return [
         f"Data: {SHOW_SHIPPED[notebook]}.",
-        f"Networks: {'; '.join(map(_network, registry.SHIPPED))}. They are included in the package; nothing is trained here.",
+        f"Networks: {'; '.join(map(_network, registry.SHIPPED))}. They are included in the package"
+        + ("; one section trains a student for about a minute." if notebook == "07_your_own_video" else "; nothing is trained here."),
         "`dataset`, `profile` and `runs` have no effect in this chapter.",
     ]
 

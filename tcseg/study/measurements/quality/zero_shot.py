@@ -1,4 +1,4 @@
-"""The included students on real streets, without any fine-tuning.
+"""The included students on real streets, beside the teacher of those that were adapted to real streets.
 
 The networks see frames as `tcseg segment` shows them by default, and are scored at the frames' own size. CamVid's validation split
 is one street, and of Cityscapes a machine may have few labelled frames: no interval would say how these networks do on another
@@ -7,11 +7,12 @@ street, so there is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -24,9 +25,22 @@ from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.trained_on import NATIVE, Size, size_for
 from tcseg.study.measurements import write_table
-from tcseg.video.pipeline import open_runners
+from tcseg.video.pipeline import FrameRunner, open_runners
 
-NAMES = (*registry.SHIPPED, registry.FAST)
+NAMES = (*registry.SHIPPED, registry.FAST, *registry.STREET)
+TEACHER = "teacher"  # a public network's stored answers, from which the students for real streets learned
+NOTHING = "nothing"
+LEARNED = {
+    "camvid": dict.fromkeys(registry.STREET, "other frames of these drives, no labels"),
+    "cityscapes": {
+        **dict.fromkeys(registry.STREET, "these frames, no labels"),
+        TEACHER: "the training split with labels, of which these frames may be a part",
+    },
+}
+"""Data set -> network -> what it learned from of the same data set; else `NOTHING`."""
+
+Answer = Callable[[Path, np.ndarray], np.ndarray]
+"""A frame's file, and the frame uint8 (H,W,3) -> its classes uint8 (H,W), Cityscapes' trainIds."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +56,24 @@ class Labelled:
         """Those that are scored."""
         return label_set(self.dataset)
 
-    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Frames uint8 (H,W,3) RGB with their trainIds uint8 (H,W)."""
+    def triples(self) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
+        """A frame's file, the frame uint8 (H,W,3) RGB, and its trainIds uint8 (H,W)."""
         for frame, labels in self.files:
-            yield read_frame(frame), read_labels(labels, self.dataset)
+            yield frame, read_frame(frame), read_labels(labels, self.dataset)
 
 
 def measure(out: Path, quick: bool = False) -> pd.DataFrame:
-    """Score every student that ships on each real data set that is here.
+    """Score every student that ships, and stored answers of their teacher, on each real data set that is here.
 
     Args:
         out: folder; gets tables/zero_shot_classes.csv, too.
         quick: two frames of each data set.
 
     Returns:
-        A row a data set and network: dataset, split, network, run_id, sha256 (of the weights), width, height (of the frames),
-        seen_width, seen_height, frames, classes (that are scored: CamVid's 11 or Cityscapes' 19), miou, pixel_accuracy, miou_native
-        (had the network seen the frames at their own size). A class that is neither in a label nor in an answer does not count.
+        A row a data set and network: dataset, split, network, run_id, sha256 (of the weights), learned_from (of the data set),
+        width, height (of the frames), seen_width, seen_height, frames, classes (that are scored: CamVid's 11 or Cityscapes' 19),
+        miou, pixel_accuracy, miou_native (had the network seen the frames at their own size). A class that is neither in a label
+        nor in an answer does not count. The teacher has no run, weights or size here.
 
     Raises:
         FileNotFoundError: neither CamVid nor Cityscapes is on this machine.
@@ -69,8 +84,23 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
             row, classes = score(name, registry.shipped(name), labelled)
             rows.append(row)
             by_class += classes
+        if (maps := _maps_of(labelled)) is not None:
+            confusion = _confusion(lambda path, _: cv2.imread(str(maps / path.name), cv2.IMREAD_UNCHANGED), labelled)  # noqa: B023
+            rows.append(_shared(TEACHER, labelled) | _scores(confusion))
+            by_class += _by_class(TEACHER, labelled, confusion)
     write_table(out, "zero_shot_classes", pd.DataFrame(by_class))
     return pd.DataFrame(rows)
+
+
+def _maps_of(labelled: Labelled) -> Path | None:
+    """The folder of the teacher's label maps of a data set, where there is one for every frame."""
+    root = find_dataset("teacher_maps")
+    if root is None:
+        return None
+    dataset = {"cityscapes": "cityscapes_sample"}.get(labelled.dataset, labelled.dataset)
+    names = {frame.name for frame, _ in labelled.files}
+    folders = {path.parent for path in (root / dataset / "labels").rglob(labelled.files[0][0].name)}
+    return next((one for one in folders if names <= {path.name for path in one.iterdir()}), None)
 
 
 def labelled_sets(limit: int | None = None) -> list[Labelled]:
@@ -106,47 +136,73 @@ def score(name: str, model: SegmentationModel, labelled: Labelled) -> tuple[dict
         As a row of `measure`; and dataset, network, class, share (of the labelled pixels), iou, taken_for (the wrong answer that
         most of the class's pixels got) and taken_for_share (of the class's pixels); shares in 0..1.
     """
-    confusion, first = _confusion(model, labelled), read_frame(labelled.files[0][0])
-    frame = (first.shape[1], first.shape[0])
-    network_frame = size_for(model, frame) or frame
-    overlap, names = Overlap.from_confusion(confusion), labelled.classes.classes
-    same = {"dataset": labelled.dataset, "network": name}
-    row = {
-        **{"dataset": labelled.dataset, "split": labelled.split, "network": name},
-        "run_id": registry.shipped_notes(name)["run_id"],
-        "sha256": registry.weights_hash(name),
-        **{"width": frame[0], "height": frame[1], "seen_width": network_frame[0], "seen_height": network_frame[1]},
+    confusion = _confusion(_answers(model), labelled)
+    row = _shared(name, labelled)
+    frame = (row["width"], row["height"])
+    seen_width, seen_height = size_for(model, frame) or frame
+    row |= {"run_id": registry.shipped_notes(name).get("run_id", ""), "sha256": registry.weights_hash(name)}
+    row |= {"seen_width": seen_width, "seen_height": seen_height} | _scores(confusion)
+    row |= {"miou_native": _mean(_confusion(_answers(model, NATIVE), labelled))}
+    return row, _by_class(name, labelled, confusion)
+
+
+def _shared(name: str, labelled: Labelled) -> dict:
+    """What a row says before any score."""
+    first, names = read_frame(labelled.files[0][0]), labelled.classes.classes
+    return {
+        **{"dataset": labelled.dataset, "split": labelled.split, "network": name, "run_id": "", "sha256": ""},
+        "learned_from": LEARNED[labelled.dataset].get(name, NOTHING),
+        **{"width": first.shape[1], "height": first.shape[0], "seen_width": pd.NA, "seen_height": pd.NA},
         **{"frames": len(labelled.files), "classes": len(names)},
-        "miou": _mean(overlap),
-        "pixel_accuracy": round(float(np.trace(confusion) / confusion.sum()), 5),
-        "miou_native": _mean(Overlap.from_confusion(_confusion(model, labelled, NATIVE))),
     }
+
+
+def _scores(confusion: np.ndarray) -> dict[str, float]:
+    return {"miou": _mean(confusion), "pixel_accuracy": round(float(np.trace(confusion) / confusion.sum()), 5)}
+
+
+def _mean(confusion: np.ndarray) -> float:
+    return round(float(np.nanmean(Overlap.from_confusion(confusion).iou())), 5)
+
+
+def _by_class(network: str, labelled: Labelled, confusion: np.ndarray) -> list[dict]:
+    """The rows of a network by class; see `score`."""
+    names, iou = labelled.classes.classes, Overlap.from_confusion(confusion).iou()
     shares = confusion.sum(1) / confusion.sum()
-    classes = []
-    for k, (title, iou) in enumerate(zip(names, overlap.iou(), strict=True)):
+    rows = []
+    for k, title in enumerate(names):
         wrong = confusion[k, : len(names)].copy()
         wrong[k] = 0
         other = int(wrong.argmax())
-        mistaken_for = names[other] if wrong[other] else ""
-        share = wrong[other] / confusion[k].sum() if wrong[other] else 0.0
-        facts = {"class": title, "share": round(float(shares[k]), 5), "iou": round(float(iou), 5)}
-        classes.append(same | facts | {"taken_for": mistaken_for, "taken_for_share": round(float(share), 5)})
-    return row, classes
+        rows.append({
+            **{"dataset": labelled.dataset, "network": network, "class": title},
+            **{"share": round(float(shares[k]), 5), "iou": round(float(iou[k]), 5)},
+            "taken_for": names[other] if wrong[other] else "",
+            "taken_for_share": round(float(wrong[other] / confusion[k].sum()) if wrong[other] else 0.0, 5),
+        })  # fmt: skip
+    return rows
 
 
-def _mean(overlap: Overlap) -> float:
-    return round(float(np.nanmean(overlap.iou())), 5)
+def _answers(model: SegmentationModel, size: Size = None) -> Answer:
+    """What a network answers, as `tcseg segment` shows it the frames."""
+    opened: dict[tuple, FrameRunner] = {}
+
+    def answer(_: Path, frame: np.ndarray) -> np.ndarray:
+        if frame.shape not in opened:
+            opened.clear()
+            opened[frame.shape] = open_runners([model], "pytorch", frame, True, size)[0][0]
+        return opened[frame.shape](frame)[0]
+
+    return answer
 
 
-def _confusion(model: SegmentationModel, labelled: Labelled, size: Size = None) -> np.ndarray:
-    """Pixels of label i answered as j, (K,K+1), over all frames; each is seen as `tcseg segment` shows it."""
-    total, runner, shape = 0, None, None
-    for frame, labels in labelled.pairs():
+def _confusion(answer: Answer, labelled: Labelled) -> np.ndarray:
+    """Pixels of label i answered as j, (K,K+1), over all frames."""
+    total = 0
+    for path, frame, labels in labelled.triples():
         if labels.shape != frame.shape[:2]:
             raise InputError(f"a label map of {labelled.dataset} is {labels.shape}, its frame {frame.shape[:2]}: they must agree")
-        if frame.shape != shape:
-            (runner,), shape = open_runners([model], "pytorch", frame, True, size)[0], frame.shape
-        predicted = runner(frame)[0]
+        predicted = answer(path, frame)
         predicted = cityscapes_to_camvid(predicted) if labelled.dataset == "camvid" else predicted
         total = total + confusion_matrix(labels, predicted, labelled.classes.num_classes)
     return total

@@ -1,0 +1,92 @@
+"""Students for real streets: the shapes of `student` and `student-cpu`, adapted by `tcseg adapt` to all real frames that are here.
+
+They learn a public network's stored answers to CamVid's train stills, two Cityscapes snippets and two highway films, and labels of
+drawn streets; no label of a real frame. `tcseg measure zero_shot` scores them by truth, `publish.ship_street` puts them into the
+package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from tcseg.adaptation.run import adapt
+from tcseg.data.folders import find_dataset
+from tcseg.data.images import IMAGES
+from tcseg.errors import NotFoundError
+from tcseg.machine import as_finished
+from tcseg.models import registry
+
+RATE = 17.0  # frames a second of Cityscapes' snippets
+LICENCE = (
+    "non-commercial: the teacher (ESPNetv2 of sacmehta/EdgeNets, MIT) was trained on Cityscapes, whose terms allow passing on "
+    "models trained on it (clause 3) but no commercial use (clause 4); CamVid's frames are CC BY-NC 4.0"
+)
+QUICK = {"steps": 4, "replay": False, "size": "128x96"}
+SETTINGS: dict[str, dict] = {
+    "student-street": {"arch": "student", "size": "512x256", "steps": 3000},
+    "student-street-cpu": {"arch": "student-cpu", "steps": 3000},
+}
+"""Name -> options of `adapt`. `student` was trained at 256x128, where a real street's poles are gone."""
+
+
+def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
+    """Train both students, a process each; one that was interrupted goes on.
+
+    Args:
+        out: folder; gets `street/` with weights, sidecars and cards.
+        quick: a few steps.
+
+    Yields:
+        A row a student and stage, as `tcseg.adaptation.run.COLUMNS`, on what was held out of every video; agreement, not truth.
+
+    Raises:
+        NotFoundError: the frames or the stored maps are not on this machine.
+    """
+    folder, names = out / "street", list(SETTINGS)
+    protocol = _protocol(folder)
+    changes = QUICK if quick else {}
+    tables: dict[str, pd.DataFrame] = {}
+    for name, result in as_finished(_train, {name: (name, folder, protocol, SETTINGS[name] | changes) for name in names}):
+        tables[name] = result
+        yield pd.concat([tables[one] for one in names if one in tables])
+
+
+def _protocol(folder: Path) -> dict:
+    """What is learned from, with a folder of links to the maps of all of it, as `maps:` reads them.
+
+    Raises:
+        NotFoundError: as `measure`.
+    """
+    roots = {name: find_dataset(name) for name in ("camvid", "cityscapes", "videos", "teacher_maps")}
+    if lacking := [name for name, root in roots.items() if root is None]:
+        raise NotFoundError(f"data/{', data/'.join(lacking)} are needed (or in $TCSEG_DATA)")
+    films = sorted(path for path in roots["videos"].glob("highway_*.mp4"))
+    clips = sorted(path for path in (roots["cityscapes"] / "leftImg8bit_sequence" / "train").iterdir())
+    stills = roots["camvid"] / "train"
+    wanted = {"videos": [one.stem for one in films], "cityscapes_sample": [one.name for one in clips], "camvid": ["train"]}
+    for dataset, names in wanted.items():
+        for path in (roots["teacher_maps"] / dataset).rglob("*"):
+            if path.suffix in IMAGES and path.parent.name in names:
+                kind = path.relative_to(roots["teacher_maps"] / dataset).parts[0]  # labels, confidence
+                link = folder / "maps" / kind / path.parent.name / path.name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                if not link.exists():
+                    link.symlink_to(path.resolve())
+    return {"videos": [*films, *clips], "stills": [stills], "maps": folder / "maps"}
+
+
+def _train(name: str, folder: Path, protocol: dict, options: dict) -> pd.DataFrame:
+    """One student's rows."""
+    weights, table = folder / f"{name}.safetensors", folder / f"{name}.csv"
+    if not (weights.exists() and table.exists()):
+        weights.unlink(missing_ok=True)
+        done = adapt(
+            protocol["videos"], f"maps:{protocol['maps']}", weights, classes="cityscapes", licence=LICENCE, fps=RATE,
+            stills=protocol["stills"], held_out=0.1, work=folder / f"work-{name}", film=False, **options,
+        )  # fmt: skip
+        done.table.assign(student=name).to_csv(table, index=False)
+    registry.load_weights(weights)  # it is whole
+    return pd.read_csv(table)
