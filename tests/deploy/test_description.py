@@ -45,8 +45,9 @@ def inside(path: Path) -> dict[str, str]:
     if path.suffix == ".xml":
         import openvino
 
-        noted = openvino.Core().read_model(path).get_rt_info()["tcseg"].value
-        return {key: str(value) for key, value in noted.items() if key != "bin_sha256"}
+        graph = openvino.Core().read_model(path)
+        noted = graph.get_rt_info()["tcseg"]
+        return {key: graph.get_rt_info(["tcseg", key]).astype(str) for key in noted if key != "bin_sha256"}
     found = dict.fromkeys(facts(registry.build("student", 19, False), Contents((64, 64))) | {"licence": 0, "weights": 0}, "")
     torch.export.load(path, extra_files=found)
     return {key: value.decode() if isinstance(value, bytes) else value for key, value in found.items()}
