@@ -321,4 +321,4 @@ class OwnAnswers:
 def _noted_licence(weights: Path) -> str:
     """What the sidecar of weights says of a licence, which `load_weights` has read."""
     noted = json.loads(weights.with_suffix(".json").read_text())
-    return str(noted.get("licence") or ("MIT" if weights.parent == registry.WEIGHTS else ""))
+    return registry.licence_of(weights, noted)

@@ -30,6 +30,11 @@ USAGE = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "Cl
 
 # What ends a program from outside: `timeout`, `docker stop`, a lost connection. Windows has no SIGHUP.
 STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+CAUSES = {getattr(signal, name): why for name, why in {
+    "SIGTERM": "SIGTERM, as kill, timeout and docker stop send it",
+    "SIGHUP": "SIGHUP: the terminal or the connection was closed",
+}.items() if hasattr(signal, name)}  # fmt: skip
+"""What a person should know of a signal."""
 _received: list[int] = []
 
 
@@ -53,7 +58,7 @@ def stopped_as_ctrl_c() -> Iterator[None]:
             return
         _received.append(number)
         if len(_received) == 1:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(CAUSES[number])
 
     before = {number: signal.getsignal(number) for number in STOPS}
     ours = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
@@ -64,6 +69,11 @@ def stopped_as_ctrl_c() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, before[number] or signal.SIG_DFL)
+
+
+def interruption(stop: KeyboardInterrupt) -> str:
+    """What stopped a command: "interrupted by SIGTERM, ..."; "interrupted" if it was Ctrl-C."""
+    return f"interrupted by {stop}" if str(stop) else "interrupted"
 
 
 def interrupted_code() -> int:
@@ -80,8 +90,8 @@ class _Group(typer.core.TyperGroup):
                 return super().invoke(ctx)
         except (USAGE, typer.Exit, typer.Abort):  # the library's own words
             raise
-        except KeyboardInterrupt:
-            typer.echo("interrupted", err=True)
+        except KeyboardInterrupt as stop:
+            typer.echo(interruption(stop), err=True)
             raise typer.Exit(interrupted_code()) from None
         except Exception as error:
             if debugging():

@@ -138,7 +138,7 @@ def segment(
             _each(jobs, lambda job: render.side_by_side(job.source, job.out, both, frame_size, **more), False)
         )
     network = load_model(model, weights).to(device_of(device))
-    more |= {"precision": precision, "networks": render.OpenNetworks(), "classes": classes}
+    more |= {"precision": precision, "networks": render.OpenNetworks(), "classes": classes, "calibrate_ahead": True}
     if classes is not None:
         find_classes(classes, network.label_set)
     try:
@@ -175,6 +175,8 @@ def _each(jobs: list[inputs.Job], work: Callable[[inputs.Job], dict], quiet: boo
                 raise
             failed[job.source] = one_line(error)
             continue
+        except KeyboardInterrupt as stop:  # later, what is done is kept
+            raise KeyboardInterrupt(f"{str(stop) or 'Ctrl-C'}; nothing of {job.source} is written") from None
         if result["message"]:
             typer.echo(result["message"], err=True)
         typer.echo((f"{job.source}: " if len(jobs) > 1 else "") + render.summary(result), err=quiet)
@@ -203,7 +205,10 @@ def _refuse_with_compare(seen: object, unfit: object) -> None:
 
 
 def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
-    """Calibration frames for int8: those of the source if it is a file or folder, else procity's training streets, as is said."""
+    """Calibration frames for int8: those of the source if it is a file or folder, else procity's training streets, as is said.
+
+    What is read once but not live (a pipe) is calibrated on its own first frames: see `SegmentOptions.calibrate_ahead`.
+    """
     from tcseg.study.measurements.quality.precision import calibration_frames
     from tcseg.video.reading.sources import local_path
 
@@ -212,7 +217,7 @@ def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
 
     def frames(size: tuple[int, int]) -> np.ndarray:
         found, where = calibration_frames(size, path if again else None)
-        typer.echo(f"int8 is calibrated on {where}" + ("" if again else f", because {source} cannot be read twice"), err=True)
+        typer.echo(f"int8 is calibrated on {where}" + ("" if again else f", because {source} is live"), err=True)
         return found
 
     return frames

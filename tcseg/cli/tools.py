@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,14 +39,19 @@ def export(
         bool,
         typer.Option("--channels-last", help="Take frames (B,H,W,3) and return logits (B,h,w,K): fastest in OpenVINO."),
     ] = False,
+    opset: Annotated[
+        int | None, typer.Option(help="ONNX opset of an .onnx file, from 16 to 26, for older or newer runtimes. Default: 20.")
+    ] = None,
 ) -> None:
     """Export a student for another runtime.
 
     The file takes uint8 frames; normalisation is included. Its predictions are compared with PyTorch's before it is saved.
+    Beside X.onnx, the command writes a script that runs it without tcseg (X.onnx.py) and its facts (X.onnx.json).
     For the effect of fp16 and int8 on accuracy, see: tcseg measure precision.
 
     Example: tcseg export student.onnx --scope labels
     """
+    from tcseg.deploy import description
     from tcseg.deploy.export import check as check_export
     from tcseg.deploy.export import export as write
 
@@ -56,20 +62,24 @@ def export(
         )
     network = load_model(model, weights)
     frame_size = explicit or export_size(network)
-    check_export(out, frame_size, scope, precision, channels_last)
+    check_export(out, description.Contents(frame_size, scope, dynamic, precision, channels_last, opset))
+    description.require_free(out)
+    require_writable_file("out", out)
     images, where = real_frames(frame_size, 8, frames)
     if precision == "int8":
         from tcseg.study.measurements.quality.precision import calibration_frames
 
         calibration, source = calibration_frames(frame_size, calibrate)
         calibrated = f"; calibrated on {source}"
-    result = write(network, out, images, frame_size, scope, dynamic, precision, calibration, channels_last)
+    result = write(network, out, images, frame_size, scope, dynamic, precision, calibration, channels_last, opset)
     if precision != "fp32" and not weights and (warning := _warning_against(model or DEFAULT, out, precision)):
         typer.echo(warning, err=True)
+    opset_text = f", opset {result.opset}" if result.opset else ""
     typer.echo(
         f"{result.path}: {_takes(network, frame_size, dynamic)}; {training_of(network)}\n"
-        f"{result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}; {result.agreement:.4%} of the "
-        f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}"
+        f"{result.bytes / 1e6:.2f} MB, {result.scope}, {result.precision}{opset_text}; {result.agreement:.4%} of the "
+        f"labels equal PyTorch's on {result.frames} frames of {where}{calibrated}\n"
+        f"Without tcseg: python {shlex.quote(str(result.script))} PICTURE; what the file takes and gives: {result.sidecar}"
     )
     if out.suffix == ".xml":
         typer.echo(

@@ -14,37 +14,38 @@ measured and told, and what that costs in mIoU and steadiness is in `tcseg measu
 from __future__ import annotations
 
 import copy
-import json
-import logging
 import tempfile
 import time
-import warnings
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from tcseg import __version__
-from tcseg.deploy.exported_files import FORMATS, open_file, require_runtime
+from tcseg.deploy import description
+from tcseg.deploy.description import Contents
+from tcseg.deploy.exported_files import FORMATS, open_file, require_runtime, weights_of
+from tcseg.deploy.graphs import Half, graph_of, quiet
 from tcseg.deploy.label_map import padded_size, to_planes, upsample_argmax
 from tcseg.deploy.onnx_rewrites import fold_normalisation
 from tcseg.deploy.quantization import IR_VERSION, PRECISIONS, check_calibration, convert
 from tcseg.errors import CannotRunError, InputError, require_one_of, require_writable_file
-from tcseg.models.trained_on import export_size, size_text, trained_size
+from tcseg.models.trained_on import export_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import onnx
 
     from tcseg.models.networks import SegmentationModel
 
 SCOPES = ("network", "labels")
 MIN_SIDE = 64  # below it a symbolic side could be 1 in the network's coarsest map, which the exporter treats apart
+OPSET = 20
+"""ONNX operators that a file is written with unless another opset is asked for."""
+OPSETS = range(16, 27)
+"""Those that torch's exporter and its version converter write, and ONNX Runtime reads; each was compared with PyTorch."""
+LONGEST_NAME = 200  # bytes: file systems take 255, and temporary names are longer
 MIN_AGREEMENT = 0.999  # of labels equal to PyTorch's; the rest are ties that another order of additions decides
 
 
@@ -53,7 +54,8 @@ class Export:
     """Result of `export`.
 
     `agreement` is the share of labels equal to PyTorch's (0..1) over `frames` frames, with the settings that tcseg opens files
-    with; `agreement_default` is the same without any setting, as most users open a file.
+    with; `agreement_default` is the same without any setting, as most users open a file. `script` runs the file on a picture
+    without tcseg; `sidecar` has its facts as JSON. `opset` is an .onnx file's; `bytes` are of the file, and its .bin.
     """
 
     path: Path
@@ -64,29 +66,9 @@ class Export:
     bytes: int
     seconds: float
     agreement_default: float
-
-
-class _Labels(nn.Module):
-    """The network with upsampling and argmax: frames (B,3,H,W) -> labels uint8 (B,H,W)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, frames: Tensor) -> Tensor:
-        logits = F.interpolate(self.network(frames), frames.shape[-2:], mode="bilinear", align_corners=False)
-        return logits.argmax(1).to(torch.uint8)
-
-
-class _Half(nn.Module):
-    """The network in half precision: frames (B,3,H,W) -> logits float32 (B,K,H/4,W/4)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = copy.deepcopy(network).half()
-
-    def forward(self, frames: Tensor) -> Tensor:
-        return self.network(frames).float()
+    script: Path
+    sidecar: Path
+    opset: int | None = None
 
 
 def sample_frames(size: tuple[int, int], count: int, seed: int = 0) -> np.ndarray:
@@ -116,8 +98,11 @@ def export(
     precision: str = "fp32",
     calibration: np.ndarray | None = None,
     channels_last: bool = False,
+    opset: int | None = None,
 ) -> Export:
     """Export a model in the format given by the suffix of `path`, and compare it with PyTorch.
+
+    Beside it come a sidecar (NAME.onnx.json) and a script that runs it without this package (NAME.onnx.py).
 
     Args:
         model: a trained network.
@@ -131,68 +116,79 @@ def export(
             is five times slower than fp32 on a CPU); or "int8" (.onnx, .xml).
         calibration: for int8: uint8 (N,H,W,3) RGB, real frames, some 32 of the training data; not those to compare on.
         channels_last: frames (B,H,W,3) in, logits (B,H/s,W/s,K) out (.onnx, .xml).
+        opset: of an .onnx file, of `OPSETS`; None = `OPSET`.
 
     Returns:
         The file and the measured agreement of labels at full resolution with PyTorch's in fp32.
 
     Raises:
         ValueError: unknown suffix, scope or precision, a side that is not a multiple of 32, int8 without calibration, a .pt2 with
-            its channels last.
+            its channels last, an opset that cannot be; a script or sidecar of somebody else's would be written over.
         RuntimeError: a package is missing, the file does not run, or in fp32 less than 99.9 % of the labels are equal (no file
             is left).
     """
     started = time.perf_counter()
-    path, size = Path(path), size or export_size(model)
-    check(path, size, scope, precision, channels_last)
+    path, contents = Path(path), Contents(size or export_size(model), scope, dynamic, precision, channels_last, opset)
+    contents = check(path, contents)
     check_calibration(precision, calibration)
     require_writable_file("out", path)
-    network = copy.deepcopy(model).cpu().float().eval()
+    description.require_free(path)
+    size, network = contents.size, copy.deepcopy(model).cpu().float().eval()
     images = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".tcseg-export-", dir=path.parent) as folder:
         partial = Path(folder) / path.name
-        WRITERS[path.suffix](network, partial, size, scope, dynamic, precision, calibration, channels_last)
-        arguments = network, partial, images, scope, precision, channels_last
+        WRITERS[path.suffix](network, partial, contents, calibration)
+        arguments = network, partial, images, contents
         agreement = _compared(*arguments)
         by_default = agreement if path.suffix == ".pt2" else _compared(*arguments, defaults=True)
         if precision == "fp32" and agreement < MIN_AGREEMENT:
             raise CannotRunError(
                 f"{path.name} agrees with PyTorch on {agreement:.2%} of the labels; it must be 99.9 % (not kept)"
             )
-        for file in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == ".xml"):  # weights before the graph
-            file.replace(path.with_name(file.name))
-    parts = [path.with_suffix(".bin")] if path.suffix == ".xml" else []
+        measured = {"agreement": agreement, "agreement_default": by_default, "compared_frames": len(images)}
+        description.write_sidecar(partial, description.facts(network, contents), measured)
+        description.write_script(partial, network, contents)
+        _publish(partial, path)
+    parts = [weights_of(path)] if path.suffix == ".xml" else []
     size_bytes = sum(file.stat().st_size for file in {path, *parts})
-    seconds = time.perf_counter() - started
-    return Export(path, scope, precision, agreement, len(images), size_bytes, seconds, by_default)
+    seconds, beside = time.perf_counter() - started, (description.script_of(path), description.sidecar_of(path))
+    return Export(
+        path, scope, precision, agreement, len(images), size_bytes, seconds, by_default, *beside, contents.opset
+    )
+
+
+def _publish(partial: Path, path: Path) -> None:
+    """Give files their names: never is there a graph beside weights that are not its own, wherever this is stopped."""
+    if path.suffix == ".xml":
+        path.unlink(missing_ok=True)
+        weights_of(partial).replace(weights_of(path))
+    partial.replace(path)
+    for of in (description.script_of, description.sidecar_of):
+        of(partial).replace(of(path))
 
 
 def _compared(
-    network: SegmentationModel,
-    path: Path,
-    frames: np.ndarray,
-    scope: str,
-    precision: str,
-    channels_last: bool,
-    defaults: bool = False,
+    network: SegmentationModel, path: Path, frames: np.ndarray, contents: Contents, defaults: bool = False
 ) -> float:
     try:
-        return compare(network, path, frames, scope, channels_last, defaults)
+        return compare(network, path, frames, contents.scope, contents.channels_last, defaults)
     except Exception as error:  # ONNX Runtime's own are of no common kind
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        use = "another format" if precision == "fp32" else "fp32"
+        use = "another format" if contents.precision == "fp32" else "fp32"
+        use = use if contents.opset in (None, OPSET) else f"opset {OPSET}"
         raise CannotRunError(
-            f"{path.name} in {precision} does not run on this machine ({reason}); use {use}"
+            f"{path.name} in {contents.precision} does not run on this machine ({reason}); use {use}"
         ) from error
 
 
-def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32", channels_last: bool = False) -> None:
-    """Check the arguments of `export` before any work.
+def check(path: Path, contents: Contents) -> Contents:
+    """Check the arguments of `export` before any work; returns the contents with the opset that they will have.
 
     Raises:
         ValueError, RuntimeError: as `export`'s.
     """
-    if path.suffix not in FORMATS:
-        raise InputError(f"path is {path.name!r}; its suffix must be one of {', '.join(FORMATS)}")
+    _check_name(path)
+    size, scope, precision = contents.size, contents.scope, contents.precision
     require_one_of("scope", scope, SCOPES)
     if size != padded_size(size) or min(size) < MIN_SIDE:
         full = tuple(max(side, MIN_SIDE) for side in padded_size(size))
@@ -202,40 +198,39 @@ def check(path: Path, size: tuple[int, int], scope: str, precision: str = "fp32"
     require_one_of("precision", precision, PRECISIONS)
     if (path.suffix, precision) == (".pt2", "int8"):
         raise InputError(f"path is {path.name!r}; int8 is written as .onnx or .xml, which is where it is fast")
-    if path.suffix == ".pt2" and channels_last:
+    if path.suffix == ".pt2" and contents.channels_last:
         raise InputError(f"path is {path.name!r}; in PyTorch frames.permute(0, 3, 1, 2) costs nothing: pass that")
     require_runtime(FORMATS[path.suffix])
     if precision == "int8":
         require_runtime("onnxruntime")  # its quantiser makes OpenVINO's file, too
+    return replace(contents, opset=_opset_of(path, contents.opset))
 
 
-def _graph(
-    network: nn.Module, size: tuple[int, int], scope: str, dynamic: bool, batch: int | None = None
-) -> torch.export.ExportedProgram:
-    """The network as torch.export sees it: a symbolic batch unless it is given, and sides 32 n if `dynamic`."""
-    wrapped = (_Labels(network) if scope == "labels" else network).eval()
-    axes: dict[int, Any] = {} if batch else {0: torch.export.Dim("batch", max=4096)}
-    if dynamic:
-        axes |= {2: 32 * torch.export.Dim("rows", min=2, max=512), 3: 32 * torch.export.Dim("columns", min=2, max=512)}
-    example = torch.zeros(batch or 2, 3, size[1], size[0], dtype=torch.uint8)  # 1 would be taken for a constant
-    with torch.no_grad():
-        return torch.export.export(wrapped, (example,), dynamic_shapes={"frames": axes})
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporters' remarks about their own innards; errors still come as exceptions."""
-    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def _check_name(path: Path) -> None:
+    if path.suffix not in FORMATS:
+        lower = f": pass {path.with_suffix(path.suffix.lower()).name}" if path.suffix.lower() in FORMATS else ""
+        raise InputError(f"path is {path.name!r}; its suffix must be one of {', '.join(FORMATS)}{lower}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        length = len(path.name.encode())
+        str(path).encode()
+    except UnicodeEncodeError:
+        name = str(path).encode(errors="replace").decode()
+        raise InputError(f"path is {name}; it has bytes that are not UTF-8, which runtimes do not open: rename it") from None
+    if length > LONGEST_NAME:
+        raise InputError(f"path is {path.name[:30]}...; its name has {length} bytes: use {LONGEST_NAME} at most")
+
+
+def _opset_of(path: Path, opset: int | None) -> int | None:
+    """The ONNX opset that a file will have; None where it has none."""
+    if path.suffix != ".onnx":
+        if opset is not None:
+            raise InputError(f"opset is {opset}; only .onnx files have one, and path is {path.name!r}: leave it out")
+        return None
+    if opset is None:
+        return OPSET
+    if isinstance(opset, bool) or opset not in OPSETS:
+        raise InputError(f"opset is {opset}; it must be {OPSETS[0]} to {OPSETS[-1]} ({OPSET} if it is left out)")
+    return int(opset)
 
 
 def write_onnx(
@@ -245,21 +240,28 @@ def write_onnx(
     scope: str = "network",
     dynamic: bool = False,
     batch: int | None = None,
+    opset: int = OPSET,
 ) -> None:
-    """Write one ONNX file without comparing it (`export` does that). A fixed batch size makes it twice as fast."""
+    """Write one ONNX file without comparing it (`export` does that). A fixed batch size makes it twice as fast.
+
+    Raises:
+        RuntimeError: torch's exporter cannot write this opset.
+    """
     import onnx
 
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
-            _graph(network, size, scope, dynamic, batch),
+            graph_of(network, size, scope, dynamic, batch),
             input_names=["frames"],
             output_names=["labels" if scope == "labels" else "logits"],
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )
         program.save(str(path), external_data=False)  # torch's default splits off a NAME.onnx.data
     graph = onnx.load(path)
-    for key, value in _facts(network, size, scope, dynamic).items():
+    _require_opset(graph, opset)
+    for key, value in description.facts(network, Contents(size, scope, dynamic, opset=opset)).items():
         graph.metadata_props.add(key=key, value=value)
     fold_normalisation(graph)
     graph.ir_version = min(graph.ir_version, IR_VERSION)
@@ -267,53 +269,34 @@ def write_onnx(
     onnx.save(graph, path)
 
 
-def _facts(network: SegmentationModel, size: tuple[int, int], scope: str, dynamic: bool) -> dict[str, str]:
-    """What a reader of the file needs besides the graph."""
-    return {
-        "tcseg": __version__,
-        "arch": network.arch,
-        "classes": json.dumps(network.label_set.classes),
-        "colors": json.dumps(network.label_set.colors.tolist()),
-        "scope": scope,
-        "precision": "fp32",
-        "layout": "NCHW",
-        "channel_order": "RGB",
-        "value_range": "uint8, 0 to 255; normalisation is inside",
-        "size": "dynamic, multiples of 32" if dynamic else size_text(size),
-    } | _of_training(network)
+def _require_opset(graph: onnx.ModelProto, wanted: int) -> None:
+    """Torch's version converter keeps a graph as it is, without a word, where it knows no other way to write it."""
+    found = next((one.version for one in graph.opset_import if one.domain in ("", "ai.onnx")), None)
+    if found != wanted:
+        raise CannotRunError(f"opset is {wanted}, but this network's graph comes out with opset {found}: use {OPSET}")
 
 
-def _of_training(network: SegmentationModel) -> dict[str, str]:
-    """What is known of it: a reader of a dynamic file must choose a size."""
-    size, dataset = trained_size(network), getattr(network, "trained_on", None)
-    return ({"trained_size": size_text(size)} if size else {}) | ({"trained_on": dataset} if dataset else {})
+def _write_onnx(network: SegmentationModel, path: Path, contents: Contents, calibration: np.ndarray | None) -> None:
+    import onnx
+
+    write_onnx(network, path, contents.size, contents.scope, contents.dynamic, opset=contents.opset)
+    convert(path, path, contents.precision, calibration, contents.channels_last)
+    _require_opset(onnx.load(path), contents.opset)  # the quantiser may want another
 
 
-def _write_onnx(
-    network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool, *bits: Any
-) -> None:
-    """An ONNX file in a precision; `bits`: the precision, what int8 is calibrated on, and whether the channels are last."""
-    write_onnx(network, path, size, scope, dynamic)
-    convert(path, path, *bits)
-
-
-def _write_openvino(
-    network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool, *bits: Any
-) -> None:
+def _write_openvino(network: SegmentationModel, path: Path, contents: Contents, calibration: np.ndarray | None) -> None:
     source = path.with_suffix(".onnx")
-    write_onnx(network, source, size, scope, dynamic)
-    with _quiet():
-        convert(source, path, *bits)
+    write_onnx(network, source, contents.size, contents.scope, contents.dynamic)
+    with quiet():
+        convert(source, path, contents.precision, calibration, contents.channels_last)
     source.unlink()
 
 
-def _write_torch(
-    network: SegmentationModel, path: Path, size: tuple[int, int], scope: str, dynamic: bool, precision: str, *_: Any
-) -> None:
-    facts = _facts(network, size, scope, dynamic) | {"precision": precision}
-    with _quiet():
-        graph = _graph(_Half(network) if precision == "fp16" else network, size, scope, dynamic)
-        torch.export.save(graph, path, extra_files=facts)
+def _write_torch(network: SegmentationModel, path: Path, contents: Contents, _: np.ndarray | None) -> None:
+    with quiet():
+        wrapped = Half(network) if contents.precision == "fp16" else network
+        graph = graph_of(wrapped, contents.size, contents.scope, contents.dynamic)
+        torch.export.save(graph, path, extra_files=description.facts(network, contents))
 
 
 WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}

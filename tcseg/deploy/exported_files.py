@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tcseg.errors import CannotRunError, require_one_of
+from tcseg.errors import CannotRunError, InputError, NotFoundError, require_one_of
 
 RUNTIMES = ("pytorch", "onnxruntime", "openvino")
 FORMATS = {".onnx": "onnxruntime", ".xml": "openvino", ".pt2": "pytorch"}  # suffix -> the runtime that reads it
@@ -18,6 +20,9 @@ _NEEDS = {
     "openvino": ("onnx", "onnxscript", "openvino"),
     "pytorch": (),
 }
+
+BIN_HASH = "bin_sha256"
+"""In an OpenVINO file's facts: the hash of the weights that belong to it."""
 
 
 def why_missing(runtime: str) -> str | None:
@@ -55,14 +60,19 @@ def open_file(
         defaults: open it without any setting, as most users do: OpenVINO then computes in bf16 on processors that have it.
 
     Raises:
+        FileNotFoundError: it does not exist, or the .bin of an .xml does not.
+        ValueError: the .bin is another network's.
         RuntimeError: the runtime is not installed.
     """
     path = Path(path)
+    if not path.exists():
+        raise NotFoundError(f"{path} does not exist")
     runtime = runtime or FORMATS[path.suffix]
     require_runtime(runtime)
     if runtime == "onnxruntime":
         return _open_onnxruntime(path, threads, alone, defaults)
     if runtime == "openvino":
+        _check_weights(path)
         return _open_openvino(path, threads, alone, defaults)
     module = torch.export.load(path).module()
 
@@ -71,6 +81,36 @@ def open_file(
         return module(torch.from_numpy(planes)).numpy()
 
     return run
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_of(path: Path) -> Path:
+    """NAME.xml -> NAME.bin, which has its weights."""
+    return path.with_suffix(".bin")
+
+
+def _check_weights(path: Path) -> None:
+    """Refuse an OpenVINO file without its weights, or with another's: OpenVINO takes any of the right length.
+
+    Raises:
+        FileNotFoundError, ValueError: in one line.
+    """
+    if path.suffix != ".xml":
+        return
+    weights = weights_of(path)
+    if not weights.exists():
+        raise NotFoundError(f"{weights} does not exist; it has the weights of {path.name}: move both files together")
+    try:
+        noted = ElementTree.parse(path).find(f"rt_info/tcseg/{BIN_HASH}")
+    except ElementTree.ParseError as error:
+        raise InputError(f"{path} is no OpenVINO file, or is damaged ({error}); export it again") from None
+    if noted is not None and noted.get("value") != digest(weights):  # files of before have no hash
+        raise InputError(f"{weights} does not belong to {path.name} (other weights, or damaged); export both again")
 
 
 def _open_onnxruntime(

@@ -33,6 +33,7 @@ import numpy as np
 
 from tcseg.atomic_files import beside
 from tcseg.deploy import onnx_rewrites
+from tcseg.deploy.exported_files import BIN_HASH, digest, weights_of
 from tcseg.deploy.label_map import to_planes
 from tcseg.errors import InputError, require_one_of
 
@@ -128,14 +129,21 @@ def _to_openvino(source: Path, path: Path, precision: str, calibration: np.ndarr
     import openvino
 
     with tempfile.TemporaryDirectory(prefix="tcseg-") as folder:
-        facts = _facts(onnx.load(source), precision, channels_last)
+        model, plain = onnx.load(source), Path(folder) / "network.onnx"
+        facts = _facts(model, precision, channels_last)
+        facts.pop("opset", None)  # of the ONNX file that this was
         if precision == "int8" or channels_last:
             ours = "int8" if precision == "int8" else "fp32"  # OpenVINO makes fp16 itself, of the weights alone
-            convert(source, Path(folder) / "network.onnx", ours, calibration, channels_last)
-            source = Path(folder) / "network.onnx"
-        graph = openvino.convert_model(source)
+            convert(source, plain, ours, calibration, channels_last)
+            model = onnx.load(plain)
+        del model.metadata_props[:]  # OpenVINO would note them a second time, as they were
+        onnx.save(model, plain)
+        graph = openvino.convert_model(plain)
         graph.set_rt_info(facts, "tcseg")
-        openvino.save_model(graph, path, compress_to_fp16=precision == "fp16")
+        half = precision == "fp16"
+        openvino.save_model(graph, path, compress_to_fp16=half)
+        graph.set_rt_info(digest(weights_of(path)), ["tcseg", BIN_HASH])  # `open_file` looks whether the two belong together
+        openvino.save_model(graph, path, compress_to_fp16=half)
 
 
 # ------------------------------------------------------------------------------------------------ fp16

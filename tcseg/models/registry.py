@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from tcseg import __version__
 from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError, InputError, NotFoundError, require_one_of
 from tcseg.labels import LabelSet, default_classes, own_classes
@@ -237,11 +238,32 @@ def load_weights(path: Path | str) -> SegmentationModel:
             "saved together"
         ) from error
     _check_network(model, meta, sidecar)
+    model.provenance = _provenance(path, meta)
     try:
         trained_on.note(model, **_training(path, meta))
     except InputError as error:
         raise InputError(f"{sidecar}: {error}") from None
     return model.eval()
+
+
+def provenance(model: nn.Module) -> dict[str, str]:
+    """Where weights are from, noted when they were loaded: `weights`, `licence`, of an adapted student `teacher`; {} = unknown."""
+    return dict(getattr(model, "provenance", {}))
+
+
+def licence_of(path: Path, meta: dict) -> str:
+    """The licence of weights by their sidecar, or of those that ship; "" where nothing says."""
+    return str(meta.get("licence") or ("MIT" if path.parent == WEIGHTS else ""))
+
+
+def _provenance(path: Path, meta: dict) -> dict[str, str]:
+    """See `provenance`."""
+    source = f"{path.stem}, shipped with tcseg {__version__}" if path.parent == WEIGHTS else path.name
+    told = {"weights": source, "licence": licence_of(path, meta) or "not stated"}
+    teacher = meta.get("teacher")
+    if isinstance(teacher, dict) and "source" in teacher:
+        told["teacher"] = f"{teacher['source']} (licence: {teacher.get('licence') or 'not stated'})"
+    return told
 
 
 def _check_network(model: SegmentationModel, meta: dict, sidecar: Path) -> None:

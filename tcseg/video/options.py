@@ -77,6 +77,8 @@ class SegmentOptions(VideoOptions):
         networks: keeps networks open from one source to the next; see `OpenNetworks`.
         precision: "fp32"; "int8" in ONNX Runtime and OpenVINO; "fp16" or "bf16" of a network on a GPU.
         calibrate: for int8: (W,H) -> frames of that size, uint8 (N,H,W,3) RGB, as those that the network will see.
+        calibrate_ahead: a source that is read once and is not live (a pipe, standard input) is calibrated on its own first frames
+            instead; they are kept meanwhile, and segmented as the others.
     """
 
     on_frame: OnFrame | None = None
@@ -87,6 +89,7 @@ class SegmentOptions(VideoOptions):
     networks: OpenNetworks | None = None
     precision: str = "fp32"
     calibrate: Calibrate | None = None
+    calibrate_ahead: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -73,6 +73,7 @@ class PaintedOutputs:
         names: the networks', as the strip calls them.
         strip: whether it is drawn; what changes is measured where there is a meter.
         place: index of a written frame -> which frame of the source it is, and its time in seconds.
+        since_start: a time of the source's clock -> seconds from its first frame.
         expected: frames that will come; None = unknown.
         chosen: trainIds that are measured; None = all.
     """
@@ -87,6 +88,7 @@ class PaintedOutputs:
     meter: Meter | None = None
     strip: bool = True
     place: Callable[[int], tuple[int, float]] = lambda index: (index, float(index))
+    since_start: Callable[[float], float] = float
     expected: int | None = None
     chosen: tuple[int, ...] | None = None
     live: bool = False
@@ -124,7 +126,9 @@ class PaintedOutputs:
         frame, seconds = self.place(self.written)
         if self.live:
             return frame, seconds
-        return frame if segmented.index is None else segmented.index, seconds if segmented.time is None else segmented.time
+        if segmented.time is not None:
+            seconds = self.since_start(segmented.time)
+        return frame if segmented.index is None else segmented.index, seconds
 
     @staticmethod
     def _named(files: FrameFiles, segmented: SegmentedFrame) -> int | None:

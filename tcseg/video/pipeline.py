@@ -9,7 +9,6 @@ cores with a frame each do more than two that wait for each other within one.
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -26,13 +25,14 @@ from tqdm.auto import tqdm
 
 from tcseg.deploy.label_map import pad_to_multiple, padded_size, upsample_argmax
 from tcseg.deploy.runtimes import Network, open_streams, torch_threads
-from tcseg.errors import InputError, one_line
+from tcseg.errors import one_line
 from tcseg.machine import usable_cores
 from tcseg.models.trained_on import Size, size_for
 from tcseg.video.flicker_meter import drop_oldest
 from tcseg.video.outputs import Window
 from tcseg.video.reading.sources import Source
 from tcseg.video.temporal_filters import FILTERS
+from tcseg.video.threads import END, Reader, Stamped, Writer
 
 if TYPE_CHECKING:
     from tcseg.models.networks import SegmentationModel
@@ -40,10 +40,8 @@ if TYPE_CHECKING:
 OnFrame = Callable[[int, np.ndarray, list[np.ndarray]], None]
 Calibrate = Callable[[tuple[int, int]], np.ndarray]
 """(W,H) -> frames for int8, uint8 (N,H,W,3) RGB."""
-QUEUE = 6  # frames in flight at either end
 RECENT = 36_000  # frames of a live source that are remembered at least: twenty minutes at 30 a second
 STREAMS = 4  # frames answered at once, at most: encoding keeps up with no more
-_END = object()
 
 
 @dataclass(frozen=True)
@@ -173,82 +171,8 @@ def _softmax(logits: Any) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------ the three threads
 
 
-@dataclass(frozen=True)
-class _Stamped:
-    """A frame uint8 (H,W,3), its time and its number: see `SegmentedFrame`."""
-
-    frame: np.ndarray
-    time: float | None
-    index: int | None
-
-
-class _Reader(threading.Thread):
-    """Decodes into a queue. With a live source the oldest waiting frame gives way to the newest."""
-
-    def __init__(self, source: Source) -> None:
-        super().__init__(daemon=True, name="decode")
-        self.source, self.live, self.dropped = source, source.live, 0
-        self.stream = source.frames()
-        first = next(self.stream, None)
-        if first is None:
-            why = source.reading.first_loss or source.reading.cut
-            raise InputError(f"{source.name} has no frames" + (f" that can be read: {why}" if why else ": an empty video"))
-        self.first = self._stamped(first)
-        self.frames: queue.Queue = queue.Queue(1 if source.live else QUEUE)
-        self.frames.put(self.first)
-        self.error: Exception | None = None
-        self.stop = threading.Event()
-
-    def _stamped(self, frame: np.ndarray) -> _Stamped:
-        """With its time: of a live source, when it came, so that a film takes as long as the stream took."""
-        reading = self.source.reading
-        return _Stamped(frame, time.monotonic() if self.live else reading.time, reading.index)
-
-    def run(self) -> None:
-        try:
-            for frame in self.stream:
-                if not self._put(self._stamped(frame)):
-                    break
-        except Exception as error:  # handed to the main thread, which tells it, or raises it if there was no frame
-            self.error = error
-        finally:
-            self.stream.close()
-            self._put(_END)
-
-    def _put(self, item: object) -> bool:
-        while not self.stop.is_set():
-            with suppress(queue.Full):
-                self.frames.put(item, timeout=0.0001 if self.live and item is not _END else 0.1)
-                return True
-            if self.live and item is not _END:
-                with suppress(queue.Empty):
-                    self.frames.get_nowait()
-                    self.dropped += 1
-        return False
-
-
-class _Writer(threading.Thread):
-    """Writes answers from a queue; after an error it goes on emptying it, so that nobody waits for it."""
-
-    def __init__(self, outputs: Outputs, live: bool) -> None:
-        super().__init__(daemon=True, name="encode")
-        self.outputs, self.written = outputs, 0
-        self.queue: queue.Queue = queue.Queue(1 if live else QUEUE)  # what waits here is shown late
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        while (segmented := self.queue.get()) is not _END:
-            if self.error is not None:
-                continue
-            try:
-                self.outputs.write(segmented)
-                self.written += 1
-            except Exception as error:  # handed to the main thread, which raises it
-                self.error = error
-
-
-def _next(reader: _Reader, window: Window | None) -> Any:
-    """The next frame or `_END`; meanwhile the window is kept alive, and its q is a Ctrl-C."""
+def _next(reader: Reader, window: Window | None) -> Any:
+    """The next frame or `END`; meanwhile the window is kept alive, and its q is a Ctrl-C."""
     while True:
         if window is not None and not window.alive():
             raise KeyboardInterrupt
@@ -289,15 +213,15 @@ def segment_frames(frames: Iterable[np.ndarray], streams: list[list[FrameRunner]
 
 
 def _loop(
-    reader: _Reader, writer: _Writer, streams: list[list[FrameRunner]], on_frame: OnFrame | None, bar: tqdm
-) -> tuple[list[float], bool]:
-    """The main thread's part; returns milliseconds a frame (the last `RECENT` of a camera), and whether Ctrl-C ended it."""
+    reader: Reader, writer: Writer, streams: list[list[FrameRunner]], on_frame: OnFrame | None, bar: tqdm
+) -> tuple[list[float], str]:
+    """The main thread's part; returns milliseconds a frame (the last `RECENT` of a camera), and what ended it; "" = the source."""
     milliseconds: list[float] = []
     keep = RECENT if reader.live else None
-    stamps: deque[_Stamped] = deque()  # of the frames that are being answered, which come out in order
+    stamps: deque[Stamped] = deque()  # of the frames that are being answered, which come out in order
 
     def frames() -> Iterator[np.ndarray]:
-        while (stamped := _next(reader, writer.outputs.window)) is not _END and writer.error is None:
+        while (stamped := _next(reader, writer.outputs.window)) is not END and writer.error is None:
             stamps.append(stamped)
             yield stamped.frame
 
@@ -311,11 +235,11 @@ def _loop(
             stamp = stamps.popleft()
             writer.queue.put(SegmentedFrame(frame, maps, results[0][1], stamp.time, stamp.index, took))
             bar.update()
-    except KeyboardInterrupt:
-        return milliseconds, True
+    except KeyboardInterrupt as stop:
+        return milliseconds, f"interrupted by {stop}" if str(stop) else "interrupted"
     finally:
         reader.stop.set()
-    return milliseconds, False
+    return milliseconds, ""
 
 
 def run(
@@ -342,7 +266,7 @@ def run(
     """
     done = False
     try:
-        reader, writer = _Reader(source), _Writer(outputs, source.live)
+        reader, writer = Reader(source), Writer(outputs, source.live)
         first = reader.first.frame
         if source.live:  # read on while the networks open, which takes seconds: the first frame they see is a new one
             reader.start()
@@ -359,7 +283,7 @@ def run(
             with tqdm(total=source.count, desc=source.name, unit="frame", disable=not progress) as bar:
                 milliseconds, interrupted = _loop(reader, writer, streams, on_frame, bar)
         finally:  # both threads have ended before the outputs are closed
-            writer.queue.put(_END)
+            writer.queue.put(END)
             writer.join()
             reader.join(2 if source.live else None)  # a camera that has died may never give its last frame
         seconds = time.perf_counter() - started
@@ -374,27 +298,27 @@ def run(
     return {"frames": writer.written, **speed, **size, **_ending(source, outputs, reader, writer, interrupted)}
 
 
-def _ending(source: Source, outputs: Outputs, reader: _Reader, writer: _Writer, interrupted: bool) -> dict:
+def _ending(source: Source, outputs: Outputs, reader: Reader, writer: Writer, interrupted: str) -> dict:
     """How it ended, and what there is now."""
     frames, reading = writer.written, source.reading
     paths = outputs.paths() if frames else []
-    complete = interrupted or (reader.error is None and not reading.lost and not reading.cut)
+    complete = bool(interrupted) or (reader.error is None and not reading.lost and not reading.cut)
     return {
         "expected": source.count,
         "dropped": reader.dropped,
         "lost": reading.lost,
         "complete": complete,
-        "interrupted": interrupted,
+        "interrupted": bool(interrupted),
         "message": _message(source, frames, reader.error, interrupted, bool(paths)),
         "written": paths,
     }
 
 
-def _message(source: Source, frames: int, error: Exception | None, interrupted: bool, kept: bool) -> str | None:
+def _message(source: Source, frames: int, error: Exception | None, interrupted: str, kept: bool) -> str | None:
     """What a person should know of the end; None if all went well."""
     reading, parts = source.reading, []
     if interrupted:
-        parts.append(f"interrupted: the first {frames} frames are kept" if kept else f"interrupted after {frames} frames")
+        parts.append(f"{interrupted}: the first {frames} frames are kept" if kept else f"{interrupted} after {frames} frames")
     if error is not None:
         parts.append(f"{one_line(error)}; the {frames} frames before it are good")
     elif reading.lost:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from tcseg.data.images import depth_note
 from tcseg.deploy.label_map import padded_size
+from tcseg.deploy.quantization import CALIBRATION_FRAMES
 from tcseg.deploy.runtimes import unavailable
 from tcseg.errors import CannotRunError, InputError, read_options
 from tcseg.models.trained_on import NATIVE, Size, describe_input, size_for, size_text
@@ -25,7 +27,8 @@ from tcseg.video.legend import Legend, find_classes
 from tcseg.video.options import SegmentOptions, VideoOptions
 from tcseg.video.outputs import FrameLines, open_lines, require_window
 from tcseg.video.painting import PaintedOutputs, blend, caption, caption_height, meter_of, open_outputs, painting
-from tcseg.video.pipeline import FrameRunner, open_runners, run
+from tcseg.video.pipeline import FrameRunner, open_runners, resized, run
+from tcseg.video.reading.ahead import Ahead, spread
 from tcseg.video.reading.decoding import Source, open_source
 from tcseg.video.reading.excerpt import Excerpt
 from tcseg.video.reading.sources import local_path, shown
@@ -147,10 +150,11 @@ def segment(
         raise (CannotRunError if "install" in reason else InputError)(reason)
     whole = open_source(source)
     whole.reading.on_error = chosen.on_error
-    opened = chosen.excerpt.of(whole)
+    opened, chosen = _looking_ahead(chosen.excerpt.of(whole), chosen)
     measured = chosen.strip or (chosen.lines is not None and not whole.still)
     outputs = painting(model, chosen.overlay, measured, None, opened.live, chosen.legend, classes)
     outputs.strip, outputs.place, outputs.live = chosen.strip, _places(chosen.excerpt, whole), opened.live
+    outputs.since_start = whole.reading.since_start
     with ExitStack() as stack:
         if chosen.lines is not None:
             lines = chosen.lines
@@ -160,6 +164,23 @@ def segment(
         result = _run(source, opened, outputs, model, size, chosen)
     told = chosen.lines if isinstance(chosen.lines, str | Path) else getattr(chosen.lines, "name", "stream")
     return result | {"lines": None if chosen.lines is None else "stdout" if str(told) == "-" else str(told)}
+
+
+def _looking_ahead(source: Source, chosen: SegmentOptions) -> tuple[Source, SegmentOptions]:
+    """For int8 from a pipe: the source through `Ahead`, and options that calibrate on its first frames."""
+    if chosen.precision != "int8" or not (chosen.calibrate_ahead and source.once) or source.live:
+        return source, chosen
+    ahead = Ahead(source)
+
+    def calibrate(size: tuple[int, int]) -> np.ndarray:
+        seen = ahead.look()
+        frames = spread(seen, CALIBRATION_FRAMES)
+        if chosen.progress:
+            of = f"{len(frames)} of the first {len(seen)} frames of {source.name}, which are segmented, too"
+            tqdm.write(f"int8 is calibrated on {of}", file=sys.stderr)
+        return np.stack([resized(frame, size) for frame in frames])
+
+    return ahead.source, replace(chosen, calibrate=calibrate)
 
 
 def _run(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -216,6 +219,30 @@ def test_ctrl_c_is_not_a_traceback(monkeypatch: pytest.MonkeyPatch, clip: Path) 
 
     monkeypatch.setattr(segment, "load_model", interrupt)
     assert run("segment", clip, code=130).stderr == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (signal.SIGTERM, "SIGTERM, as kill, timeout and docker stop send it"),
+        (signal.SIGHUP, "SIGHUP: the terminal or the connection was closed"),
+        (None, "Ctrl-C"),
+    ],
+)
+def test_what_stopped_a_run_before_its_first_frame_is_named(
+    tmp_path: Path, clip: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, number: int | None, cause: str
+) -> None:
+    def opened(*_: object) -> None:
+        if number is None:
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+
+    monkeypatch.setattr("tcseg.video.render.OpenNetworks.runners", opened)
+    out = tmp_path / "x.mp4"
+    told = run("segment", clip, "--weights", weights, "--out", out, code=128 + (number or signal.SIGINT)).stderr
+    assert told.splitlines()[-1] == f"interrupted by {cause}; nothing of {clip} is written"
+    assert sorted(os.listdir(tmp_path)) == ["clip"]
 
 
 def test_workbook_writes_the_chapters(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from tcseg.deploy import description
 from tcseg.deploy import export as module
+from tcseg.deploy.description import Contents
 from tcseg.deploy.export import compare, export, sample_frames
 from tcseg.deploy.exported_files import FORMATS, RUNTIMES, open_file, why_missing
 from tcseg.deploy.label_map import to_planes, upsample_argmax
@@ -44,9 +46,10 @@ def test_exports_answer_as_pytorch(
     path = tmp_path / "deep" / f"student{suffix}"
     result = export(model, path, size=(128, 96), scope=scope, dynamic=dynamic)
     assert result.agreement >= 0.999 and result.frames == 4
-    expected = {"student.onnx"} if suffix == ".onnx" else {"student.xml", "student.bin"}
-    assert {file.name for file in path.parent.iterdir()} == expected  # one file: no .data, nothing left aside
-    assert result.bytes == sum(file.stat().st_size for file in path.parent.iterdir()) < 2_500_000
+    graph = {"student.onnx"} if suffix == ".onnx" else {"student.xml", "student.bin"}
+    beside = {f"student{suffix}.json", f"student{suffix}.py"}
+    assert {file.name for file in path.parent.iterdir()} == graph | beside  # no .data, nothing left aside
+    assert result.bytes == sum((path.parent / name).stat().st_size for name in graph) < 2_500_000
     run = open_file(path, threads=1)
     planes = np.concatenate([to_planes(frame) for frame in sample_frames((128, 96), 3)])
     output = run(planes)  # the batch is dynamic
@@ -74,7 +77,7 @@ def _check_facts(path: Path, scope: str) -> None:
 def test_a_file_names_the_network_s_own_classes(count: int) -> None:
     """A network of 3 classes was exported with Cityscapes' 19 names."""
     own = own_classes([f"thing {place}" for place in range(count)])
-    facts = module._facts(build("student", own, False), (64, 32), "labels", False)
+    facts = description.facts(build("student", own, False), Contents((64, 32), "labels"))
     assert json.loads(facts["classes"]) == list(own.classes) and json.loads(facts["colors"]) == own.colors.tolist()
 
 
@@ -96,7 +99,10 @@ def test_few_bits_are_measured_and_not_refused(
     assert model.head.weight.dtype == torch.float32
     output = open_file(path, threads=1)(to_planes(frames[0]))
     assert output.dtype == (np.uint8 if scope == "labels" else np.float32)
-    assert result.bytes == sum(file.stat().st_size for file in tmp_path.iterdir()) < 1_600_000
+    files = [file for file in tmp_path.iterdir() if file.suffix in (".onnx", ".xml", ".bin", ".pt2")]
+    assert result.bytes == sum(file.stat().st_size for file in files) < 1_600_000
+    if path.suffix == ".xml":
+        assert "fp32" not in path.read_text()
 
 
 @pytest.mark.slow
@@ -152,6 +158,16 @@ def test_pytorch_network_leaves_the_model_and_frame_alone(model: SegmentationMod
     ("name", "options", "text"),
     [
         ("x.tflite", {}, "suffix must be one of"),
+        ("x", {}, "suffix must be one of"),
+        ("x.ONNX", {}, "path is 'x.ONNX'; .* pass x.onnx"),
+        ("x.Xml", {}, "pass x.xml"),
+        (f"{'x' * 250}.onnx", {}, "its name has 255 bytes: use 200 at most"),
+        ("\udcff.onnx", {}, "has bytes that are not UTF-8, which runtimes do not open"),
+        ("x.onnx", {"opset": 15}, r"opset is 15; it must be 16 to 26 \(20 if it is left out\)"),
+        ("x.onnx", {"opset": 27}, "opset is 27; it must be 16 to 26"),
+        ("x.onnx", {"opset": True}, "opset is True"),
+        ("x.xml", {"opset": 17}, "opset is 17; only .onnx files have one, and path is 'x.xml'"),
+        ("x.pt2", {"opset": 20}, "opset is 20; only .onnx files have one"),
         ("x.onnx", {"scope": "all"}, "scope is 'all'"),
         ("x.onnx", {"size": (500, 333)}, "size is 500x333; .* pass 512x352"),
         ("x.onnx", {"size": (32, 32)}, "at least 64: pass 64x64"),
@@ -189,7 +205,7 @@ def test_a_graph_that_disagrees_is_not_kept(
     old.write_text("of yesterday")
     with pytest.raises(RuntimeError, match=r"agrees with PyTorch on 97.00% of the labels"):
         export(model, old)
-    assert old.read_text() == "of yesterday" and len(list(tmp_path.iterdir())) == 1
+    assert old.read_text() == "of yesterday" and [file.name for file in tmp_path.iterdir()] == ["x.onnx"]
     fp16 = export(model, old.with_name("y.onnx"), precision="fp16")  # which promises nothing, but says it
     assert fp16.agreement == 0.97 and fp16.path.exists()
     monkeypatch.setattr(module, "compare", lambda *_: 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import signal
@@ -18,17 +20,19 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tcseg.atomic_files import beside
-from tcseg.cli.app import interrupted_code, stopped_as_ctrl_c
+from tcseg.cli.app import CAUSES, interrupted_code, interruption, stopped_as_ctrl_c
 from tcseg.errors import CannotRunError, TcsegError
+from tcseg.models.registry import build, load_weights, save_weights
 from tcseg.video import pipeline
 from tcseg.video.encoding import FrameFiles, Sink
 from tcseg.video.pipeline import SegmentedFrame
 from tcseg.video.reading.decoding import open_source, read_frames
 from tcseg.video.reading.sources import Source, local_path
-from tcseg.video.render import _checked
+from tcseg.video.render import _checked, segment
 
 CODECS = {
     ".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".ts": "libx264", ".flv": "libx264",
@@ -173,6 +177,28 @@ def test_times_that_stand_still_or_go_back_go_on(tmp_path: Path) -> None:
     sink.close(keep=True)
     back = times_of(tmp_path / "x.mp4")
     assert back == sorted(set(back)) and len(back) == 4 and back[-1] == pytest.approx(0.2)
+
+
+def test_a_transport_stream_s_times_begin_at_its_first_frame(tmp_path: Path) -> None:
+    """Its clock starts at 1.4 s, or after any hour: so did the times of the JSON lines."""
+    source = film(tmp_path / "in.ts", 12, times=[3000 + index / 10 for index in range(12)], tick=Fraction(1, 90_000))
+    assert times_of(source)[0] > 2999
+    torch.manual_seed(0)
+    model = build("student", 19, False).eval()
+
+    def lines(**options: object) -> list[tuple[int, float]]:
+        stream = io.StringIO()
+        segment(source, tmp_path / "out.mp4", model, lines=stream, progress=False, **options)
+        told = [json.loads(line) for line in stream.getvalue().splitlines()]
+        return [(one["frame"], one["time"]) for one in told]
+
+    def at(indices: Sequence[int]) -> list[tuple]:
+        return [(index, pytest.approx(index / 10, abs=1e-4)) for index in indices]
+
+    assert lines() == at(range(12)) and times_of(tmp_path / "out.mp4")[0] == 0
+    assert lines(stride=5) == at([0, 5, 10])
+    assert lines(start=0.3, end=0.8) == at(range(3, 8)) and lines(start=0.3, stride=4) == at([3, 7, 11])
+    assert [number(image) for image in read_frames(source, 12)] == list(range(12))
 
 
 def test_a_film_of_another_pace(tmp_path: Path) -> None:
@@ -475,6 +501,21 @@ def test_over_the_net(tmp_path: Path, server: str) -> None:
         open_source("nosuch://somewhere/x.mp4")
 
 
+def test_a_server_without_range(tmp_path: Path, server: str) -> None:
+    """It sends a file from its start alone: an index at the end cannot be looked up first."""
+    film(tmp_path / "last.mp4", 60, size=(640, 480))
+    data = (tmp_path / "last.mp4").read_bytes()
+    assert data.index(b"mdat") < data.index(b"moov") and data.index(b"moov") > 1 << 15  # beyond what FFmpeg keeps
+    why = r"last.mp4 has no frames that can be read: the server sends files only from their start \(no Range\).*download the file"
+    with pytest.raises(TcsegError, match=why):
+        passed(f"{server}/last.mp4")
+    passed(tmp_path / "last.mp4", tmp_path / "first.mp4")
+    data = (tmp_path / "first.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    result, outputs = passed(f"{server}/first.mp4")
+    assert result["complete"] and len(outputs.seen) == 60 and result["dropped"] == 0
+
+
 # ------------------------------------------------------------------------------------------------ names
 
 
@@ -538,6 +579,37 @@ def test_a_pipe_is_opened_once(tmp_path: Path) -> None:
     writer.join(5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fifo", "stdin"])
+def test_int8_of_a_pipe_is_calibrated_on_its_own_frames(tmp_path: Path, kind: str) -> None:
+    """They are kept meanwhile: every frame is segmented, as from a file that is calibrated on the same frames."""
+    pytest.importorskip("onnxruntime")
+    source = film(tmp_path / "in.ts", 40)
+    torch.manual_seed(0)
+    save_weights(build("student", 19, False), tmp_path / "w.safetensors")
+    command = [sys.executable, "-m", "tcseg", "segment", "--weights", tmp_path / "w.safetensors", "--precision", "int8"]
+    command += ["--runtime", "onnxruntime", "--labels", tmp_path / "maps", "--json", "-", "--size", "96x64"]
+    if kind == "fifo":
+        os.mkfifo(tmp_path / "pipe")
+        threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(source.read_bytes()), daemon=True).start()
+        done = subprocess.run([*command, tmp_path / "pipe"], capture_output=True, text=True)
+    else:
+        with source.open("rb") as data:
+            done = subprocess.run([*command, "-"], stdin=data, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    name = "pipe" if kind == "fifo" else "standard input"
+    assert f"int8 is calibrated on 20 of the first 40 frames of {name}, which are segmented, too" in done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["frame"] for one in told] == list(range(40))
+    assert [one["time"] for one in told] == pytest.approx([index / 10 for index in range(40)], abs=1e-4)
+    network, frames = load_weights(tmp_path / "w.safetensors"), read_frames(source, 40)
+    more = {"runtime": "onnxruntime", "precision": "int8", "calibrate": lambda _: frames[::2], "progress": False}
+    segment(source, None, network, (96, 64), labels=tmp_path / "again", **more)
+    for index in range(40):
+        one, other = (cv2.imread(str(tmp_path / folder / f"{index:06d}.png"), -1) for folder in ("maps", "again"))
+        assert np.array_equal(one, other), index
+
+
 def test_standard_input(tmp_path: Path) -> None:
     film(tmp_path / "in.mkv", 7)
     code = "from tcseg.video.reading.decoding import read_frames; print(len(read_frames('-', 99)))"
@@ -574,7 +646,7 @@ def test_a_signal_is_a_ctrl_c_and_a_second_one_waits(number: int) -> None:
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         with stopped_as_ctrl_c():
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt) as stop:
                 os.kill(os.getpid(), number)
                 time.sleep(1)
             if number != signal.SIGINT:
@@ -582,6 +654,8 @@ def test_a_signal_is_a_ctrl_c_and_a_second_one_waits(number: int) -> None:
                 time.sleep(0.01)
     finally:
         signal.signal(signal.SIGINT, interrupt)
+    causes = {signal.SIGTERM: "interrupted by SIGTERM, as kill", signal.SIGHUP: "interrupted by SIGHUP: the terminal"}
+    assert interruption(stop.value).startswith(causes.get(number, "interrupted"))
     assert interrupted_code() == 128 + number and signal.getsignal(signal.SIGTERM) == before
 
 
@@ -613,7 +687,7 @@ def test_a_stopped_command_leaves_a_whole_film(tmp_path: Path, sent: int) -> Non
         time.sleep(0.05)
     os.kill(process.pid, sent)
     assert process.wait(timeout=60) == 128 + sent, log.read_text()
-    assert "interrupted: the first" in log.read_text() and os.listdir(out.parent) == ["x.mp4"]
+    assert f"interrupted by {CAUSES[sent]}: the first" in log.read_text() and os.listdir(out.parent) == ["x.mp4"]
     assert 0 < len(times_of(out)) < 3000
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import struct
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from PIL import Image
 
 from tcseg.errors import CannotRunError, InputError, TcsegError
 from tcseg.video.reading.sources import Reading, Source, shown
+from tcseg.video.reading.structure import ISO, boxes, codec_tag, cut_off, head_of
 
 av.logging.set_level(None)  # what the libraries print between our lines; the errors below say it
 
@@ -26,7 +24,10 @@ DEFAULT_FPS = 25.0
 TIMEOUT = (20.0, 20.0)  # seconds: to open a stream, and to wait for its next frame
 # The motion-JPEG decoder fills what is missing with grey; told so, it refuses the frame.
 STRICT = {"mjpeg": {"err_detect": "explode"}}
-ISO = (b"ftyp", b"moov", b"mdat", b"wide", b"free")  # how an MP4 or MOV begins
+NO_RANGE = (
+    "the server sends files only from their start (no Range), and this one's index is at its end; "
+    "download the file and give its path"
+)
 ENCRYPTED = ("encv", "drmi", "drms")
 
 
@@ -40,7 +41,7 @@ def open_video(path: Path) -> Source:
     once = not path.is_file()
     try:
         size = None if once else path.stat().st_size
-        head = b"" if once else _head(path)
+        head = b"" if once else head_of(path)
     except OSError as error:
         raise InputError(f"{shown(path)} cannot be read ({(error.strerror or str(error)).lower()})") from None
     if size == 0:
@@ -107,11 +108,6 @@ def open_url(url: str) -> Source:
     return source
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(1 << 12)
-
-
 def _described(name: str, container: av.container.InputContainer, stream: av.VideoStream, live: bool) -> Source:
     rate = stream.average_rate or stream.guessed_rate
     fps = float(rate) if rate and 0 < rate <= 1000 else DEFAULT_FPS
@@ -138,7 +134,7 @@ def _video_stream(container: av.container.InputContainer, name: str, path: Path 
         raise InputError(f"{name} has no video: it holds {kinds} only")
     stream = videos[0]
     if stream.codec_context is None:
-        tag = (_codec_tag(path) if path is not None else "") or "it has no name"
+        tag = (codec_tag(path) if path is not None else "") or "it has no name"
         container.close()
         if tag in ENCRYPTED:
             raise InputError(f"{name} is encrypted (DRM); no program reads it without its key")
@@ -175,6 +171,7 @@ def _decode(
     with container:
         for frame in _frames(container, stream, reading, name):
             time = _time(frame, time, fps)
+            reading.began = time if reading.began is None else reading.began
             if frame.is_corrupt:
                 reading.damaged(f"{name}: the frame at {time:.2f} s is damaged")
                 continue
@@ -208,7 +205,7 @@ def _frames(
         except StopIteration:
             break
         except (av.FFmpegError, OSError) as error:
-            reading.cut = reading.cut or f"reading ends with an error ({_reason(error)})"
+            reading.cut = reading.cut or _why_it_ends(name, error, seen)
             packet = None
         if packet is not None and packet.size:
             seen, corrupt = seen + 1, packet.is_corrupt
@@ -249,13 +246,20 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
 
 
+def _why_it_ends(name: str, error: Exception, seen: int) -> str:
+    """Why reading ends with an error after so many packets."""
+    if seen == 0 and name.lower().startswith("http") and not _answers_ranges(name):
+        return NO_RANGE  # the demuxer found the index, behind all frames, and cannot go back to the first
+    return f"reading ends with an error ({_reason(error)})"
+
+
 def _explained(path: Path, head: bytes, error: Exception) -> TcsegError:
     """Why a file does not open, as a message."""
     name, number = shown(path), getattr(error, "errno", None)
     if number in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO):
         return InputError(f"{name} cannot be read ({os.strerror(number).lower()})")
     if head[4:8] in ISO:
-        if not any(kind == b"moov" for kind, _, _ in _boxes(path)):
+        if not any(kind == b"moov" for kind, _, _ in boxes(path)):
             return InputError(
                 f"{name} cannot be read as a video (it has no index, the moov atom: it was cut off, or its recording never ended)"
             )
@@ -276,10 +280,7 @@ def _explained_url(url: str, error: Exception) -> TcsegError:
     if kind in ("TimeoutError", "ExitError"):
         return CannotRunError(f"stream {name} does not open: no answer in {TIMEOUT[0]:.0f} s")
     if url.lower().startswith("http") and not _answers_ranges(url):
-        return CannotRunError(
-            f"stream {name} does not open: the server sends files only from their start (no Range), and this one's index is at "
-            "its end; download the file and give its path"
-        )
+        return CannotRunError(f"stream {name} does not open: {NO_RANGE}")
     return CannotRunError(f"stream {name} does not open ({_reason(error)}); is the address right, and is it running?")
 
 
@@ -291,18 +292,6 @@ def _answers_ranges(url: str) -> bool:
             return answer.status == 206
     except (OSError, ValueError, urllib.error.URLError):
         return True
-
-
-def _codec_tag(path: Path) -> str:
-    """The four letters by which an MP4 or AVI calls its codec, or Matroska's name of it; "" = not found."""
-    head = _head(path)
-    for kind, start, end in _boxes(path) if head[4:8] in ISO else ():
-        if kind == b"moov":
-            with path.open("rb") as file:
-                file.seek(start)
-                head = file.read(min(end - start, 1 << 24))
-    found = re.search(rb"vide.*?stsd.{12}(.{4})|vids(.{4})|(V_[A-Z0-9_/]+)", head, re.DOTALL)
-    return next(filter(None, found.groups())).decode("latin-1") if found else ""
 
 
 def _is_animated_webp(head: bytes) -> bool:
@@ -335,76 +324,3 @@ def _animated_webp(path: Path) -> Source:
 
     source.frames = frames
     return source
-
-
-# ------------------------------------------------------------------------------------------------ cut off
-
-
-def cut_off(path: Path) -> str:
-    """Why a file's own structure says that its end is missing; "" where it says no such thing.
-
-    The number of frames in a header is a hint alone: a trimmed file has fewer, and one with a varying rate another number.
-    """
-    size = path.stat().st_size
-    head, missing = _head(path), 0
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        missing = struct.unpack_from("<I", head, 4)[0] + 8 - size
-        missing = 0 if struct.unpack_from("<I", head, 4)[0] == 0 else missing
-    elif head[4:8] in ISO:
-        missing = max((end for _, _, end in _boxes(path)), default=0) - size
-    elif head[:4] == b"\x1a\x45\xdf\xa3":
-        missing = _matroska_end(head) - size
-    elif head[:1] == b"\x47" and head[188:189] == b"\x47" and size % 188:
-        return "its last packet is incomplete"
-    elif head[:3] == b"FLV" and not _flv_is_whole(path, size):
-        return "its last part is incomplete"
-    return f"{missing} bytes are missing at its end" if missing > 0 else ""
-
-
-def _boxes(path: Path) -> Iterator[tuple[bytes, int, int]]:
-    """The outermost boxes of an MP4: kind, start and end as it says."""
-    size, at = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            length, kind = struct.unpack(">I4s", file.read(8))
-            if length == 1:
-                wide = file.read(8)
-                length = struct.unpack(">Q", wide)[0] if len(wide) == 8 else 16
-            end = size if length == 0 else at + length
-            if end <= at:
-                return
-            yield kind, at, end
-            at = end
-
-
-def _matroska_end(head: bytes) -> int:
-    """Where a Matroska file says that it ends; 0 = it does not say."""
-
-    def number(at: int) -> tuple[int, int]:  # an EBML length, and where it ends
-        width = 9 - head[at].bit_length()
-        value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
-        return (-1 if value == (1 << 7 * width) - 1 else value), at + width
-
-    with suppress(IndexError):
-        length, at = number(4)
-        at += length
-        if head[at : at + 4] == b"\x18\x53\x80\x67":
-            length, at = number(at + 4)
-            return 0 if length < 0 else at + length
-    return 0
-
-
-def _flv_is_whole(path: Path, size: int) -> bool:
-    """Whether the last number of an FLV is the length of the tag before it."""
-    with path.open("rb") as file:
-        file.seek(max(0, size - 4))
-        length = int.from_bytes(file.read(4), "big")
-        at = size - 4 - length
-        if length < 11 or at < 9:
-            return False
-        file.seek(at)
-        tag = file.read(4)
-    return tag[0] & 0x1F in (8, 9, 18) and int.from_bytes(tag[1:4], "big") == length - 11
-
-

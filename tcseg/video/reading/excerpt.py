@@ -128,7 +128,7 @@ def _times(source: Source) -> Iterator[float]:
             yield (index if reading.index is None else reading.index) / source.fps
         else:
             first = reading.time if first is None else first
-            yield reading.time - first
+            yield reading.time - first if reading.began is None else reading.since_start(reading.time)
         index += 1
 
 

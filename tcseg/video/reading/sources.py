@@ -19,7 +19,8 @@ class Reading:
     """What becomes known while frames are read; all about the frame that was given last.
 
     Attributes:
-        time: seconds, when it is shown; None = the source does not say.
+        time: seconds, when it is shown, by the source's own clock (that of its sound); None = the source does not say.
+        began: its time of the first frame, damaged or not: a transport stream's clock starts anywhere. None = as `time`.
         index: its number in the source, from 0, damaged ones counted; None = the source does not say.
         lost: frames so far that could not be read.
         first_loss: why, of the first of them.
@@ -28,11 +29,16 @@ class Reading:
     """
 
     time: float | None = None
+    began: float | None = None
     index: int | None = None
     lost: int = 0
     first_loss: str = ""
     cut: str = ""
     on_error: str = "skip"
+
+    def since_start(self, time: float) -> float:
+        """Seconds from the first frame to a time of the source's clock."""
+        return time - (self.began or 0.0)
 
     def damaged(self, why: str) -> None:
         """Count a frame that cannot be read.
