@@ -37,19 +37,19 @@ class Settings:
         memory: bytes of snippets that are held at a time.
     """
 
-    steps: int = 2500
+    steps: int = 2000
     seed: int = 0
     batch: int = 6
     pairs: int = 3
     crop: tuple[int, int] = (480, 352)
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 0.02
-    temporal: float = 4.0
+    temporal: float = 3.0
     ramp: float = 0.3
     balance: float = 0.5
-    replay: int = 4
-    rare: float = 0.5
-    zoom: tuple[float, float] = (0.8, 1.6)
+    replay: int = 8
+    rare: float = 0.25
+    zoom: tuple[float, float] = (0.9, 1.6)
     fusing: bool = True
     checks: int = 10
     patience: int = 4

@@ -21,8 +21,8 @@ class AdaptOptions:
         arch: the student that is started from: "student", "student-consistent" or "student-cpu"; None = what fits the frames.
         init: a file of weights to start from, instead.
         size: (W,H) or "WxH" that the student sees, multiples of 32 (frames of another shape: as many pixels at their own shape);
-            None = as many pixels as the start was trained at.
-        steps, minutes: of training; minutes are made steps by timing a few. Default: 2500 steps.
+            None = the frames' own, at most as many pixels as the start was trained at.
+        steps, minutes: of training; minutes are made steps by timing a few. Default: 2000 steps.
         seed: order of the data and augmentation.
         stills: further folders whose pictures do not follow each other.
         fps: frames a second of folders of pictures that are video.
@@ -58,7 +58,7 @@ class AdaptOptions:
     rename: dict[str, str] | None = None
     onnx: dict | None = None
     replay: bool = True
-    temporal: float = 4.0
+    temporal: float = 3.0
     work: Path | str | None = None
     table: Path | str | None = None
     film: bool = True

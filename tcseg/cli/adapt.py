@@ -28,9 +28,9 @@ def adapt(
     init: Annotated[Path | None, typer.Option(help="Start from your own NAME.safetensors.")] = None,
     size: Annotated[
         str | None,
-        typer.Option(help="Size that the student sees, multiples of 32. Default: as many pixels as the start was trained at."),
+        typer.Option(help="Size that the student sees, multiples of 32. Default: the frames' own, at most as in training."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of training. Default: 2500.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of training. Default: 2000.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes of training, instead of steps.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of order and augmentation.")] = 0,
     stills: Annotated[
@@ -60,7 +60,7 @@ def adapt(
         list[str] | None, typer.Option(help="layout=, mean=, std= or output= of an ONNX file that does not say; repeatable.")
     ] = None,
     replay: Annotated[bool, typer.Option(help="Also learn from drawn streets with labels.")] = True,
-    temporal: Annotated[float, typer.Option(min=0, help="Weight of the temporal loss.")] = 4.0,
+    temporal: Annotated[float, typer.Option(min=0, help="Weight of the temporal loss.")] = 3.0,
     work: Annotated[Path | None, typer.Option(help="Folder for the teacher's answers and checkpoints. Default: NAME.work.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV file to which the rows of this run are added.")] = None,
     film: Annotated[bool, typer.Option(help="Write a film of before and after.")] = True,

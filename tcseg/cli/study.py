@@ -94,7 +94,7 @@ def measure(
     name: Annotated[
         str,
         typer.Argument(
-            help="procity, transfer, zero_shot, adapt, metrics, coverage, cost, latency, gpu, speeds, layouts, half_resolution, "
+            help="procity, transfer, zero_shot, adapt, street, metrics, coverage, cost, latency, gpu, speeds, layouts, half_resolution, "
             "pipeline, steadiness, precision or flow."
         ),
     ],

@@ -36,8 +36,9 @@ from tcseg.study.notebooks.dependency_graph import Course, run_course, upto
 from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, REPOSITORY, measured_table, require_checkout, study_folder
 from tcseg.study.reference_rows import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
 from tcseg.study.report.documents import documents, reproduced
-from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
+from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, stale
 from tcseg.study.report.render import TEMPLATES
+from tcseg.study.report.shipping import ship, ship_street
 from tcseg.study.report.sphinx_build import ReportError, build_report
 from tcseg.study.study import open_study, require_known, size_of
 from tcseg.study.sweeps import tables
@@ -251,7 +252,7 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
 
 def _reference(dataset: str, profile: str, ship: bool) -> int:
     study = study_folder(dataset, profile)
-    written = [*publish(study, dataset, profile, ship), *publish_measurements()]
+    written = [*publish(study, dataset, profile, ship), *publish_measurements(), *ship_street()]
     print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_write_documents())))
     for path in left_out(study):
         print(f"left out, too large to commit: {path.name} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -139,6 +139,7 @@ def test_minutes_are_made_steps_once(street, tmp_path):
 
 def test_the_size_that_a_student_sees():
     assert student_size((1280, 720), (1024, 512)) == (960, 544) and student_size((1280, 720), (1024, 512), (640, 352)) == (640, 352)
+    assert student_size((480, 360), (1024, 512)) == (480, 352) and student_size((96, 48), (1024, 512)) == (512, 256)
     assert student_size((480, 360), (1024, 512), (512, 256)) == (416, 320)  # not squashed by a half
     assert student_size((2048, 1024), (1024, 512), (512, 256)) == (512, 256)
 
@@ -217,4 +218,4 @@ def test_the_command_says_one_line(street, tmp_path):
 
 
 def test_options_have_defaults_that_fit():
-    assert AdaptOptions().settings.steps == 2500 and AdaptOptions(replay=False).settings.replay == 0
+    assert AdaptOptions().settings.steps == 2000 and AdaptOptions(replay=False).settings.replay == 0

@@ -37,7 +37,7 @@ def of_shipped(notebook: str | None) -> list[str]:
     return [
         f"Data: {SHOW_SHIPPED[notebook]}.",
         f"Networks: {'; '.join(map(_network, registry.SHIPPED))}. They are included in the package"
-        + ("; one section trains a student for about a minute." if notebook == "07_your_own_video" else "; nothing is trained here."),
+        + ("; one section trains a student for some minutes." if notebook.startswith("07") else "; nothing is trained here."),
         "`dataset`, `profile` and `runs` have no effect in this chapter.",
     ]
 

@@ -124,6 +124,7 @@ def model_card(figures: Path = FIGURES) -> str:
         records=records,
         pair=registry.SHIPPED,
         fast=registry.FAST,
+        street=registry.STREET,
         profiles=PROFILES,
         kilobytes={name: (registry.WEIGHTS / f"{name}.safetensors").stat().st_size / 1000 for name in names},
         what={name: registry.spec_of(note["arch"]).description for name, note in notes.items()},

@@ -18,22 +18,15 @@ import pandas as pd
 
 from tcseg import procity
 from tcseg.atomic_files import beside, write_json
-from tcseg.errors import CannotRunError
 from tcseg.machine import machine_facts
-from tcseg.models import registry
 from tcseg.study.paths import FIGURES, MEASURED
 from tcseg.study.report.reproduction import command_of
-from tcseg.study.runs import Run, codes, git_state, now, versions
-from tcseg.study.study import PRIMARY, PROFILES, open_rows
+from tcseg.study.report.shipping import MAX_BYTES, PublishError, ship_students
+from tcseg.study.runs import codes, git_state, now, versions
+from tcseg.study.study import PROFILES, open_rows
 
-MAX_BYTES = 1_000_000  # of a committed file
 MAX_SVG_BYTES = 300_000
 MERGED_BY = ("dataset", "profile", "machine")  # columns that say whose rows a table holds
-SHIPPED_AS = dict(zip(PRIMARY, registry.SHIPPED, strict=True))  # recipe -> name under tcseg/weights
-
-
-class PublishError(CannotRunError):
-    """Results that cannot be published, or that no longer belong to the code. The message says which and what to do."""
 
 
 def publish(study: Path, dataset: str, profile: str, ship: bool = False, target: Path = FIGURES) -> list[Path]:
@@ -238,40 +231,6 @@ def _note_provenance(
         files.setdefault(name, {})[study] = stamp
     disk = noted["disk_mb"] | ({study: disk_mb} if disk_mb is not None else {})
     write_json(path, {"files": dict(sorted(files.items())), "disk_mb": disk})
-
-
-def ship_students(study: Path, weights: Path = registry.WEIGHTS) -> list[Path]:
-    """Write the first seeds of `student` and `consistent` to tcseg/weights, in half precision.
-
-    Raises:
-        PublishError: The study has no such run, or several.
-    """
-    return [ship(_first_seed(study, recipe), name, weights) for recipe, name in SHIPPED_AS.items()]
-
-
-def ship(run: Run, name: str, weights: Path = registry.WEIGHTS) -> Path:
-    """Write a run's network to tcseg/weights, in half precision.
-
-    Raises:
-        PublishError: It is too large.
-    """
-    path, aside = weights / f"{name}.safetensors", weights / f".{name}.safetensors"
-    meta = {key: run.record[key] for key in ("run_id", "dataset", "profile", "size", "metrics")}
-    registry.save_weights(run.model(), aside, half=True, recipe=run.name, **meta)
-    if aside.stat().st_size > MAX_BYTES:
-        raise PublishError(f"{name} has {aside.stat().st_size / 1e6:.1f} MB in half precision; at most 1 MB ships")
-    aside.chmod(0o644)  # safetensors writes for the owner alone
-    for suffix in (".json", ".safetensors"):
-        os.replace(aside.with_suffix(suffix), path.with_suffix(suffix))
-    return path
-
-
-def _first_seed(study: Path, recipe: str) -> Run:
-    named = set(pd.read_csv(study / "tables" / "ablation.csv").query("recipe == @recipe and seed == 0")["run_id"])
-    if len(named) != 1:
-        raise PublishError(f"{study} has {len(named)} runs of {recipe} with seed 0 in its ablation; one is needed")
-    folder = study / "runs" / named.pop()
-    return Run(json.loads((folder / "record.json").read_text()), folder)
 
 
 # ------------------------------------------------------------------------------------------------ what is stale

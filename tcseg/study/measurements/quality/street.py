@@ -8,16 +8,24 @@ package.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+import cv2
 import pandas as pd
 
 from tcseg.adaptation.run import adapt
+from tcseg.api import predict
 from tcseg.data.folders import find_dataset
 from tcseg.data.images import IMAGES
 from tcseg.errors import NotFoundError
 from tcseg.machine import as_finished
 from tcseg.models import registry
+from tcseg.study.figures.pictures import image_grid
+from tcseg.study.measurements import write_figure
+from tcseg.video.painting import blend
+from tcseg.video.reading.decoding import open_source
+from tcseg.video.render import side_by_side
 
 RATE = 17.0  # frames a second of Cityscapes' snippets
 LICENCE = (
@@ -26,8 +34,8 @@ LICENCE = (
 )
 QUICK = {"steps": 4, "replay": False, "size": "128x96"}
 SETTINGS: dict[str, dict] = {
-    "student-street": {"arch": "student", "size": "512x256", "steps": 3000},
-    "student-street-cpu": {"arch": "student-cpu", "steps": 3000},
+    "student-street": {"arch": "student", "size": "480x352", "steps": 1200},
+    "student-street-cpu": {"arch": "student-cpu", "size": "480x352"},
 }
 """Name -> options of `adapt`. `student` was trained at 256x128, where a real street's poles are gone."""
 
@@ -52,6 +60,8 @@ def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
     for name, result in as_finished(_train, {name: (name, folder, protocol, SETTINGS[name] | changes) for name in names}):
         tables[name] = result
         yield pd.concat([tables[one] for one in names if one in tables])
+    _show(out, folder, protocol)
+    yield pd.concat([tables[one] for one in names])
 
 
 def _protocol(folder: Path) -> dict:
@@ -76,6 +86,24 @@ def _protocol(folder: Path) -> dict:
                 if not link.exists():
                     link.symlink_to(path.resolve())
     return {"videos": [*films, *clips], "stills": [stills], "maps": folder / "maps"}
+
+
+def _show(out: Path, folder: Path, protocol: dict) -> None:
+    """A figure and a film of the highway (MIT), before and after: the only frames here that may be passed on."""
+    film = protocol["videos"][-1 - len([one for one in protocol["videos"] if one.is_dir()])]
+    before, after = registry.shipped(registry.FAST), registry.load_weights(folder / "student-street-cpu.safetensors")
+    networks = {"trained on drawn streets": before, "adapted to real ones": after}
+    opened = open_source(film)
+    index = (opened.count or 1) * 19 // 20  # in the part that was held out
+    (frame,) = islice(opened.frames(), index, index + 1)
+    ids = cv2.imread(str(folder / "maps" / "labels" / film.stem / f"{index:06}.png"), cv2.IMREAD_UNCHANGED)
+    panels = {"frame": frame, "teacher": blend(frame, ids, after.label_set)}
+    panels |= {name: blend(frame, predict(one, frame), one.label_set) for name, one in networks.items()}
+    alt = "A highway: the frame, the teacher's answer, and those of student-cpu and of student-street-cpu."
+    write_figure(out, "street", image_grid(panels), alt)
+    start = 0.9 * (opened.count or 1) / opened.fps
+    moving = {"start": start, "end": start + 2, "stride": 2, "panel_width": 300, "legend": False, "progress": False}
+    side_by_side(film, out / "figures" / "street.gif", networks, fps=8, **moving)
 
 
 def _train(name: str, folder: Path, protocol: dict, options: dict) -> pd.DataFrame:
