@@ -158,7 +158,12 @@ def main(
 
 
 DEFAULT = "student-consistent"  # of the students that ship
+ON_VIDEO = "student-street-cpu"  # the default where the frames are one's own
 SHIPPED = "student, student-consistent (default; both trained at 256x128), or student-cpu (trained at 1024x512)."
+ON_STREETS = (
+    "student-street-cpu (default) or student-street, adapted to real streets, not for commercial use; student, "
+    "student-consistent or student-cpu, trained on drawn streets."
+)
 
 
 def load_model(name: str | None, weights: Path | None, default: str = DEFAULT) -> SegmentationModel:

@@ -12,7 +12,7 @@ from tcseg.errors import InputError, TcsegError, one_line
 from tcseg.models.trained_on import read_size
 
 from . import inputs
-from .app import SHIPPED, Command, Device, app, device_of, interrupted_code, load_model
+from .app import ON_STREETS, ON_VIDEO, Command, Device, app, device_of, interrupted_code, load_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def segment(
             "report the speed (of a picture: NAME_classes.png)."
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help=SHIPPED)] = None,
+    model: Annotated[str | None, typer.Option(help=ON_STREETS)] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own NAME.safetensors, with NAME.json in the same folder.")] = None,
     size: Annotated[
         str | None,
@@ -137,7 +137,9 @@ def segment(
         raise typer.Exit(
             _each(jobs, lambda job: render.side_by_side(job.source, job.out, both, frame_size, **more), False)
         )
-    network = load_model(model, weights).to(device_of(device))
+    network = load_model(model, weights, ON_VIDEO).to(device_of(device))
+    if model is None and weights is None:
+        typer.echo(f"{ON_VIDEO} is not for commercial use; --model student-consistent is, and knows drawn streets only", err=True)
     more |= {"precision": precision, "networks": render.OpenNetworks(), "classes": classes, "calibrate_ahead": True}
     if classes is not None:
         find_classes(classes, network.label_set)

@@ -94,8 +94,8 @@ def measure(
     name: Annotated[
         str,
         typer.Argument(
-            help="procity, transfer, zero_shot, adapt, street, metrics, coverage, cost, latency, gpu, speeds, layouts, half_resolution, "
-            "pipeline, steadiness, precision or flow."
+            help="procity, transfer, zero_shot, adapt, street, metrics, coverage, cost, latency, gpu, speeds, layouts, "
+            "half_resolution, pipeline, steadiness, precision or flow."
         ),
     ],
     quick: Annotated[bool, typer.Option(help="Only test the command, in seconds; the numbers mean nothing.")] = False,
