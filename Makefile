@@ -18,7 +18,7 @@ DISK_GB := $(if $(wildcard $(STAMP)),2,$(if $(TORCH_INDEX),4,$(if $(filter Linux
 .PHONY: help check-system env study sweeps rows test lab lint report reference
 
 help:  ## this list
-	@echo "usage: make TARGET [PROFILE=smoke|laptop|full|bench] [DATASET=procity|camvid|cityscapes] [TORCH_INDEX=url] [PYTHON=python3.12]"
+	@echo "usage: make TARGET [PROFILE=smoke|laptop|full|bench] [DATASET=procity|camvid|cityscapes] [TORCH_INDEX=url] [PYTHON=python3.12] [CHAPTER=4]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 check-system:  ## what the system must have (Python, venv, libGL, git, disk); a line and a fix for each thing missing
@@ -48,8 +48,8 @@ test: $(STAMP)  ## the fast tests, then the slow ones, all notebooks at profile 
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
-lab: $(STAMP)  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+lab: $(STAMP)  ## JupyterLab on your copy of the chapters, data/course; CHAPTER=4 opens that one
+	$(BIN)/tcseg lab $(if $(CHAPTER),--chapter $(CHAPTER))
 
 lint: $(STAMP)  ## ruff over the package, the tests and the notebooks; the floors; notebooks without outputs
 	$(BIN)/ruff check tcseg tests notebooks

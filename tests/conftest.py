@@ -19,8 +19,7 @@ matplotlib.use("Agg")  # before anything imports pyplot: no test needs a screen
 
 PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
 profile: str = "laptop"  # smoke | laptop | full
-runs: str = "reference"  # train | reference
-interactive: bool = True  # widgets as well as static pictures"""
+runs: str = "reference"  # train | reference"""
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def course_of(
         artefacts=NOTEBOOKS,
         source=ROOT / "notebooks",
         folder=folder,
-        parameters={"dataset": dataset, "profile": profile, "runs": runs, "interactive": False},
+        parameters={"dataset": dataset, "profile": profile, "runs": runs},
         inputs=package,
         data=data_fingerprint(dataset),
         environment={name: value for name, value in environment.items() if value},
