@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from tcseg import __version__
 from tcseg.errors import NotFoundError
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
+from tcseg.study import address
 from tcseg.study.comparisons import scope_of
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import ABLATION_SWEEPS, PROFILES, RECIPES, VARIATIONS, variations
@@ -31,7 +33,12 @@ def documents(figures: Path = FIGURES) -> dict[str, str]:
         StaleTextError: A template has a value that no table has, or says what the tables no longer say.
         FileNotFoundError: The record of a student that ships is not committed.
     """
-    return {"README.md": readme(figures), "MODEL_CARD.md": model_card(figures), "data/README.md": data_card(figures)}
+    return {
+        "README.md": readme(figures),
+        "MODEL_CARD.md": model_card(figures),
+        "data/README.md": data_card(figures),
+        "CITATION.cff": render("CITATION.cff", version=__version__, address=address),
+    }
 
 
 def _shared(folder: Path) -> dict[str, object]:
@@ -47,6 +54,7 @@ def _shared(folder: Path) -> dict[str, object]:
         "data_names": DATA_NAMES,
         "titles": chapters.titles(),
         "cost": chapters.costs(folder),
+        "address": address,
         **{module.__name__.rpartition(".")[2]: module for module in (chapters, effect_tables, reproduction, results)},
     }
 

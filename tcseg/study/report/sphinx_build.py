@@ -25,6 +25,9 @@ from nbformat import NotebookNode
 
 from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError
+from tcseg.study import address
+from tcseg.study.notebooks.colab import with_links
+from tcseg.study.paths import NOTEBOOKS
 from tcseg.study.report.documents import pages as rendered
 
 STUDY_PAGES = (
@@ -111,6 +114,8 @@ def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> 
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)
         titles[path.stem] = title_of(notebook)
+        if path.stem in NOTEBOOKS:
+            notebook = with_links(notebook, f"[Open this chapter in Colab]({address.colab(path.stem)})")
         _prepare(notebook, folder / "figures", source / "_pictures", path.stem)
         nbformat.write(notebook, source / path.name)
     files = source / "_files"  # what the pages offer to take away
