@@ -51,7 +51,7 @@ def write_notebook() -> Callable[..., Path]:
 
 
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync --allow-file-access-from-files""".split()
+--disable-component-update --disable-sync""".split()
 
 
 @pytest.fixture(scope="session")

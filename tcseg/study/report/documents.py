@@ -69,6 +69,7 @@ def pages(folder: Path, titles: Mapping[str, str], toc: str) -> dict[str, str]:
     given = parameters_of(folder)
     own = Tables(folder, given.get("dataset", "procity"), given.get("profile", "laptop"))
     context = _shared(FIGURES) | {
+        "titles": titles,
         "given": given,
         "own": own,
         "changes": own("sweep_effects"),
@@ -79,7 +80,6 @@ def pages(folder: Path, titles: Mapping[str, str], toc: str) -> dict[str, str]:
         "tables": sorted(path.name for path in (folder / "tables").glob("*.csv")),
         "pictures": sorted(path.name for path in (folder / "figures").glob("*.[ps][nv]g")),
         "moving": (folder / "figures" / "flicker.gif").exists(),
-        "course_map": chapters.course_map(folder, titles),
         "stamp": reproduction.stamp(folder),
         **{name: getattr(public_names, name) for name in ("directive", "first_paragraph", "public")},
         "figures": FIGURES,
