@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import warnings
 from typing import Any
 
@@ -11,13 +13,17 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
 from tcseg import __version__
+from tcseg.study import address
 
 project = "tcseg"
 author = "The tcseg authors"
 project_copyright = "the tcseg authors. Text and figures CC BY 4.0, code MIT"
 version = release = __version__
 language = "en"
-html_title = "Real-time, temporally consistent segmentation"
+html_title = "tcseg"
+html_favicon = "_static/favicon.svg"
+
+ABOUT = "A course and a study: train a small network that labels driving video in real time, and teach it not to flicker."
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 templates_path: list[str] = []
@@ -25,6 +31,7 @@ templates_path: list[str] = []
 # Notebooks: already executed by tcseg.study.run_study, only rendered here.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_code_prompt_show = nb_code_prompt_hide = "Code"  # cells are folded: sphinx_build.py tags them
 nb_ipywidgets_js: dict[str, Any] = {}  # no require.js from a CDN; sliders need a kernel anyway
 nb_render_markdown_format = "myst"  # notebooks print Markdown with formulas, and the banner
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "attrs_inline", "substitution"]
@@ -54,6 +61,7 @@ html_context = {"default_mode": "auto"}  # light or dark as the reader's system 
 html_static_path = ["_static"]
 html_css_files = ["tcseg.css"]
 html_show_sphinx = False
+html_show_search_summary = False  # a page that was opened from the disk may not read its neighbours
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
@@ -78,8 +86,26 @@ def _visit_math_block(translator: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def _describe(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: nodes.document | None) -> None:
+    """Title and description for search engines and for links that somebody shares."""
+    if name == "index":
+        context["title"] = "A course on video segmentation without flicker"  # else it would be "tcseg — tcseg"
+    if tree is None:
+        return
+    texts = (one.astext().replace("\n", " ") for one in tree.findall(nodes.paragraph))
+    first = next((text for text in texts if len(text) > 60 and "Colab" not in text), ABOUT)
+    words = first if len(first) <= 160 else first[:159].rpartition(" ")[0] + "…"
+    title = context.get("title", project)
+    tags = [("name", "description", words), ("property", "og:title", title), ("property", "og:description", words)]
+    tags.append(("property", "og:image", address.page() + "_images/flicker.gif"))
+    context["metatags"] = context.get("metatags", "") + "".join(
+        f'<meta {kind}="{key}" content="{html.escape(re.sub("<[^>]+>", "", value))}">\n' for kind, key, value in tags
+    )
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Formulas as MathML, which browsers draw themselves: no script, no font, nothing fetched."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)  # of Sphinx to its extensions; not ours to mend
+    app.connect("html-page-context", _describe)
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -19,8 +19,7 @@ matplotlib.use("Agg")  # before anything imports pyplot: no test needs a screen
 
 PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
 profile: str = "laptop"  # smoke | laptop | full
-runs: str = "reference"  # train | reference
-interactive: bool = True  # widgets as well as static pictures"""
+runs: str = "reference"  # train | reference"""
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def write_notebook() -> Callable[..., Path]:
 
 
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync --allow-file-access-from-files""".split()
+--disable-component-update --disable-sync""".split()
 
 
 @pytest.fixture(scope="session")

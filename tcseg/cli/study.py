@@ -1,8 +1,9 @@
-"""The commands of the study: `tcseg study`, `sweep`, `measure`, `report`, `workbook`."""
+"""The commands of the study: `tcseg study`, `sweep`, `measure`, `report`, `workbook`, `lab`."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -155,3 +156,28 @@ def workbook(
 
     written = write_workbook(ROOT / "notebooks", out)
     typer.echo(f"{len(written)} chapters in {out}. Next: jupyter lab {out}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(
+    context: typer.Context,
+    chapter: Annotated[str | None, typer.Option(help="Open this chapter (name or number).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of your copy. Default: data/course.")] = None,
+) -> None:
+    """Open your copy of the course in JupyterLab; the chapters in the repository stay as they are.
+
+    Other options go to JupyterLab. A chapter that you have run or changed is never overwritten.
+
+    Example: tcseg lab --chapter 4 --no-browser
+    """
+    from tcseg.study.notebooks.workbook import refresh_copies
+    from tcseg.study.paths import COPIES
+    from tcseg.study.run_study import ROOT, known_notebook
+
+    folder = (out or COPIES).absolute()
+    name = known_notebook(chapter) if chapter else None
+    for old in refresh_copies(ROOT / "notebooks", folder):
+        typer.echo(f"{old} has changed in the repository; yours is kept: rename it to get the new one", err=True)
+    place = folder / f"{name}.ipynb" if name else folder
+    arguments = [sys.executable, "-m", "jupyterlab", str(place), f"--ServerApp.root_dir={folder}", *context.args]
+    os.execv(sys.executable, arguments)

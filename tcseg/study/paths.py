@@ -15,6 +15,8 @@ FIGURES = data_root().parent / "figures"
 """Committed reference tables, runs and figures."""
 MEASURED = data_root() / "study" / "measurements"
 """Where `tcseg measure` writes its tables and figures."""
+COPIES = data_root() / "course"
+"""Where `tcseg lab` keeps your copy of the chapters."""
 
 PASS_OUT = "pass --out FOLDER, one that you can write"
 """What to do where the repository is read-only."""

@@ -32,6 +32,7 @@ from tcseg.models.students import CHOSEN
 from tcseg.study.measurements import MEASUREMENTS
 from tcseg.study.model_selection import with_weights
 from tcseg.study.notebooks import timings
+from tcseg.study.notebooks.colab import linked_chapters, write_colab
 from tcseg.study.notebooks.dependency_graph import Course, run_course, upto
 from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, REPOSITORY, measured_table, require_checkout, study_folder
 from tcseg.study.reference_rows import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
@@ -47,7 +48,7 @@ ROOT = REPOSITORY
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
-    "dependency_graph.py", "execution.py", "workbook.py", "publish.py", "sphinx_build.py",
+    "dependency_graph.py", "execution.py", "workbook.py", "colab.py", "address.py", "publish.py", "sphinx_build.py",
     "run_study.py", "cli", "measurements", "integrity",
 }  # fmt: skip
 
@@ -91,7 +92,7 @@ def course_of(
         artefacts=NOTEBOOKS,
         source=ROOT / "notebooks",
         folder=folder,
-        parameters={"dataset": dataset, "profile": profile, "runs": runs, "interactive": False},
+        parameters={"dataset": dataset, "profile": profile, "runs": runs},
         inputs=package,
         data=data_fingerprint(dataset),
         environment={name: value for name, value in environment.items() if value},
@@ -253,7 +254,7 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
 def _reference(dataset: str, profile: str, ship: bool) -> int:
     study = study_folder(dataset, profile)
     written = [*publish(study, dataset, profile, ship), *publish_measurements(), *ship_street()]
-    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_write_documents())))
+    _told([*written, *_write_documents()])
     for path in left_out(study):
         print(f"left out, too large to commit: {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
@@ -296,8 +297,7 @@ def _rows(dataset: str, profile: str) -> int:
             study.write_table(name, table)
             named_artefacts.add(name)
     written = publish_parts(study_folder(dataset, profile, "reference"), named_artefacts, dataset, profile)
-    print("\n".join(str(path.relative_to(ROOT)) for path in (*written, *_write_documents())))
-    return 0
+    return _told([*written, *_write_documents()])
 
 
 def artefacts_named(notebook: Path) -> set[str]:
@@ -308,21 +308,31 @@ def artefacts_named(notebook: Path) -> set[str]:
 
 
 def _write_documents() -> list[Path]:
-    """Write README.md, MODEL_CARD.md and data/README.md from their templates and the committed tables."""
-    texts = {ROOT / name: text for name, text in documents(FIGURES).items()}
+    """Write the documents from their templates and the committed tables, and the links of the chapters."""
+    texts = {ROOT / name: text for name, text in documents(FIGURES).items()} | linked_chapters(ROOT / "notebooks")
     for page, text in texts.items():
         page.write_text(text, encoding="utf-8")
     return list(texts)
 
 
+def _told(written: Iterable[Path]) -> int:
+    """Name the files that a command wrote."""
+    print("\n".join(str(path.relative_to(ROOT)) for path in written))
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m tcseg.study.run_study study|report|reference|rows`, for the Makefile; people use `tcseg study`."""
+    """`python -m tcseg.study.run_study study|report|reference|rows|documents|colab`, for the Makefile; people use `tcseg study`."""
     parser = argparse.ArgumentParser(prog="python -m tcseg.study.run_study", description=main.__doc__)
-    parser.add_argument("what", choices=("study", "report", "reference", "rows"))
+    parser.add_argument("what", choices=("study", "report", "reference", "rows", "documents", "colab"))
     parser.add_argument("--dataset", default="procity")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--no-ship", action="store_true", help="reference: leave tcseg/weights as it is")
     parsed = parser.parse_args(arguments)
+    if parsed.what == "documents":
+        return _finish("make documents", lambda: _told(_write_documents()))
+    if parsed.what == "colab":
+        return _finish("make colab", lambda: _told(write_colab(ROOT / "notebooks", ROOT / "build" / "colab")))
     if parsed.what == "rows":
         return rows(parsed.dataset, parsed.profile)
     if parsed.what == "reference":

@@ -100,7 +100,7 @@ def open_study(
         profile: smoke, laptop or full.
         runs: "train" trains what is missing; "reference" shows the committed rows.
         notebook: whose usage is counted.
-        interactive: whether widgets may be shown as well as pictures.
+        interactive: has no effect; chapter 7 still passes it.
         folder: write there instead of `data/study/<dataset>-<profile>`; `tcseg study --out`, `--seeds` and `--size` reach a
             notebook's kernel as `$TCSEG_STUDY_FOLDER`, `$TCSEG_SEEDS` and `$TCSEG_SIZE`.
 
@@ -131,7 +131,7 @@ def open_study(
         raise NoRowsError(refused)
     if dataset != "procity" and runs == "train" and (note := explain_variable()):
         _log(f"{note}; {dataset} is read from {find_dataset(dataset)}")
-    return Study(dataset, request.scale, runs, label_set(dataset), where[runs], notebook, interactive)
+    return Study(dataset, request.scale, runs, label_set(dataset), where[runs], notebook)
 
 
 def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
@@ -161,7 +161,7 @@ def open_rows(dataset: str, profile: str, folder: Path | None = None) -> Study:
         folder: where runs of one's own are looked for; its usual place by default, as `open_study` has it.
     """
     where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile))
-    return Study(dataset, PROFILES[profile], "reference", label_set(dataset), where, None, False)
+    return Study(dataset, PROFILES[profile], "reference", label_set(dataset), where, None)
 
 
 @dataclass
@@ -174,7 +174,6 @@ class Study:
     label_set: LabelSet
     folder: Path
     notebook: str | None
-    interactive: bool
 
     def __post_init__(self) -> None:
         self._clips: dict[str, Clips] = {}

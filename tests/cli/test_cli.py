@@ -27,7 +27,7 @@ from tcseg.video.reading.decoding import read_frames
 
 COMMANDS = (
     ["doctor"], ["data", "procity"], ["data", "check"], ["study"], ["report"], ["segment"], ["export"], ["bench"], ["adapt"],
-    ["sweep"], ["evaluate"], ["measure"],
+    ["sweep"], ["evaluate"], ["measure"], ["workbook"], ["lab"],
 )  # fmt: skip
 
 
@@ -248,6 +248,17 @@ def test_what_stopped_a_run_before_its_first_frame_is_named(
 def test_workbook_writes_the_chapters(tmp_path: Path) -> None:
     assert "8 chapters in " in run("workbook", tmp_path / "mine").stdout
     assert "perhaps with your solutions" in run("workbook", tmp_path / "mine", code=2).stderr
+
+
+def test_lab_opens_a_copy_and_passes_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr("os.execv", lambda program, words: started.append(words[1:]))
+    run("lab", "--chapter", "4", "--out", tmp_path / "mine", "--no-browser", "--ip=0.0.0.0")
+    chapter = tmp_path / "mine" / "04_temporal_consistency.ipynb"
+    assert started == [["-m", "jupyterlab", str(chapter), f"--ServerApp.root_dir={chapter.parent}", "--no-browser", "--ip=0.0.0.0"]]
+    assert "<summary>Solution</summary>" in chapter.read_text()
+    assert "notebook is '9'" in run("lab", "--chapter", "9", "--out", tmp_path / "other", code=2).stderr
+    assert not (tmp_path / "other").exists(), "refused before any work"
 
 
 @pytest.mark.slow

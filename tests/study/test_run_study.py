@@ -73,7 +73,7 @@ def test_notebooks_by_name_or_number():
 def test_the_course_of_a_study(tmp_path):
     course = course_of("procity", "smoke", out=tmp_path / "mine", seeds=2)
     assert tuple(course.artefacts) == tuple(NOTEBOOKS)
-    assert course.parameters == {"dataset": "procity", "profile": "smoke", "runs": "train", "interactive": False}
+    assert course.parameters == {"dataset": "procity", "profile": "smoke", "runs": "train"}
     assert course.folder == tmp_path / "mine"
     assert course.environment == {"TCSEG_STUDY_FOLDER": str(tmp_path / "mine"), "TCSEG_SEEDS": "2"}
     assert course.again.endswith(f" --seeds 2 --out {tmp_path / 'mine'}")

@@ -26,7 +26,6 @@ from .flows import flow_quality, tc_by_flow
 from .measurement import dose_response, metrics_controls, tc_vs_flow_noise
 from .pictures import (
     as_picture,
-    browse,
     class_palette,
     flow_colors,
     flow_picture,
@@ -45,7 +44,7 @@ from .training import soft_targets, training_curves
 __all__ = [
     "BLUE", "CYCLE", "FOREST", "GRAY", "GREEN", "LOWER_IS_BETTER", "METRIC_NAMES", "ORANGE", "PALE", "PINK",
     "RECIPE_COLORS", "RED", "SCOPES", "SKY", "STYLE", "YELLOW", "ablation_heatmap", "accuracy_consistency", "against",
-    "as_picture", "bars", "browse", "class_gains", "class_iou", "class_palette", "class_shares",
+    "as_picture", "bars", "class_gains", "class_iou", "class_palette", "class_shares",
     "contact_sheet", "cost", "design", "dose_response", "effects_forest", "flow_colors", "flow_picture", "flow_quality",
     "highlight", "image_grid", "jitter", "latency", "lines", "metrics_controls", "overlay", "pareto", "predictions", "recipe_means",
     "roofline", "scalar_maps", "score_table", "soft_targets", "speed_and_quality", "sweep_dots", "sweep_lines",

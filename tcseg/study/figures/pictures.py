@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-import cv2
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,9 +13,6 @@ from tcseg.labels import IGNORE, LabelSet, colorize
 from tcseg.procity import flow_colors
 
 from .style import YELLOW, canvas, mark_empty, styled
-
-if TYPE_CHECKING:
-    from ipywidgets import VBox
 
 
 def overlay(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity: float = 0.6) -> np.ndarray:
@@ -169,23 +164,6 @@ def time_slices(slices: Mapping[str, np.ndarray], label_set: LabelSet) -> Figure
     if not slices:
         mark_empty(axes[0, 0])
     return figure
-
-
-def browse(pictures: Sequence[np.ndarray], label: str = "frame") -> VBox:
-    """The interactive twin of a picture: a slider through pictures, each uint8 (H,W,3).
-
-    A rendered page has no kernel to answer the slider, so show a static figure before this one.
-    """
-    from ipywidgets import Image, IntSlider, VBox
-
-    slider = IntSlider(0, 0, max(0, len(pictures) - 1), description=label)
-    picture = Image(value=_png(pictures[0]), format="png", layout={"max_width": "100%", "width": "720px"})
-    slider.observe(lambda change: setattr(picture, "value", _png(pictures[change["new"]])), names="value")
-    return VBox([slider, picture])
-
-
-def _png(image: np.ndarray) -> bytes:
-    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
 def as_picture(figure: Figure, dpi: int = 110) -> np.ndarray:

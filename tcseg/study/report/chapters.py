@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -16,18 +15,6 @@ from tcseg.study.recipes import PROFILES
 from .tables import markdown, minutes, provenance, read_table
 
 CHAPTERS = FIGURES.parent / "notebooks"
-
-
-def course_map(folder: Path, titles: Mapping[str, str]) -> pd.DataFrame:
-    """The chapters (notebook -> title), with the minutes that each took: in this study, at other profiles in the committed one."""
-    times = _times(folder)
-    rows = [
-        {"chapter": f"[{title}]({name}.ipynb)"}
-        | {f"{profile}, min": minutes(seconds.get(name), 1) for profile, seconds in times.items()}
-        for name, title in titles.items()
-    ]
-    totals = {f"{profile}, min": minutes(timings.whole(seconds, titles), 1) for profile, seconds in times.items()}
-    return pd.DataFrame([*rows, *([{"chapter": "all"} | totals] if totals else [])])
 
 
 def syllabus(folder: Path) -> str:

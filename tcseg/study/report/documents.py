@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from tcseg import __version__
 from tcseg.errors import NotFoundError
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
+from tcseg.study import address
 from tcseg.study.comparisons import scope_of
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import ABLATION_SWEEPS, PROFILES, RECIPES, VARIATIONS, variations
@@ -31,7 +33,12 @@ def documents(figures: Path = FIGURES) -> dict[str, str]:
         StaleTextError: A template has a value that no table has, or says what the tables no longer say.
         FileNotFoundError: The record of a student that ships is not committed.
     """
-    return {"README.md": readme(figures), "MODEL_CARD.md": model_card(figures), "data/README.md": data_card(figures)}
+    return {
+        "README.md": readme(figures),
+        "MODEL_CARD.md": model_card(figures),
+        "data/README.md": data_card(figures),
+        "CITATION.cff": render("CITATION.cff", version=__version__, address=address),
+    }
 
 
 def _shared(folder: Path) -> dict[str, object]:
@@ -47,6 +54,7 @@ def _shared(folder: Path) -> dict[str, object]:
         "data_names": DATA_NAMES,
         "titles": chapters.titles(),
         "cost": chapters.costs(folder),
+        "address": address,
         **{module.__name__.rpartition(".")[2]: module for module in (chapters, effect_tables, reproduction, results)},
     }
 
@@ -61,6 +69,7 @@ def pages(folder: Path, titles: Mapping[str, str], toc: str) -> dict[str, str]:
     given = parameters_of(folder)
     own = Tables(folder, given.get("dataset", "procity"), given.get("profile", "laptop"))
     context = _shared(FIGURES) | {
+        "titles": titles,
         "given": given,
         "own": own,
         "changes": own("sweep_effects"),
@@ -71,7 +80,6 @@ def pages(folder: Path, titles: Mapping[str, str], toc: str) -> dict[str, str]:
         "tables": sorted(path.name for path in (folder / "tables").glob("*.csv")),
         "pictures": sorted(path.name for path in (folder / "figures").glob("*.[ps][nv]g")),
         "moving": (folder / "figures" / "flicker.gif").exists(),
-        "course_map": chapters.course_map(folder, titles),
         "stamp": reproduction.stamp(folder),
         **{name: getattr(public_names, name) for name in ("directive", "first_paragraph", "public")},
         "figures": FIGURES,

@@ -8,6 +8,7 @@ that would fetch something from the network, a picture without alt text, or an u
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -25,6 +26,9 @@ from nbformat import NotebookNode
 
 from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError
+from tcseg.study import address
+from tcseg.study.notebooks.colab import with_links
+from tcseg.study.paths import NOTEBOOKS
 from tcseg.study.report.documents import pages as rendered
 
 STUDY_PAGES = (
@@ -111,7 +115,9 @@ def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> 
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)
         titles[path.stem] = title_of(notebook)
-        _prepare(notebook, folder / "figures", source / "_pictures", path.stem)
+        if path.stem in NOTEBOOKS:
+            notebook = with_links(notebook, f"[Open this chapter in Colab]({address.colab(path.stem)})")
+        _prepare(notebook, folder / "figures", source / "_static" / "pictures", path.stem)
         nbformat.write(notebook, source / path.name)
     files = source / "_files"  # what the pages offer to take away
     files.mkdir()
@@ -135,17 +141,26 @@ def title_of(notebook: NotebookNode) -> str:
 
 
 def _prepare(notebook: NotebookNode, figures: Path, pictures: Path, name: str) -> None:
-    """Make an executed notebook a page: pictures become files with alt text, sliders (which need a kernel) go."""
+    """Make an executed notebook a page.
+
+    Code is folded, pictures become files with alt text; sliders (which need a kernel), messages of progress and the parameters
+    that papermill's own replaced go.
+    """
     notebook.metadata.pop("widgets", None)
+    replaced = any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
     for number, cell in enumerate(notebook.cells):
         cell.metadata.pop("papermill", None)
         if cell.cell_type != "code":
             continue
-        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        tags = cell.metadata.get("tags", [])
+        cell.metadata["tags"] = [*tags, "remove-cell" if replaced and "parameters" in tags else "hide-input"]
+        cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
         shown = re.findall(r"""\.figure\(\s*f?["']([\w-]+)["']""", cell.source)
         alts = [_saved_alt(figures / f"{figure}.json") for figure in shown]
         cell_alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
         for output in cell.outputs:
+            if "text/html" in output.get("data", {}):
+                output.data["text/html"] = _with_files("".join(output.data["text/html"]), pictures)
             mime = next((mime for mime in PICTURES if mime in output.get("data", {})), None)
             if mime is None:
                 continue
@@ -155,12 +170,30 @@ def _prepare(notebook: NotebookNode, figures: Path, pictures: Path, name: str) -
             _as_file(output, content, alt, pictures / f"{name}-{number}-{cell.outputs.index(output)}.{PICTURES[mime]}")
 
 
+def _is_passing(output: NotebookNode) -> bool:
+    """Whether an output is of the run, not of the page: a widget, or what was said on standard error."""
+    return WIDGET in output.get("data", {}) or output.get("name") == "stderr"
+
+
+def _with_files(page: str, pictures: Path) -> str:
+    """HTML with its pictures as files: a browser then fetches those of a flip book one by one, as they are shown."""
+
+    def moved(match: re.Match[str]) -> str:
+        content = base64.b64decode(match["content"])
+        path = pictures / f"{hashlib.sha256(content).hexdigest()[:16]}.{match['kind']}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return f"_static/{pictures.name}/{path.name}"
+
+    return re.sub(r"data:image/(?P<kind>jpeg|png|gif);base64,(?P<content>[A-Za-z0-9+/=]+)", moved, page)
+
+
 def _as_file(output: NotebookNode, content: bytes, alt: str, path: Path) -> None:
     """Replace a picture by Markdown that shows a file: MyST-NB knows alt text by the cell only."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     words = re.sub(r"\s+", " ", alt).strip().replace("[", "(").replace("]", ")")
-    output.data = NotebookNode({"text/markdown": f"![{words}]({path.parent.name}/{path.name})"})
+    output.data = NotebookNode({"text/markdown": f"![{words}](_static/{path.parent.name}/{path.name})"})
     output.metadata = NotebookNode()
 
 
@@ -177,8 +210,17 @@ def _sphinx(source: Path, out: Path) -> None:
     if done.returncode != 0:
         words = done.stderr.replace(f"{source}{os.sep}", "").strip().splitlines()
         raise ReportError("Sphinx could not build the report:\n" + "\n".join(f"  {line}" for line in words[-30:]))
-    for template in (out / "_static").glob("*.html"):  # the theme's own sources, which it copies along
-        template.unlink()
+    _lighten(out)
+
+
+def _lighten(out: Path) -> None:
+    """Take out what no page needs: the theme's sources, and 1.5 MB of script that draws its dozen icons (tcseg.css has them)."""
+    static = out / "_static"
+    for file in (*static.glob("*.html"), *static.rglob("*.map"), *static.rglob("fontawesome.js")):
+        file.unlink()
+    for page in out.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"<script[^>]*fontawesome\.js[^>]*></script>", "", text), encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------------------ complete, and offline
@@ -204,6 +246,17 @@ class _Page(HTMLParser):
             self.pictures.append(given.get("src", ""))
             if not given.get("alt", "").strip():
                 self.nameless.append(given.get("src", ""))
+
+
+def weights(site: Path) -> dict[str, int]:
+    """Page -> bytes of all that a browser reads when it opens: the page, its scripts and styles, its pictures."""
+    found = {}
+    for page in sorted(site.rglob("*.html")):
+        parser = _Page()
+        parser.feed(page.read_text(encoding="utf-8"))
+        local = {page.parent / re.split(r"[?#]", url)[0] for url in parser.fetches if "//" not in url and ":" not in url}
+        found[page.relative_to(site).as_posix()] = sum(path.stat().st_size for path in {page, *local} if path.is_file())
+    return found
 
 
 def check_site(site: Path) -> list[str]:

@@ -21,9 +21,9 @@ def test_known_parameters_pass(tmp_path, write_notebook):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"epoch": 3}, "a.ipynb has no parameter 'epoch'; it knows dataset, profile, runs, interactive"),
+        ({"epoch": 3}, "a.ipynb has no parameter 'epoch'; it knows dataset, profile, runs"),
         ({"profile": 3}, r"parameter 'profile' of a.ipynb must be str; got 3 \(int\)"),
-        ({"interactive": "no"}, r"parameter 'interactive' of a.ipynb must be bool; got 'no' \(str\)"),
+        ({"runs": False}, r"parameter 'runs' of a.ipynb must be str; got False \(bool\)"),
     ],
 )
 def test_wrong_parameters_are_named(tmp_path, write_notebook, given, message):

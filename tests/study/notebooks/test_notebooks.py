@@ -208,7 +208,7 @@ def test_the_way_of_cityscapes_works_without_true_flow(cityscapes):
 
 def test_an_unknown_parameter_stops_the_study(procity):
     wrong = replace(procity, parameters={**procity.parameters, "epochs": 3})
-    with pytest.raises(NotebookError, match="has no parameter 'epochs'; it knows dataset, profile, runs, interactive"):
+    with pytest.raises(NotebookError, match="has no parameter 'epochs'; it knows dataset, profile, runs"):
         run(wrong)
 
 

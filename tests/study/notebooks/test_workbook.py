@@ -1,13 +1,20 @@
 """The reader's copy: every solution taken out, every check left in, nothing else changed."""
 
 import ast
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from tcseg.errors import CannotWriteError
-from tcseg.study.notebooks.workbook import exercises, without_solution, write_workbook
+from tcseg.study.notebooks.workbook import (
+    exercises,
+    refresh_copies,
+    with_folded_solution,
+    without_solution,
+    write_workbook,
+)
 
 CHAPTERS = sorted((Path(__file__).resolve().parents[3] / "notebooks").glob("[0-9]*.ipynb"))
 
@@ -73,3 +80,71 @@ def test_what_a_reader_wrote_is_not_overwritten(tmp_path):
     for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(CannotWriteError, match="is, or lies in, a file: give a folder"):
             write_workbook(CHAPTERS[0].parent, wrong)
+
+
+# ------------------------------------------------------------------------------------------------ the copy that `make lab` opens
+
+
+def test_a_copy_has_a_stub_to_complete_and_the_solution_folded_below_it(chapter):
+    name, notebook = chapter
+    before = nbformat.writes(notebook)
+    copy = with_folded_solution(notebook, name)
+    nbformat.validate(copy)
+    assert nbformat.writes(notebook) == before, "the source must not be touched"
+    ids = [cell.id for cell in copy.cells]
+    for one in exercises(notebook, name):
+        place = ids.index(f"exercise-{one.number}")
+        question, stub, solution = copy.cells[place - 1 : place + 2]
+        assert one.question in question.source and "Solution" not in question.source
+        assert stub.cell_type == "code" and stub.source == one.stub.strip()
+        assert solution.source.startswith("<details>") and solution.source.endswith("</details>")
+        assert one.solution in solution.source and one.answer in solution.source
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Two chapters of ours, which a test may change, and the folder of the copies."""
+    source = tmp_path / "notebooks"
+    source.mkdir()
+    for path in CHAPTERS[:2]:
+        shutil.copy(path, source)
+    return source, tmp_path / "course"
+
+
+def edit(path: Path, line: str) -> None:
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    notebook.cells[-1].source += f"\n{line}"
+    nbformat.write(notebook, path)
+
+
+def test_working_on_a_copy_leaves_the_chapter_as_it_is(repository):
+    source, goal = repository
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    assert refresh_copies(source, goal) == []
+    edit(goal / CHAPTERS[0].name, "mine")
+    assert refresh_copies(source, goal) == [], "the chapter is the same"
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+    assert "mine" in (goal / CHAPTERS[0].name).read_text()
+
+
+def test_a_chapter_that_changed_is_copied_again_where_nobody_worked_on_it(repository):
+    source, goal = repository
+    refresh_copies(source, goal)
+    edit(goal / CHAPTERS[0].name, "mine")
+    for path in source.iterdir():
+        edit(path, "theirs")
+    assert refresh_copies(source, goal) == [CHAPTERS[0].name], "one is old, and kept"
+    mine, other = ((goal / path.name).read_text() for path in CHAPTERS[:2])
+    assert "mine" in mine and "theirs" not in mine and "theirs" in other
+    (goal / CHAPTERS[0].name).unlink()
+    assert refresh_copies(source, goal) == [] and "theirs" in (goal / CHAPTERS[0].name).read_text()
+
+
+def test_a_notebook_of_somebody_else_is_not_overwritten(repository):
+    source, goal = repository
+    goal.mkdir()
+    (goal / CHAPTERS[0].name).write_text("mine")
+    assert refresh_copies(source, goal) == [CHAPTERS[0].name]
+    assert (goal / CHAPTERS[0].name).read_text() == "mine"
+    with pytest.raises(CannotWriteError, match="holds the chapters themselves: give another folder"):
+        refresh_copies(source, source)

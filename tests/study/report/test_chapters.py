@@ -19,20 +19,6 @@ def cells(markdown: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
 
 
-def test_course_map_has_measured_times(study, monkeypatch):
-    monkeypatch.setattr(chapters, "FIGURES", study / "none")
-    titles = {"01_first": "1 · First", "02_second": "2 · Second"}
-    assert chapters.course_map(study, titles).to_dict("list") == {
-        "chapter": ["[1 · First](01_first.ipynb)", "[2 · Second](02_second.ipynb)"]
-    }
-    times = pd.DataFrame({"profile": ["smoke"], "notebook": ["01_first"], "seconds": [90.0]})
-    times.to_csv(study / "tables" / "notebooks.csv", index=False)
-    assert chapters.course_map(study, titles).to_dict("list") == {
-        "chapter": ["[1 · First](01_first.ipynb)", "[2 · Second](02_second.ipynb)", "all"],
-        "smoke, min": ["1.5", "–", "–"],
-    }, "what all take is not known as long as one is not"
-
-
 def test_the_syllabus_has_each_chapters_question(study, monkeypatch):
     monkeypatch.setattr(chapters, "FIGURES", study / "none")
     rows = cells(chapters.syllabus(study))

@@ -47,11 +47,15 @@ def executed(
             "display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "Slider"}
         ),
         new_output("display_data", {"text/markdown": "> Data: procity  \n> **Smoke** $x^2$"}),
+        new_output("display_data", {"text/html": f'<img alt="A book" src="data:image/jpeg;base64,{picture()}">'}),
+        new_output("stream", name="stderr", text="decoding 3 clips"),
     ]
     notebook = new_notebook(
         cells=[
             new_markdown_cell(LESSON.format(title=title)),
-            new_code_cell(source, outputs=outputs, execution_count=1),
+            new_code_cell("seed = 1  # the code of the learner", metadata={"tags": ["parameters"]}),
+            new_code_cell("seed = 2", metadata={"tags": ["injected-parameters"]}, execution_count=1),
+            new_code_cell(source, outputs=outputs, execution_count=2),
         ],
         metadata={
             "papermill": {"parameters": {"dataset": "procity", "profile": profile, "runs": "train"}, "duration": 2.0},
@@ -115,6 +119,33 @@ def test_pages_are_complete(site):
     assert "its numbers have no meaning" in index
     assert '<a class="reference internal" href="01_first.html">' in index
     assert os.listdir(site.parent) == ["notebooks", "report"] or set(os.listdir(site.parent)) == {"notebooks", "report"}
+
+
+@pytest.mark.slow
+def test_code_is_folded_and_what_was_said_while_running_is_gone(site):
+    page = (site / "01_first.html").read_text()
+    assert re.search(r'<details class="[^"]*hide[^"]*above-input', page) and "decoding 3 clips" not in page
+    assert "the code of the learner" not in page, "papermill's parameters replaced these"
+    assert re.search(r'_static/pictures/[0-9a-f]{16}\.jpeg', page) and "data:image/jpeg" not in page
+
+
+@pytest.mark.slow
+def test_a_page_is_light_and_says_what_it_is(site):
+    assert max(sphinx_build.weights(site).values()) < 3e6
+    assert not list(site.rglob("fontawesome.js")) and not list(site.rglob("*.map"))
+    index = (site / "index.html").read_text()
+    assert "<title>A course on video segmentation without flicker &#8212; tcseg</title>" in index
+    assert 'rel="icon" href="_static/favicon.svg"' in index or "favicon.svg" in index
+    for page in ("index", "01_first", "glossary"):
+        (words,) = re.findall(r'<meta name="description" content="([^"]+)">', (site / f"{page}.html").read_text())
+        assert 40 < len(html.unescape(words)) <= 160, page
+
+
+@pytest.mark.slow
+def test_the_first_page_has_a_card_a_chapter_and_two_buttons(site):
+    index = (site / "index.html").read_text()
+    assert index.count('class="chapter docutils container"') == 2
+    assert re.findall(r'<a class="[^"]*\bbutton\b[^"]*" href="([^"]+)"', index) == ["01_first.html", "results.html"]
 
 
 @pytest.mark.slow
