@@ -136,7 +136,7 @@ def test_folders_that_numba_compiles_for_are_known():
 def test_one_annotated_parameters_cell(name):
     known = known_parameters(ROOT / "notebooks" / f"{name}.ipynb")
     types = {parameter.name: parameter.inferred_type_name for parameter in known.values()}
-    own = {"video": "str", "interactive": "bool"} if name == "07_your_own_video" else {}
+    own = {"video": "str"} if name == "07_your_own_video" else {}
     assert types == {"dataset": "str", "profile": "str", "runs": "str"} | own
     assert all(parameter.help for parameter in known.values()), "each parameter carries a comment"
 

@@ -90,7 +90,6 @@ def open_study(
     profile: str = "laptop",
     runs: str = "train",
     notebook: str | None = None,
-    interactive: bool = False,
     folder: Path | None = None,
 ) -> Study:
     """Open a study; all arguments are checked before work starts.
@@ -100,7 +99,6 @@ def open_study(
         profile: smoke, laptop or full.
         runs: "train" trains what is missing; "reference" shows the committed rows.
         notebook: whose usage is counted.
-        interactive: has no effect; chapter 7 still passes it.
         folder: write there instead of `data/study/<dataset>-<profile>`; `tcseg study --out`, `--seeds` and `--size` reach a
             notebook's kernel as `$TCSEG_STUDY_FOLDER`, `$TCSEG_SEEDS` and `$TCSEG_SIZE`.
 

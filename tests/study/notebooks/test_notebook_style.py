@@ -29,7 +29,6 @@ profile: str = "laptop"  # smoke | laptop | full
 runs: str = "reference"  # train | reference"""
 OWN_PARAMETERS = {
     "07_your_own_video": """
-interactive: bool = True  # widgets as well as static pictures
 video: str = ""  # a video file, a folder of pictures, the number of a camera, a stream; empty: the embedded city"""
 }
 # Numbers with a decimal point that prose may hold: published ones, and what follows from definitions.
