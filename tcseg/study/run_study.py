@@ -33,13 +33,13 @@ from tcseg.study.measurements import MEASUREMENTS
 from tcseg.study.model_selection import with_weights
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.dependency_graph import Course, run_course, upto
+from tcseg.study.opening import open_study, require_known, size_of
 from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, REPOSITORY, measured_table, require_checkout, study_folder
 from tcseg.study.reference_rows import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
 from tcseg.study.report.documents import documents, reproduced
 from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, ship, stale
 from tcseg.study.report.render import TEMPLATES
 from tcseg.study.report.sphinx_build import ReportError, build_report
-from tcseg.study.study import open_study, require_known, size_of
 from tcseg.study.sweeps import tables
 
 ROOT = REPOSITORY

@@ -21,10 +21,12 @@ from tcseg.atomic_files import beside, write_json
 from tcseg.errors import CannotRunError
 from tcseg.machine import machine_facts
 from tcseg.models import registry
+from tcseg.study.opening import open_rows
 from tcseg.study.paths import FIGURES, MEASURED
+from tcseg.study.recipes import PRIMARY, PROFILES
 from tcseg.study.report.reproduction import command_of
-from tcseg.study.runs import Run, codes, git_state, now, versions
-from tcseg.study.study import PRIMARY, PROFILES, open_rows
+from tcseg.study.run_ids import codes
+from tcseg.study.runs import Run, git_state, now, versions
 
 MAX_BYTES = 1_000_000  # of a committed file
 MAX_SVG_BYTES = 300_000

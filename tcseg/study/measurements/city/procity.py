@@ -20,8 +20,8 @@ from tcseg.procity import writer
 from tcseg.study import figures
 from tcseg.study.measurements import write_figure, write_table
 from tcseg.study.measurements.city import procity_gap, procity_speed, procity_truth
+from tcseg.study.opening import open_study
 from tcseg.study.paths import measured_table
-from tcseg.study.study import open_study
 
 SHEET = {"train": (3, 12, 21, 38), "val": (0, 5, 10, 19)}
 """Snippets of the contact sheet: different cities, and weather of every kind."""

@@ -29,7 +29,7 @@ from tcseg.models.registry import FAST, SHIPPED, shipped
 from tcseg.models.students import CHOSEN
 from tcseg.procity import writer
 from tcseg.study.model_selection import with_weights
-from tcseg.study.study import open_study
+from tcseg.study.opening import open_study
 from tcseg.video.reading.decoding import open_source
 
 COLUMNS = [

@@ -23,9 +23,10 @@ from tcseg.evaluation.split_scores import evaluate_predictor
 from tcseg.machine import cpu_name
 from tcseg.study.comparisons import effects
 from tcseg.study.measurements import write_table
+from tcseg.study.opening import open_study
 from tcseg.study.recipes import PRIMARY
 from tcseg.study.runs import Run
-from tcseg.study.study import Study, open_study
+from tcseg.study.study import Study
 from tcseg.video import temporal_filters
 from tcseg.video.pipeline import FrameRunner
 

@@ -22,7 +22,7 @@ from tcseg.errors import CannotRunError
 from tcseg.models.networks import SegmentationModel
 from tcseg.study.measurements.parts import Parts
 from tcseg.study.measurements.speed.latency import PROCESSES, frames_at, trained_or_built
-from tcseg.study.study import open_study
+from tcseg.study.opening import open_study
 
 SIZES = ((2048, 1024), (1024, 512))
 EVERY_SIZE = ("pytorch", "cudagraph")

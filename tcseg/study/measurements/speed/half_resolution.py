@@ -35,9 +35,9 @@ from tcseg.models.students import CHOSEN
 from tcseg.procity import writer
 from tcseg.study.measurements.quality.precision import training_frames
 from tcseg.study.model_selection import with_weights
+from tcseg.study.opening import open_study
 from tcseg.study.recipes import PROFILES
 from tcseg.study.runs import Run, run_or_load
-from tcseg.study.study import open_study
 from tcseg.training import loop
 from tcseg.training.recipe import Recipe
 

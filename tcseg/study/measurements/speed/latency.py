@@ -25,7 +25,8 @@ from tcseg.models.peers import PEERS
 from tcseg.models.students import CHOSEN
 from tcseg.study.measurements.parts import Parts
 from tcseg.study.model_selection import network_of
-from tcseg.study.study import Study, open_study
+from tcseg.study.opening import open_study
+from tcseg.study.study import Study
 
 SIZES = ((512, 256), (1024, 512), (2048, 1024))
 MAIN_SIZE = (1024, 512)

@@ -19,9 +19,9 @@ from tcseg.study.measurements.parts import Parts
 from tcseg.study.measurements.quality.precision import COLUMNS, refused
 from tcseg.study.measurements.speed.latency import CALIBRATION, frames_at
 from tcseg.study.model_selection import network_of
+from tcseg.study.opening import open_study
 from tcseg.study.paths import measured_table
 from tcseg.study.recipes import SAME_AS_STUDENT
-from tcseg.study.study import open_study
 
 SIZE = (1024, 512)
 RUNTIMES = ("onnxruntime", "openvino")
