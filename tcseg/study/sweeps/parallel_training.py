@@ -42,12 +42,12 @@ def prepare(study: Study, tasks: Sequence[Task]) -> None:
         study.targets(kind, share)
 
 
-def runs_of_seed(study: Study, *names: str, seed: int = 0) -> list[Run]:
-    """One seed of some recipes, in the order of the names; what is missing is trained side by side, one a core."""
-    return _runs_of(study, [Task(name, seed) for name in names])
+def runs_of_seed(study: Study, *names: str) -> list[Run]:
+    """The first seed of some recipes, in the order of the names; what is missing is trained side by side, one a core."""
+    return _runs_of(study, [Task(name, 0) for name in names])
 
 
-def all_runs(study: Study, workers: int | None = None) -> list[Run]:
+def all_runs(study: Study) -> list[Run]:
     """Every (recipe, seed) of the study's profile, recipe by recipe; trains what is missing, side by side.
 
     Further seeds of the same recipes, which sweeps have made, here or among the committed rows, are given too.
@@ -56,16 +56,16 @@ def all_runs(study: Study, workers: int | None = None) -> list[Run]:
     further = [run for name in RECIPES for run in study.finished_runs(name) if Task(name, run.seed) not in tasks]
     for run in further:
         study.count(run, run.trained_now)
-    return sorted([*_runs_of(study, tasks, workers), *further], key=lambda run: (list(RECIPES).index(run.name), run.seed))
+    return sorted([*_runs_of(study, tasks), *further], key=lambda run: (list(RECIPES).index(run.name), run.seed))
 
 
-def _runs_of(study: Study, tasks: Sequence[Task], workers: int | None = None) -> list[Run]:
+def _runs_of(study: Study, tasks: Sequence[Task]) -> list[Run]:
     """The runs of some tasks, in order, counted for the page's footer."""
     trained = {}
     if study.runs == "train":
         missing = [task for task in tasks if not study.is_finished(task.name, task.seed)]
         # The longest recipes stand last: begun first, they leave short ones to fill the cores at the end.
-        trained = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1], workers)}
+        trained = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1])}
     for run in trained.values():
         study.count(run, run.trained_now)
     return [trained.get(task) or study.run(task.name, task.seed) for task in tasks]

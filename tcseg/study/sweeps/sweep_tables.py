@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 
 from tcseg.metrics.intervals import holm
-from tcseg.study.comparisons import PAIRS, ablation, effects
+from tcseg.study.comparisons import PAIRS, ablation, effects, thin_counts
 from tcseg.study.recipes import ABLATION_SWEEPS, RECIPES, VARIATIONS, compared, variations
 from tcseg.study.run_ids import codes, earlier
 from tcseg.study.runs import Run
@@ -28,9 +27,9 @@ def _code(study: Study, names: Iterable[str]) -> str | None:
     return max(codes(), key=lambda code: sum(len(study.finished_runs(name, [code])) for name in taught))
 
 
-def earlier_targets(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> str:
+def earlier_targets(study: Study) -> str:
     """A sentence on the sweeps whose rows an earlier code has trained; empty where there are none."""
-    used = {sweep: _code(study, [one.name for one in variations(sweep)]) for sweep in names}
+    used = {sweep: _code(study, [one.name for one in variations(sweep)]) for sweep in ABLATION_SWEEPS}
     lines = []
     for code, differs in earlier().items():
         if concerned := [sweep for sweep, one in used.items() if one == code]:
@@ -78,41 +77,26 @@ def differences(study: Study, names: Sequence[str] = ABLATION_SWEEPS) -> pd.Data
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-THIN = (
-    "pole",
-    "traffic light",
-    "traffic sign",
-    "sign",
-    "person",
-    "pedestrian",
-    "rider",
-    "bicycle",
-    "bicyclist",
-    "motorcycle",
-)
-"""Classes that a driver needs and a mean hides: few pixels each."""
+MASKED = ("kd", "kd+tl", "trajectory", "consistent", "consistent,temporal=0.75")
+"""The recipes with a teacher that were trained with masked targets, and before."""
 
 
-def target_mask(
-    study: Study, names: Sequence[str] = ("kd", "kd+tl", "trajectory", "consistent", "consistent,temporal=0.75")
-) -> pd.DataFrame:
+def target_mask(study: Study) -> pd.DataFrame:
     """What masked targets change: recipes as today's code trains them against the same seeds by the earlier code, a row a metric.
 
     Returns:
         recipe, code (the earlier one), and the columns of `comparisons.effects`, differences today - earlier; p_holm is corrected
-        for the number of recipes; `thin_miou` is the mean IoU of `THIN`. No rows where there is nothing to compare.
+        for the number of recipes; `thin_miou` is the mean IoU of `comparisons.THIN`. No rows where there is nothing to compare.
     """
-    tables = []
+    tables, pair = [], ("today", "earlier")
     for code in earlier():
-        for name in names:
-            sides = {"today": study.finished_runs(name, [None]), "earlier": study.finished_runs(name, [code])}
-            rows = effects(_sides(sides, lambda record: record), {name: ("today", "earlier")}, ())
-            if len(rows):
-                classes = study.label_set.classes
-                thin = effects(
-                    _sides(sides, lambda record, of=classes: _of_thin(record, of)), {name: ("today", "earlier")}, ()
-                )
-                thin = thin[thin["metric"] == "miou"].assign(metric="thin_miou")
+        for name in MASKED:
+            sides = zip(pair, (study.finished_runs(name, [None]), study.finished_runs(name, [code])), strict=True)
+            runs = [SimpleNamespace(name=side, seed=run.seed, record=run.record) for side, own in sides for run in own]
+            if len(rows := effects(runs, {name: pair}, ())):
+                for run in runs:
+                    run.record = _of_thin(run.record, study.label_set.classes)
+                thin = effects(runs, {name: pair}, ()).query("metric == 'miou'").assign(metric="thin_miou")
                 both = pd.concat([rows, thin], ignore_index=True)
                 tables.append(both.assign(recipe=name, code=code, comparison=f"{name}_vs_earlier"))
     if not tables:
@@ -121,20 +105,10 @@ def target_mask(
     return table.assign(p_holm=table.groupby("metric")["p"].transform(holm))
 
 
-def _sides(sides: Mapping[str, Sequence[Run]], record_of: Callable[[dict], dict]) -> list[SimpleNamespace]:
-    """Runs under the name of their side."""
-    return [
-        SimpleNamespace(name=name, seed=run.seed, record=record_of(run.record))
-        for name, runs in sides.items()
-        for run in runs
-    ]
-
-
 def _of_thin(record: dict, classes: Sequence[str]) -> dict:
-    """A record whose counts of IoU are those of `THIN` alone."""
-    columns = [k for k, name in enumerate(classes) if name in THIN]
-    counts = {key: np.asarray(value)[:, columns].tolist() for key, value in record["per_clip"]["miou"].items()}
-    return record | {"per_clip": {"names": record["per_clip"]["names"], "miou": counts}}
+    """A record whose counts of IoU are those of `comparisons.THIN` alone."""
+    per_clip = record["per_clip"]
+    return record | {"per_clip": {"names": per_clip["names"], "miou": thin_counts(per_clip["miou"], classes)}}
 
 
 def _row(run: Run, base: str, varied: Iterable[str]) -> dict:
