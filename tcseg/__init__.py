@@ -30,7 +30,7 @@ _PLACES = {
     "train": "tcseg.training.loop",
     "adapt": "tcseg.adaptation.run",
     "load_clips": "tcseg.data.clips",
-    "open_study": "tcseg.study.study",
+    "open_study": "tcseg.study.opening",
     "MeanIoU": "tcseg.metrics.streaming",
     "TemporalConsistency": "tcseg.metrics.streaming",
     "FlickerRate": "tcseg.metrics.streaming",

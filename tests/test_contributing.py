@@ -59,7 +59,7 @@ def known() -> set[str]:
     """Names that the files named in the text define."""
     paths = [ROOT / code for code in CODE if code.startswith("tcseg/")]
     files = [path for path in paths if path.suffix == ".py"]
-    files += [one for path in paths if path.is_dir() for one in path.glob("*.py")] + [ROOT / "tcseg/study/runs.py"]
+    files += [one for path in paths if path.is_dir() for one in path.glob("*.py")] + [ROOT / "tcseg/study/run_ids.py"]
     return set(re.findall(r"^(?:def |class )?(\w+)(?=\(|:| =)", "\n".join(path.read_text() for path in files), re.MULTILINE)) | {
         path.name for path in files
     }
@@ -76,7 +76,7 @@ def test_what_the_text_names_is_there(code):
         "tcseg/training/loss.py",
         "make tests",
         "tcseg mesure NAME",
-        "study.runs.SAMECODE",
+        "study.run_ids.SAMECODE",
         "METHODZ",
         "measuring(out, quick)",
         "study.measuredd(name)",

@@ -39,9 +39,9 @@ def test_each_package_imports_only_from_floors_below_it():
 @pytest.mark.parametrize(
     ("module", "line", "told"),
     [
-        ("metrics/temporal.py", "from tcseg.study.runs import digest", "tcseg.metrics.temporal -> tcseg.study.runs"),
+        ("metrics/temporal.py", "from tcseg.study.run_ids import digest", "tcseg.metrics.temporal -> tcseg.study.run_ids"),
         ("metrics/temporal.py", "from ..study import runs", "tcseg.metrics.temporal -> tcseg.study.runs"),
-        ("training/loop.py", "def f():\n    from ..study.runs import digest", "tcseg.training.loop -> tcseg.study.runs"),
+        ("training/loop.py", "def f():\n    from ..study.run_ids import digest", "tcseg.training.loop -> tcseg.study.run_ids"),
         ("deploy/export.py", "from ..training import losses", "tcseg.deploy.export -> tcseg.training.losses"),
         ("models/peers.py", "import tcseg.procity as city", "tcseg.models.peers -> tcseg.procity"),
         ("study/recipes.py", "from . import runs", "tcseg.study.recipes -> tcseg.study.runs"),

@@ -59,13 +59,13 @@ def spread(milliseconds: Sequence[float], tail: float = 10) -> float:
     return float((high - low) / middle)
 
 
-def lowest_noise(probes: int = 3, pause: float = 0.5) -> float:
-    """The lowest of up to `probes` measurements of `noise`, so that a short disturbance does not count as a busy machine."""
+def lowest_noise() -> float:
+    """The lowest of up to three measurements of `noise`, so that a short disturbance does not count as a busy machine."""
     lowest = noise()
-    for _ in range(probes - 1):
+    for _ in range(2):
         if lowest <= NOISY:
             break
-        time.sleep(pause)
+        time.sleep(0.5)
         lowest = min(lowest, noise())
     return lowest
 

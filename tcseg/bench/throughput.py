@@ -31,8 +31,6 @@ def pipeline_rates(
     runtime: str = "pytorch",
     frames: int = 200,
     repeats: int = 3,
-    suffix: str = ".mp4",
-    strip: bool = False,
 ) -> dict[str, float]:
     """Compare the throughput of the pipeline with that of each stage alone; run it on an idle machine.
 
@@ -49,8 +47,6 @@ def pipeline_rates(
         runtime: "pytorch", "onnxruntime" or "openvino".
         frames: maximum number of frames per pass.
         repeats: number of passes of each kind; they take turns, so that a slow minute affects all of them.
-        suffix: suffix of the encoded video.
-        strip: add the stability strip, whose time counts as encoding.
 
     Returns:
         Medians over the passes in frames per second: decode, network (frame -> label map, with the pipeline's parallelism), encode
@@ -71,7 +67,7 @@ def pipeline_rates(
     answered = [SegmentedFrame(frame, [labels], None) for frame, [(labels, _)], _ in segment_frames(some, streams)]
 
     def outputs(folder: str) -> Outputs:
-        return painting(model, 0.6, strip, Sink(Path(folder) / f"x{suffix}", 25.0))
+        return painting(model, 0.6, False, Sink(Path(folder) / "x.mp4", 25.0))
 
     def turn() -> dict[str, float]:
         count = sum(1 for _ in islice(open_source(source).frames(), frames))

@@ -73,8 +73,8 @@ def sweep(
 
     Example: tcseg sweep --only pareto --only schedule
     """
+    from tcseg.study.opening import open_study
     from tcseg.study.paths import require_checkout
-    from tcseg.study.study import open_study
     from tcseg.study.sweeps import forecast, plan, run_sweeps
 
     if missing:  # what is committed is not missing

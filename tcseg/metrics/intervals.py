@@ -113,18 +113,17 @@ def by_cluster(counts: Counts, clusters: Sequence[str]) -> dict[str, np.ndarray]
     return {name: member @ np.asarray(values) for name, values in counts.items()}
 
 
-def scope(clusters: Sequence[str], cluster: str = "city", plural: str = "cities") -> str:
-    """A sentence for intervals whose units are clips, where these lie in few clusters; empty where each has its own.
+def scope(cities: Sequence[str]) -> str:
+    """A sentence for intervals whose units are clips, where these lie in few cities; empty where each has its own.
 
     Args:
-        clusters: the cluster of each clip that is a unit, by name.
-        cluster, plural: what it is called.
+        cities: the city of each clip that is a unit.
     """
-    clips, found = len(clusters), len(set(clusters))
+    clips, found = len(cities), len(set(cities))
     if found in (0, clips):
         return ""
-    these = f"this one {cluster}" if found == 1 else f"these {found} {plural}"
-    return f"The intervals speak of other clips of {these}, not of other {plural}."
+    these = "this one city" if found == 1 else f"these {found} cities"
+    return f"The intervals speak of other clips of {these}, not of other cities."
 
 
 def clip_draws(clips: int, draws: int, seed: int) -> np.ndarray:

@@ -1,15 +1,13 @@
-"""Contact sheets: picture, labels, depth, flow and visibility side by side."""
+"""A frame and its truth as pictures: labels, depth, flow and visibility."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
 from tcseg.labels import CITYSCAPES_ROWS
 
-from .sequence import ANNOTATED, Frame, Sequence
+from .sequence import Frame
 
 _PALETTE = np.array([row.color for row in CITYSCAPES_ROWS if row.id >= 0], np.uint8)
 
@@ -37,24 +35,3 @@ def panels(frame: Frame) -> dict[str, np.ndarray]:
         "flow": flow_colors(frame.flow_forward),
         "visible": covered,
     }
-
-
-def contact_sheet(
-    snippets: Iterable[tuple[str, int]],
-    size: tuple[int, int] = (256, 128),
-    t: int = ANNOTATED,
-    effects: bool | dict = True,
-) -> np.ndarray:
-    """One row a snippet: picture, labels, depth (near = red), forward flow, visibility in the next frame (white).
-
-    Args:
-        snippets: (city, seed) pairs.
-        size: (W, H) of a panel.
-        t: frame, 0..28.
-        effects: as for `Sequence`.
-
-    Returns:
-        uint8 (rows*H, 5*W, 3) RGB.
-    """
-    frames = (Sequence(city, seed, size, effects).render(t, flow=(True, False)) for city, seed in snippets)
-    return np.concatenate([np.concatenate(list(panels(frame).values()), 1) for frame in frames], 0)

@@ -36,8 +36,8 @@ class SnippetTask(NamedTuple):
     split: str
     index: int
     size: tuple[int, int]
-    neighbours: int
-    seed: int
+    neighbours: int = 0
+    seed: int = 0
 
     @property
     def city(self) -> str:
@@ -48,6 +48,10 @@ class SnippetTask(NamedTuple):
     def scene_seed(self) -> int:
         """Depends on (seed, split, index) only; blocks of eight consecutive indices share one stratum."""
         return (self.seed * len(SPLITS) + SPLITS.index(self.split)) * 8_000 + self.index
+
+    def sequence(self, effects: bool = True) -> Sequence:
+        """The street that its frames are of."""
+        return Sequence(self.city, self.scene_seed, self.size, effects)
 
     @property
     def frames(self) -> range:
@@ -144,7 +148,7 @@ def write_snippet(snippet: SnippetTask, only: frozenset[str] | None = None) -> d
     for t, kind, name in snippet.files():
         if only is None or name in only:
             by_frame.setdefault(t, []).append((kind, name))
-    sequence = Sequence(snippet.city, snippet.scene_seed, snippet.size)
+    sequence = snippet.sequence()
     hashes = {}
     for t, items in by_frame.items():
         hashes |= _write_frame(root, sequence, t, items)

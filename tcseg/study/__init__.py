@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcseg.study.study import Study, open_rows, open_study
+    from tcseg.study.opening import open_rows, open_study
+    from tcseg.study.study import Study
 
 __all__ = ["Study", "open_rows", "open_study"]
 
@@ -17,6 +18,6 @@ def __getattr__(name: str) -> object:
     """Import what a notebook asks for when it does: the command line must start without torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tcseg.study import study
+    from tcseg.study import opening
 
-    return getattr(study, name)
+    return getattr(opening, name)

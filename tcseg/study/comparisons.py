@@ -49,6 +49,10 @@ PAIRS: dict[str, tuple[str, str]] = {
 """
 
 
+THIN = ("pole", "traffic light", "traffic sign", "sign", "person", "pedestrian", "rider", "motorcycle", "bicycle", "bicyclist")
+"""Classes that a driver needs and a mean hides: few pixels each."""
+
+
 class Measured(Protocol):
     """What a comparison needs of a run."""
 
@@ -117,6 +121,17 @@ def score_interval(runs: Sequence[Measured], counts: str) -> intervals.Interval:
     added = {key: np.sum([one[key] for one in per_seed], axis=0) for key in per_seed[0]}
     (blocks,) = intervals.units([added], block_of(runs[0].record["per_clip"]))
     return intervals.clip_interval(blocks)
+
+
+def thin_counts(counts: Mapping[str, Sequence], classes: Sequence[str]) -> dict[str, np.ndarray]:
+    """The counts of a metric by class, of the classes of `THIN` alone.
+
+    Args:
+        counts: name -> values (clips, classes), as a record's `per_clip["miou"]`.
+        classes: of the data set.
+    """
+    columns = [k for k, name in enumerate(classes) if name in THIN]
+    return {key: np.asarray(value)[:, columns] for key, value in counts.items()}
 
 
 def metrics_of(record: dict) -> list[Row]:

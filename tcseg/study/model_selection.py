@@ -5,6 +5,8 @@ They are trained by `sweeps` at profile `bench` and timed by `measurements.speed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from tcseg.models import registry
@@ -62,6 +64,20 @@ def network_of(study: Study, arch: str) -> tuple[SegmentationModel, bool]:
     """
     own_runs = with_weights(study, arch)
     return (own_runs[0].model() if own_runs else registry.build(arch, 19)).eval(), bool(own_runs)
+
+
+def networks_of(study: Study, names: Iterable[str]) -> tuple[dict[str, SegmentationModel], dict[str, bool]]:
+    """Roles of `CHOSEN` and other networks as `network_of` gives them, and whether each is trained.
+
+    Of those that need a package that is missing it is said that they are not measured.
+    """
+    networks, are_trained = {}, {}
+    for name in names:
+        try:
+            networks[name], are_trained[name] = network_of(study, CHOSEN.get(name, name))
+        except RuntimeError as error:
+            print(f"not measured: {error}")
+    return networks, are_trained
 
 
 def scored(study: Study, speeds: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,9 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 import pandas as pd
 
@@ -34,6 +36,7 @@ from tcseg.study.model_selection import with_weights
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.colab import linked_chapters, write_colab
 from tcseg.study.notebooks.dependency_graph import Course, run_course, upto
+from tcseg.study.opening import open_study, require_known, size_of
 from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, REPOSITORY, measured_table, require_checkout, study_folder
 from tcseg.study.reference_rows import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
 from tcseg.study.report.documents import documents, reproduced
@@ -41,9 +44,9 @@ from tcseg.study.report.publish import left_out, publish, publish_measurements, 
 from tcseg.study.report.render import TEMPLATES
 from tcseg.study.report.shipping import ship, ship_street
 from tcseg.study.report.sphinx_build import ReportError, build_report
-from tcseg.study.study import open_study, require_known, size_of
 from tcseg.study.sweeps import tables
 
+P = ParamSpec("P")
 ROOT = REPOSITORY
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
@@ -127,6 +130,32 @@ def expected_seconds(folder: Path, profile: str) -> dict[str, float]:
     return expected | {name: timings.seconds(path) for name, path in own_notebooks.items() if path.exists()}
 
 
+def _in_one_line(who: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Give a command's failure one line on standard error, and an exit code: no exception gets lost on the way.
+
+    The code is what the command returns; 1 where something failed, 2 if an argument is wrong, 130 if somebody interrupted.
+    """
+
+    def decorate(work: Callable[P, int]) -> Callable[P, int]:
+        @wraps(work)
+        def command(*args: P.args, **kwargs: P.kwargs) -> int:
+            try:
+                return work(*args, **kwargs)
+            except KeyboardInterrupt:
+                print(f"{who}: interrupted", file=sys.stderr)
+                return 130
+            except (Exception, SystemExit) as error:
+                if debugging():
+                    traceback.print_exception(error)
+                print(f"{who}: {as_message(error)}", file=sys.stderr)
+                return 2 if isinstance(error, InputError | CannotWriteError) else 1
+
+        return command
+
+    return decorate
+
+
+@_in_one_line("tcseg study")
 def run_study(
     dataset: str = "procity",
     profile: str = "laptop",
@@ -153,19 +182,6 @@ def run_study(
         An exit code: 0 done, 1 a notebook or the report failed, 2 an argument is wrong, 130 interrupted. What went
         wrong has been printed.
     """
-    return _finish("tcseg study", lambda: _study(dataset, profile, runs, notebooks, out, seeds, with_report, size))
-
-
-def _study(
-    dataset: str,
-    profile: str,
-    runs: str,
-    notebooks: Sequence[str] | None,
-    out: Path | None,
-    seeds: int | None,
-    with_report: bool,
-    size: str | None,
-) -> int:
     names = None if notebooks is None else [known_notebook(name) for name in notebooks]
     course = course_of(dataset, profile, runs, out, seeds, size)
     require_one_of("profile", profile, STUDIES)
@@ -181,24 +197,6 @@ def _study(
     if code == 0 and with_report and not names:
         print(f"report: {build_report(course.folder)}")
     return code
-
-
-def _finish(who: str, work: Callable[[], int]) -> int:
-    """The exit code of a command, which ends in one line on standard error where it fails: no exception gets lost on the way.
-
-    Returns:
-        What `work` returns; 1 where something failed, 2 if an argument is wrong, 130 if somebody interrupted.
-    """
-    try:
-        return work()
-    except KeyboardInterrupt:
-        print(f"{who}: interrupted", file=sys.stderr)
-        return 130
-    except (Exception, SystemExit) as error:
-        if debugging():
-            traceback.print_exception(error)
-        print(f"{who}: {as_message(error)}", file=sys.stderr)
-        return 2 if isinstance(error, InputError | CannotWriteError) else 1
 
 
 def require_reference(
@@ -236,6 +234,7 @@ def known_notebook(name: str) -> str:
     return matches[0]
 
 
+@_in_one_line("make reference")
 def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | None = None) -> int:
     """Publish a finished study to figures/, README.md and data/README.md, and what was measured here: what `make reference` does.
 
@@ -248,10 +247,6 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
         An exit code: 0 done, 1 there is nothing finished to publish. What went wrong is printed.
     """
     ship = ship if ship is not None else (dataset == "procity" and profile != "smoke")
-    return _finish("make reference", lambda: _reference(dataset, profile, ship))
-
-
-def _reference(dataset: str, profile: str, ship: bool) -> int:
     study = study_folder(dataset, profile)
     written = [*publish(study, dataset, profile, ship), *publish_measurements(), *ship_street()]
     _told([*written, *_write_documents()])
@@ -260,6 +255,7 @@ def _reference(dataset: str, profile: str, ship: bool) -> int:
     return 0
 
 
+@_in_one_line("make rows")
 def rows(dataset: str = "procity", profile: str = "laptop") -> int:
     """Publish the finished runs of a sweep: add their rows and redraw chapter 5 from all rows; what `make rows` does.
 
@@ -272,10 +268,6 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
     Returns:
         An exit code, as `run_study`'s.
     """
-    return _finish("make rows", lambda: _rows(dataset, profile))
-
-
-def _rows(dataset: str, profile: str) -> int:
     course_of(dataset, profile, "reference")
     new_rows = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
     if not any(row.study == f"{dataset}-{profile}" for row in committed_rows()):
@@ -330,9 +322,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-ship", action="store_true", help="reference: leave tcseg/weights as it is")
     parsed = parser.parse_args(arguments)
     if parsed.what == "documents":
-        return _finish("make documents", lambda: _told(_write_documents()))
+        return _in_one_line("make documents")(lambda: _told(_write_documents()))()
     if parsed.what == "colab":
-        return _finish("make colab", lambda: _told(write_colab(ROOT / "notebooks", ROOT / "build" / "colab")))
+        return _in_one_line("make colab")(lambda: _told(write_colab(ROOT / "notebooks", ROOT / "build" / "colab")))()
     if parsed.what == "rows":
         return rows(parsed.dataset, parsed.profile)
     if parsed.what == "reference":

@@ -1,48 +1,36 @@
 """`Study`: everything that a notebook uses, such as clips, runs, figures and tables.
 
-`open_study(...)` is the one object a notebook works with: clips, runs, tables and figures of a data set at a profile. It writes to
-`data/study/<dataset>-<profile>/` only (and makes the embedded data in `data/procity/` when it is missing).
+`open_study(...)` of `opening` gives it: the clips, runs, tables and figures of a data set at a profile. It writes to
+`data/study/<dataset>-<profile>/` only (and makes the embedded data in `data/procity/` when it is missing). Its tables and figures
+are in `notebooks.outputs`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
-import pandas as pd
-from IPython.display import Image, Markdown, display
-from matplotlib.figure import Figure
+from IPython.display import Markdown
 from torch import Tensor
 
 from tcseg import atomic_files, procity
 from tcseg.atomic_files import write_json
 from tcseg.data import tiles
 from tcseg.data.clips import Clips, find_snippets, load_clips
-from tcseg.data.folders import data_root, explain_missing, explain_variable, find_dataset
-from tcseg.data.frame_size import parse_size
+from tcseg.data.folders import data_root, explain_missing, find_dataset
 from tcseg.data.splits import Coverage
-from tcseg.errors import (
-    InputError,
-    NoRowsError,
-    NotCommittedError,
-    NotFoundError,
-    TcsegError,
-    require_one_of,
-    require_writable,
-)
+from tcseg.errors import NotFoundError, TcsegError, require_one_of
 from tcseg.evaluation import split_scores
-from tcseg.labels import DATASETS, LabelSet, label_set
 from tcseg.machine import machine_facts, require_disk, writable
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
-from tcseg.study import reference_rows
 from tcseg.study.notebooks import banners, timings
-from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, measured_table, study_folder
+from tcseg.study.notebooks.outputs import Outputs
+from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import (
     FULL_PROCITY_SNIPPETS,
     PRIMARY,
@@ -51,163 +39,22 @@ from tcseg.study.recipes import (
     TAUGHT,
     TEACHER,
     VARIATIONS,
-    Profile,
     Variation,
 )
-from tcseg.study.runs import Run, find_reference, other_code, run_id_of, run_or_load
-from tcseg.study.runs import codes as training_codes
+from tcseg.study.run_ids import codes as training_codes
+from tcseg.study.run_ids import other_code, run_id_of
+from tcseg.study.runs import Run, find_reference, run_or_load
 from tcseg.training import loop, teacher_targets
 from tcseg.training.recipe import Recipe
 
-MODES = ("train", "reference")
-SIDES = 32  # what the sides of a study's frames are multiples of
-AS_COMMITTED = "*Figure from the reference run: it needs weights or logs that are not in the repository.*"
 
-
-def require_known(dataset: str, profile: str, runs: str, profiles: Iterable[str] = PROFILES) -> None:
-    """Refuse an unknown data set, profile or mode.
-
-    Raises:
-        InputError: the message lists the known ones.
-    """
-    require_one_of("dataset", dataset, DATASETS)
-    require_one_of("profile", profile, profiles)
-    require_one_of("runs", runs, MODES)
-
-
-def size_of(dataset: str, text: str) -> tuple[int, int]:
-    """(W,H) from text such as "512x256", checked against the networks' stride and procity's camera.
-
-    Raises:
-        InputError: the text is no size, or the data set cannot have it.
-    """
-    size = parse_size(text, SIDES)
-    return procity.check_size(size) if dataset == "procity" else size
-
-
-def open_study(
-    dataset: str = "procity",
-    profile: str = "laptop",
-    runs: str = "train",
-    notebook: str | None = None,
-    folder: Path | None = None,
-) -> Study:
-    """Open a study; all arguments are checked before work starts.
-
-    Args:
-        dataset: procity (embedded), camvid or cityscapes (found in `$TCSEG_DATA` or `data/`).
-        profile: smoke, laptop or full.
-        runs: "train" trains what is missing; "reference" shows the committed rows.
-        notebook: whose usage is counted.
-        folder: write there instead of `data/study/<dataset>-<profile>`; `tcseg study --out`, `--seeds` and `--size` reach a
-            notebook's kernel as `$TCSEG_STUDY_FOLDER`, `$TCSEG_SEEDS` and `$TCSEG_SIZE`.
-
-    Raises:
-        ValueError: an unknown value (the message lists the known ones), or with runs="reference" one that goes with no committed
-            rows (the message says what would do).
-        FileNotFoundError: the data set is not there, or a table of an earlier chapter.
-
-    Example:
-        >>> study = tcseg.open_study("procity", "laptop", runs="reference", folder=folder)
-        >>> round(study.run("consistent", seed=0).metrics["flicker"], 2)
-        0.04
-    """
-    require_known(dataset, profile, runs, PROFILES if notebook is None else reference_rows.STUDIES)
-    if notebook is not None:
-        require_one_of("notebook", notebook, NOTEBOOKS)
-    size, seeds = os.environ.get("TCSEG_SIZE"), os.environ.get("TCSEG_SEEDS")
-    if seeds and (not seeds.isdecimal() or int(seeds) < 1):
-        raise InputError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
-    need = reference_rows.NEEDS[notebook] if notebook else reference_rows.ROWS_ALONE
-    request = reference_rows.Request(dataset, profile, _own_size(dataset, size), int(seeds) if seeds else None, need)
-    arguments = folder or os.environ.get("TCSEG_STUDY_FOLDER")
-    where = {mode: Path(arguments or study_folder(dataset, profile, mode, size)) for mode in MODES}
-    untrained = _why_not_trained(request, where["train"])
-    if runs == "train" and untrained:
-        raise NotFoundError(untrained)
-    if runs == "reference" and (refused := reference_rows.refusal(request, trainable=not untrained)):
-        raise NoRowsError(refused)
-    if dataset != "procity" and runs == "train" and (note := explain_variable()):
-        _log(f"{note}; {dataset} is read from {find_dataset(dataset)}")
-    return Study(dataset, request.scale, runs, label_set(dataset), where[runs], notebook)
-
-
-def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
-    try:
-        return size_of(dataset, text) if text else None
-    except InputError as error:
-        raise InputError(f"TCSEG_SIZE: {error}, or unset it") from None
-
-
-def _why_not_trained(request: reference_rows.Request, folder: Path) -> str:
-    """What training needs and does not find, and how to get it; empty if everything is there."""
-    dataset = request.dataset
-    if dataset != "procity" and find_dataset(dataset) is None:
-        return explain_missing(dataset)
-    for table, chapter in request.need.earlier.items():
-        if not (folder / "tables" / f"{table}.csv").is_file():
-            shown = "" if reference_rows.refusal(request, trainable=False) else ", or use runs='reference'"
-            return f"{folder} has no tables/{table}.csv; run {chapter} first, with the same parameters{shown}"
-    return ""
-
-
-def open_rows(dataset: str, profile: str, folder: Path | None = None) -> Study:
-    """A study of which only recipes and rows are used (`finished_runs`, `why_stale`): no data are needed, `--size` is ignored.
-
-    Args:
-        dataset, profile: whose.
-        folder: where runs of one's own are looked for; its usual place by default, as `open_study` has it.
-    """
-    where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile))
-    return Study(dataset, PROFILES[profile], "reference", label_set(dataset), where, None)
-
-
-@dataclass
-class Study:
+class Study(Outputs):
     """A data set at a profile: its clips, runs, tables and figures. Made by `open_study`."""
 
-    dataset: str
-    scale: Profile
-    runs: str
-    label_set: LabelSet
-    folder: Path
-    notebook: str | None
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._clips: dict[str, Clips] = {}
         self._used: dict[str, bool] = {}
-        for folder in (self.tables, self.figures, self.runs_folder):
-            require_writable(folder, f"{PASS_OUT}; a notebook reads $TCSEG_STUDY_FOLDER")
-
-    @property
-    def profile(self) -> str:
-        """The profile's name."""
-        return self.scale.name
-
-    @property
-    def name(self) -> str:
-        """Data set and profile, the name of the study in committed results."""
-        return f"{self.dataset}-{self.profile}"
-
-    @property
-    def tables(self) -> Path:
-        """Folder of CSV tables."""
-        return self.folder / "tables"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of figures."""
-        return self.folder / "figures"
-
-    @property
-    def runs_folder(self) -> Path:
-        """The run store."""
-        return self.folder / "runs"
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(W,H) of frames."""
-        return self.scale.camvid_size if self.dataset == "camvid" else self.scale.size
 
     # -------------------------------------------------------------------------------------------- data
 
@@ -339,7 +186,7 @@ class Study:
         Args:
             name: which.
             codes: trained by the one of these that has most of them (and of the recipes that they are compared with), the first of
-                equals; [None] = today's code alone. Default: `runs.codes`.
+                equals; [None] = today's code alone. Default: `run_ids.codes`.
         """
         compared = TAUGHT if name in TAUGHT else (name,)
 
@@ -429,61 +276,7 @@ class Study:
         key = recipe.name, recipe.seed, asdict(recipe), self._inputs(recipe)
         return run_or_load(self.runs_folder, *key, fit, measure, context, wait)
 
-    # -------------------------------------------------------------------------------------------- tables and figures
-
-    def write_table(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
-        """Write `tables/<name>.csv`; returns the table."""
-        atomic_files.write_table(self.tables / f"{name}.csv", table)
-        return table
-
-    def read_table(self, name: str) -> pd.DataFrame:
-        """Read a table of this study, or with runs="reference" the committed one.
-
-        Raises:
-            FileNotFoundError: no notebook has written it yet.
-        """
-        path, committed = self.tables / f"{name}.csv", None
-        if self.runs == "reference" and not path.exists():
-            committed = reference_rows.committed_file(self.name, f"tables/{name}.csv")
-        if not path.exists() and committed is None:
-            raise NotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
-        table = pd.read_csv(committed or path)
-        for column, value in (("dataset", self.dataset), ("profile", self.profile)):
-            if committed and column in table:  # others' rows stand there, too
-                table = table[table[column] == value].reset_index(drop=True)
-        return table
-
-    def measured(self, name: str) -> pd.DataFrame:
-        """The table of a long measurement (`tcseg measure NAME`): your own if you made it, else the committed one.
-
-        Raises:
-            FileNotFoundError: there is neither.
-        """
-        return pd.read_csv(measured_table(name, self.runs))
-
-    def figure(self, name: str, draw: Callable[[], Figure], alt: str) -> None:
-        """Draw a figure, save it as `figures/<name>.png` (and .svg where it is all lines) with its alt text, show it.
-
-        With runs="reference", a figure that needs weights or logs that are not in the repository is shown as it was committed, and
-        says so; where this study left none there, a sentence stands in its place.
-        """
-        path = self.figures / f"{name}.png"
-        try:
-            figure = draw()
-        except NotCommittedError as error:
-            committed = reference_rows.committed_file(self.name, f"{name}.png")
-            if self.runs != "reference":
-                raise
-            if committed is None:
-                display(Markdown(f"*Not shown: {error}.*"))
-                return
-            display(Markdown(AS_COMMITTED))
-            path.write_bytes(committed.read_bytes())
-            write_json(path.with_suffix(".json"), {"alt": alt})
-        else:
-            lines = not any(axes.images for axes in figure.axes)  # a picture as SVG is a PNG in a larger envelope
-            atomic_files.write_figure(path, figure, alt, lines)
-        display(Image(path.read_bytes(), format="png", alt=alt, metadata={"alt": alt}))
+    # -------------------------------------------------------------------------------------------- what a page shows
 
     def banner(self) -> Markdown:
         """What this page shows: data, networks, mode; at smoke, that its numbers mean nothing. See banners.py."""

@@ -9,8 +9,9 @@ import pytest
 import tiny_teachers as tiny
 import torch
 
-from tcseg.adaptation.kinds import transformers_models
-from tcseg.adaptation.kinds.transformers_models import UNIVERSAL, mask_scores, read_licence, shown_size, window_corners
+from tcseg.adaptation.kinds.checkpoint_files import SEMANTIC, UNIVERSAL, read_licence
+from tcseg.adaptation.kinds.transformers_models import mask_scores
+from tcseg.adaptation.kinds.windows import shown_size, window_corners
 from tcseg.adaptation.teachers import open_teacher
 from tcseg.errors import CannotRunError, InputError, NotFoundError, TcsegError
 from tcseg.labels import CITYSCAPES
@@ -394,4 +395,4 @@ def test_every_kind_is_known_to_transformers():
         *auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES,
         *auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES,
     }
-    assert {*transformers_models.SEMANTIC, *UNIVERSAL} <= known
+    assert {*SEMANTIC, *UNIVERSAL} <= known

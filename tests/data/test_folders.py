@@ -18,8 +18,8 @@ from tcseg.data.folders import (
     variable_problem,
 )
 from tcseg.errors import TcsegError
+from tcseg.study.opening import open_study
 from tcseg.study.run_study import course_of
-from tcseg.study.study import open_study
 
 
 @pytest.fixture

@@ -217,7 +217,7 @@ def test_clusters_are_summed_by_name():
 def test_what_intervals_over_clips_of_few_cities_are_about():
     told = intervals.scope(["aachen"] * 3 + ["bonn"] * 2)
     assert told == "The intervals speak of other clips of these 2 cities, not of other cities."
-    assert "of other clips of this one drive, not of other drives." in intervals.scope(["a", "a"], "drive", "drives")
+    assert "of other clips of this one city, not of other cities." in intervals.scope(["a", "a"])
     assert intervals.scope(["a", "b", "c"]) == "" == intervals.scope([])
 
 

@@ -17,7 +17,7 @@ from tcseg.models import networks, peer_networks, registry, students
 from tcseg.models.fingerprints import PINNED, fingerprint, outputs
 from tcseg.models.peers import PEERS
 from tcseg.models.students import CANDIDATES
-from tcseg.study import runs
+from tcseg.study import run_ids
 from tcseg.study.paths import FIGURES
 
 KERNEL, FRAMES = [0.016278686464321658, 0.3091808947625532], 12312903  # what was drawn when networks were pinned
@@ -122,13 +122,13 @@ def test_another_function_between_the_same_modules_is_another_network(forward, m
         json.loads(path.read_text()) for path in (FIGURES / "runs").glob("student,arch=patch16-32-o8-s0-*.json")
     )
     run_id = (row["recipe_name"], row["seed"], row["recipe"])
-    assert runs.other_code(row) == ""
-    assert runs.run_id_of(*run_id, [row["inputs"][0], registry.spec_key("patch16-32-o8"), None]) == row["run_id"]
+    assert run_ids.other_code(row) == ""
+    assert run_ids.run_id_of(*run_id, [row["inputs"][0], registry.spec_key("patch16-32-o8"), None]) == row["run_id"]
     monkeypatch.setattr(students._Block, "forward", forward)
     registry.forget_fingerprints()
     assert fingerprint(built()) != PINNED["student-cpu"] and fingerprint(built("student")) == PINNED["student"]
-    assert runs.run_id_of(*run_id, [row["inputs"][0], registry.spec_key("patch16-32-o8"), None]) != row["run_id"]
-    assert runs.other_code(row) == "its network patch16-32-o8 is another now"
+    assert run_ids.run_id_of(*run_id, [row["inputs"][0], registry.spec_key("patch16-32-o8"), None]) != row["run_id"]
+    assert run_ids.other_code(row) == "its network patch16-32-o8 is another now"
     for load in (lambda: registry.load_weights(tmp_path / "w.safetensors"), lambda: registry.shipped("student-cpu")):
         with pytest.raises(InputError, match=r"json: the network '[\w-]+' has changed since these weights"):
             load()

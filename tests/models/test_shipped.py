@@ -9,7 +9,7 @@ from tcseg.data.clips import load_clips
 from tcseg.evaluation import split_scores
 from tcseg.models import registry
 from tcseg.study.paths import FIGURES
-from tcseg.study.study import PROFILES
+from tcseg.study.recipes import PROFILES
 
 
 def sidecar(name):

@@ -417,8 +417,3 @@ def test_too_little_disk_says_how_much_is_needed(tmp_path, monkeypatch):
 def test_the_disk_estimate_is_honest(tree):
     used = sum(path.stat().st_size for path in tree.rglob("*.png"))
     assert used <= procity.disk_bytes(TINY, 1, 1, 0, 1) <= 4 * used
-
-
-def test_contact_sheet():
-    sheet = procity.contact_sheet([("aldersund", 1), ("korvin", 2)], TINY)
-    assert sheet.shape == (64, 5 * 64, 3) and sheet.dtype == np.uint8

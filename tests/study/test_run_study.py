@@ -9,10 +9,10 @@ from tcseg.study import paths
 from tcseg.study import run_study as runner
 from tcseg.study.notebooks.dependency_graph import Course
 from tcseg.study.notebooks.execution import NotebookError
+from tcseg.study.opening import open_study
 from tcseg.study.paths import NOTEBOOKS, study_folder
 from tcseg.study.report.publish import PublishError
 from tcseg.study.run_study import course_of, data_fingerprint, expected_seconds, known_notebook, run_study
-from tcseg.study.study import open_study
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ from tcseg import procity
 from tcseg.atomic_files import write_json
 from tcseg.errors import NotCommittedError
 from tcseg.models import registry
-from tcseg.study import reference_rows
+from tcseg.study import opening, reference_rows, run_ids
 from tcseg.study import runs as run_store
 from tcseg.study import study as study_module
-from tcseg.study.notebooks import banners
+from tcseg.study.notebooks import banners, outputs
+from tcseg.study.opening import open_rows, open_study
 from tcseg.study.paths import NOTEBOOKS
-from tcseg.study.runs import training_code
-from tcseg.study.study import PROFILES, RECIPES, open_study
+from tcseg.study.recipes import PROFILES, RECIPES
+from tcseg.study.run_ids import training_code
 
 
 @pytest.fixture
@@ -174,14 +175,14 @@ def needs_weights():
 
 def test_reference_mode_shows_the_committed_figure_of_this_study_alone(committed, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(study_module, "display", said.append)
-    monkeypatch.setattr(study_module, "Image", lambda *args, **kwargs: "shown")
-    study = study_module.open_rows("procity", "laptop", tmp_path / "procity")
+    monkeypatch.setattr(outputs, "display", said.append)
+    monkeypatch.setattr(outputs, "Image", lambda *args, **kwargs: "shown")
+    study = open_rows("procity", "laptop", tmp_path / "procity")
     study.figure("picture", needs_weights, alt="x")
     assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG") and said.pop() == "shown"
     assert "Figure from the reference run" in said.pop().data
 
-    other = study_module.open_rows("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
+    other = open_rows("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
     other.figure("picture", needs_weights, alt="x")
     assert said.pop().data == "*Not shown: kd-s0 is a committed row without weights.*" and said == []
     assert not (other.figures / "picture.png").exists()
@@ -192,17 +193,17 @@ def test_what_else_goes_wrong_in_a_figure_is_no_want_of_weights(committed, tmp_p
         raise FileNotFoundError("frame 7 is missing")
 
     with pytest.raises(FileNotFoundError, match="frame 7"):  # a fault, not a row without weights
-        study_module.open_rows("procity", "laptop", tmp_path / "procity").figure("picture", broken, alt="x")
+        open_rows("procity", "laptop", tmp_path / "procity").figure("picture", broken, alt="x")
     with pytest.raises(NotCommittedError):  # nothing to fall back on in training
         study.figure("picture", needs_weights, alt="x")
 
 
 def test_a_committed_table_is_read_as_far_as_it_is_of_the_study(committed, tmp_path):
     for dataset, miou in (("procity", 1), ("camvid", 2)):
-        study = study_module.open_rows(dataset, "laptop", tmp_path / dataset)
+        study = open_rows(dataset, "laptop", tmp_path / dataset)
         assert study.read_table("scores")["miou"].tolist() == [miou]
     with pytest.raises(FileNotFoundError, match=r"table scores\.csv is not in"):
-        study_module.open_rows("procity", "bench", tmp_path / "bench").read_table("scores")
+        open_rows("procity", "bench", tmp_path / "bench").read_table("scores")
 
 
 def test_banner_warns_of_smoke(study):
@@ -276,7 +277,7 @@ QUICK = [(chapter, site) for chapter in (None, "00_start_here") for site in SITE
     ids=lambda value: "+".join(value) or "no-data" if isinstance(value, tuple) else str(value),
 )
 def test_a_study_is_whole_or_refused_with_advice_that_works(notebook, here, try_open, monkeypatch, tmp_path):
-    for module in (study_module, reference_rows):
+    for module in (opening, reference_rows):
         monkeypatch.setattr(module, "find_dataset", lambda name: tmp_path if name in here else None)
     values = itertools.product(
         ("procity", "camvid", "cityscapes"),
@@ -348,13 +349,13 @@ def test_a_chapter_that_reads_an_earlier_one_asks_for_it_before_it_trains(tmp_pa
 
 def test_recipes_that_are_compared_come_from_one_training_code(study, monkeypatch):
     """While rows are made again, those of the code before stand as long as there are more of them."""
-    monkeypatch.setattr(run_store, "EARLIER", {run_store.code_key(run_store.TRAINING_CODE): {"before": "another loss"}})
+    monkeypatch.setattr(run_ids, "EARLIER", {run_ids.code_key(run_ids.TRAINING_CODE): {"before": "another loss"}})
     monkeypatch.setattr(study_module, "FIGURES", study.folder / "no figures")
 
     def add(name, seed, code):
         recipe = asdict(study.recipe(name, seed))
         record = {"run_id": f"{name}-s{seed}-{code or 'today'}", "recipe_name": name, "seed": seed, "recipe": recipe}
-        record |= {"training_code": code or run_store.training_code(recipe), "generator": procity.VERSION, "finished": "2026"}
+        record |= {"training_code": code or run_ids.training_code(recipe), "generator": procity.VERSION, "finished": "2026"}
         record |= {"dataset": "procity", "profile": "smoke", "size": list(study.size)}
         write_json(study.runs_folder / record["run_id"] / "record.json", record)
 

@@ -17,12 +17,12 @@ from tcseg.atomic_files import exclusive_lock
 from tcseg.labels import CAMVID
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
-from tcseg.study import runs, sweeps
+from tcseg.study import run_ids, runs, sweeps
 from tcseg.study.comparisons import effects
+from tcseg.study.opening import open_rows, open_study
 from tcseg.study.paths import FIGURES
-from tcseg.study.recipes import PRIMARY, RECIPES, VARIATIONS, compared, variations
-from tcseg.study.study import open_rows, open_study
-from tcseg.study.sweeps import Task
+from tcseg.study.recipes import ABLATION_SWEEPS, PRIMARY, RECIPES, VARIATIONS, compared, variations
+from tcseg.study.sweeps import Task, sweep_tables
 
 
 def test_first_seeds_come_first_and_nothing_twice():
@@ -111,7 +111,7 @@ def test_two_sweeps_of_one_store_share_the_work(tmp_path):
 
 def test_a_run_that_another_is_at_comes_last_and_is_made_if_that_one_dies(tmp_path):
     store, tasks = Store(tmp_path), [Task(name, 0) for name in "abc"]
-    lock = tmp_path / runs.run_id_of("a", 0, {}, "data") / ".lock"
+    lock = tmp_path / run_ids.run_id_of("a", 0, {}, "data") / ".lock"
     with ExitStack() as other:
         other.enter_context(exclusive_lock(lock))
         assert store.run("a", 0, wait=False) is None
@@ -127,7 +127,7 @@ def test_a_run_that_another_is_at_comes_last_and_is_made_if_that_one_dies(tmp_pa
 def test_a_limit_counts_what_is_trained_here(tmp_path):
     store, tasks = Store(tmp_path), [Task(name, 0) for name in "abcd"]
     store.run("a", 0)
-    with exclusive_lock(tmp_path / runs.run_id_of("b", 0, {}, "data") / ".lock"):
+    with exclusive_lock(tmp_path / run_ids.run_id_of("b", 0, {}, "data") / ".lock"):
         found = list(sweeps.side_by_side(store, tasks, 1, limit=2))
     assert [(run.name, run.trained_now) for run in found] == [("a", False), ("c", True), ("d", True)]
 
@@ -158,7 +158,7 @@ def test_every_variation_is_compared_with_what_it_varies_trained_as_long():
     assert ("kd,method=dist,distillation=1,steps=2x", "kd,steps=2x") in distillation
     assert ("consistent,method=dist,distillation=1", "consistent") in distillation
     assert ("kd,steps=2x", "kd") in distillation
-    for sweep in sweeps.ABLATION_SWEEPS:
+    for sweep in ABLATION_SWEEPS:
         pairs = compared(sweep)
         varied = {v.name for v in variations(sweep) if v.base != "teacher"}
         assert varied <= {name for pair in pairs.values() for name in pair}, sweep
@@ -211,7 +211,7 @@ def test_what_masked_targets_change_is_held_against_the_code_before(monkeypatch)
     today, before = ([run for run in rows if run.name == name] for name in ("consistent", "student"))
     found = {None: today, "code": before}
     study = SimpleNamespace(finished_runs=lambda name, codes: found[codes[0]] if name == "kd" else [], label_set=CAMVID)
-    monkeypatch.setattr(sweeps, "earlier", lambda: {"code": "differs"})
+    monkeypatch.setattr(sweep_tables, "earlier", lambda: {"code": "differs"})
     table = sweeps.target_mask(study).set_index("metric")
     known = effects([*today, *before], {"both": ("consistent", "student")}, ()).set_index("metric")
     assert (

@@ -661,7 +661,7 @@ def test_no_window_no_work(tmp_path: Path, model: SegmentationModel, monkeypatch
 
 def test_rates_of_the_stages_and_of_the_whole(tmp_path: Path, model: SegmentationModel) -> None:
     source = film(tmp_path / "in.avi", pictures(6))
-    rates = pipeline_rates(source, model, frames=5, repeats=1, strip=True)
+    rates = pipeline_rates(source, model, frames=5, repeats=1)
     stages = {"decode", "network", "encode"}
     assert (
         set(rates) == {"frames", *stages, "possible", "pipeline", "share", "share_of_possible"} and rates["frames"] == 5

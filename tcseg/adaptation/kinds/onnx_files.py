@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from tcseg.adaptation.kinds.answers import Place, digest, digest_files, resize_scores, shares, without_void
-from tcseg.adaptation.kinds.transformers_models import SHORT_SIDE, STEP, shown_size, three
+from tcseg.adaptation.kinds.checkpoint_files import three
+from tcseg.adaptation.kinds.windows import SHORT_SIDE, STEP, shown_size
 from tcseg.deploy.exported_files import require_runtime
 from tcseg.errors import InputError, NotFoundError
 from tcseg.models.trained_on import size_text

@@ -187,13 +187,6 @@ def planks(rng: np.random.Generator, gap: float, bar: int) -> np.ndarray:
     return _rgba(shade.astype(np.float32), (1, 1, 1), board.astype(np.float32))
 
 
-def disc(size: int, centre: float, outer: float, inner: float = 0.0) -> np.ndarray:
-    """1 inside a ring (radii as fractions of the half side), 0 outside."""
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / (size / 2) - centre
-    r = np.hypot(x, y)
-    return ((r <= outer) & (r >= inner)).astype(np.float32)
-
-
 def wheel() -> np.ndarray:
     """A car wheel: tyre, alloy rim with five spokes."""
     size = 128

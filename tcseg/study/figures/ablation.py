@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, mark_empty, styled
+from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, styled
 
 METRIC_NAMES = {
     "miou": "mIoU",
@@ -88,10 +88,10 @@ def design(cells: Mapping[str, tuple[str, str]], primary: Sequence[str]) -> Figu
 
 
 @styled
-def ablation_heatmap(table: pd.DataFrame, baseline: str = "student") -> Figure:
+def ablation_heatmap(table: pd.DataFrame) -> Figure:
     """The ablation as a picture: a row a recipe, a column a metric, mean (and spread of seeds) in percent.
 
-    Colour says by how much a cell beats (purple) or misses (orange) the baseline, on the scale of its column.
+    Colour says by how much a cell beats (purple) or misses (orange) the student, on the scale of its column.
     """
     import seaborn as sns
 
@@ -101,11 +101,10 @@ def ablation_heatmap(table: pd.DataFrame, baseline: str = "student") -> Figure:
     names = [name for name in METRIC_NAMES if len(summary) and summary[(name, "mean")].notna().any()]
     if not names:
         ax.set(xlabel="metric", ylabel="recipe")
-        mark_empty(ax)
         return figure
     mean = 100 * summary.xs("mean", axis=1, level=1)[names]
     spread = 100 * summary.xs("std", axis=1, level=1)[names]
-    change = mean - (mean.loc[baseline] if baseline in mean.index else mean.mean())
+    change = mean - (mean.loc["student"] if "student" in mean.index else mean.mean())
     change = change * [-1 if name in LOWER_IS_BETTER else 1 for name in names]
     change = change / change.abs().max().replace(0, 1)
     text = mean.map("{:.1f}".format).where(mean.notna(), "")
@@ -114,7 +113,7 @@ def ablation_heatmap(table: pd.DataFrame, baseline: str = "student") -> Figure:
         change, ax=ax, annot=text, fmt="", cmap="PuOr", vmin=-1.6, vmax=1.6, cbar=False, linewidths=2,
         annot_kws={"size": 9}, xticklabels=[METRIC_NAMES[name].replace(" ", "\n", 1) for name in names],
     )  # fmt: skip
-    ax.set(xlabel=f"percent; purple = better than {baseline}, orange = worse", ylabel="")
+    ax.set(xlabel="percent; purple = better than student, orange = worse", ylabel="")
     ax.tick_params(length=0, rotation=0)
     return figure
 
@@ -144,8 +143,6 @@ def accuracy_consistency(points: pd.DataFrame, ceiling: float = float("nan"), fl
     ax.set(xlabel=f"temporal consistency, {flow} flow (%)", ylabel="mIoU (%)")
     if len(points):
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    else:
-        mark_empty(ax)
     return figure
 
 
@@ -174,7 +171,6 @@ def effects_forest(effects: pd.DataFrame) -> Figure:
         ax.set_ylim(len(kinds) - 0.5, -0.5)
     if not metrics:
         axes[0, 0].set(xlabel="difference (points)", ylabel="comparison")
-        mark_empty(axes[0, 0])
     return figure
 
 
@@ -200,7 +196,5 @@ def cost(parts: pd.DataFrame) -> Figure:
     if len(parts):
         figure.legend(loc="outside lower center", ncols=3)
         ax.invert_yaxis()
-    else:
-        mark_empty(ax)
     ax.set(xlabel="milliseconds per step, idle machine")
     return figure

@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .style import BLUE, CYCLE, GRAY, PALE, RED, canvas, color_of, mark_empty, styled
+from .style import BLUE, CYCLE, GRAY, PALE, RED, canvas, color_of, styled
 
 
 @styled
-def lines(series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logy: bool = False) -> Figure:
+def lines(series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Figure:
     """Curves over their index; a `pd.Series` brings its own x. NaN leaves a gap."""
     figure, axes = canvas(6.4, 3.2)
     ax = axes[0, 0]
@@ -21,24 +21,18 @@ def lines(series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logy:
         values = values if isinstance(values, pd.Series) else pd.Series(np.asarray(values, float))
         ax.plot(values.index, values.to_numpy(float), label=name, color=color_of(name, index), linewidth=1.6)
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    if logy and any(np.nanmax(np.asarray(values, float), initial=0) > 0 for values in series.values()):
-        ax.set_yscale("log")
-    if not any(np.isfinite(np.asarray(values, float)).any() for values in series.values()):
-        mark_empty(ax)
-    elif len(series) > 1:
+    if len(series) > 1:
         ax.legend()
     return figure
 
 
 @styled
-def bars(values: pd.DataFrame, xlabel: str, reference: float | None = None, reference_name: str = "") -> Figure:
+def bars(values: pd.DataFrame, xlabel: str) -> Figure:
     """Horizontal bars: index = name, column `value`, and `low`, `high` where an interval is known.
 
     Args:
         values: one row a bar, drawn from top to bottom; NaN values are named "not measured".
         xlabel: quantity and unit.
-        reference: a dashed line, e.g. a ceiling.
-        reference_name: what the line is.
     """
     figure, axes = canvas(6.4, 0.42 * max(2, len(values)) + 0.9)
     ax = axes[0, 0]
@@ -54,13 +48,8 @@ def bars(values: pd.DataFrame, xlabel: str, reference: float | None = None, refe
     ax.invert_yaxis()
     ax.margins(x=0.14)
     ax.grid(False, axis="y")
-    if reference is not None and np.isfinite(reference):
-        ax.axvline(reference, color=RED, linestyle="--", label=reference_name)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
     if not np.isfinite(numbers).any():
         ax.set_xlim(0, 1)
-    if not len(values):
-        mark_empty(ax)
     return figure
 
 
@@ -84,8 +73,6 @@ def class_shares(shares: pd.DataFrame, xlabel: str = "share of the labelled pixe
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
         ax.legend(loc="lower right")
-    else:
-        mark_empty(ax)
     return figure
 
 

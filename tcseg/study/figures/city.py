@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from .style import canvas, mark_empty, styled
+from .style import canvas, styled
+
+WIDTH = 9.6  # inches
 
 
 def _ratio(rows: Mapping[str, Mapping[str, np.ndarray]]) -> float:
@@ -17,16 +19,15 @@ def _ratio(rows: Mapping[str, Mapping[str, np.ndarray]]) -> float:
 
 
 @styled
-def contact_sheet(rows: Mapping[str, Mapping[str, np.ndarray]], width: float = 9.6) -> Figure:
+def contact_sheet(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """Pictures in rows and columns, without gaps: a name above each column and beside each row.
 
     Args:
         rows: row name -> column name -> uint8 (H,W,3); every row has the same columns.
-        width: of the figure in inches.
     """
     names = list(next(iter(rows.values()), {}))
     across, down = max(1, len(names)), max(1, len(rows))
-    figure, axes = canvas(width, 0.3 + 0.97 * width * _ratio(rows) * down / across, down, across)
+    figure, axes = canvas(WIDTH, 0.3 + 0.97 * WIDTH * _ratio(rows) * down / across, down, across)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
@@ -38,6 +39,4 @@ def contact_sheet(rows: Mapping[str, Mapping[str, np.ndarray]], width: float = 9
             ax.imshow(pictures[name], interpolation="antialiased")
     for ax, name in zip(axes[0], names, strict=False):
         ax.set_title(name)
-    if not rows:
-        mark_empty(axes[0, 0])
     return figure

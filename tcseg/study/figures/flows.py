@@ -70,8 +70,6 @@ def tc_by_flow(table: pd.DataFrame, ceiling: str = "true labels") -> Figure:
         ax.set_yticks(range(len(flows)), flows if ax is axes[0, 0] else [""] * len(flows))
     if len(table):
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
-    else:
-        mark_empty(axes[0, 0])
     return figure
 
 

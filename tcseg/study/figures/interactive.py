@@ -139,13 +139,12 @@ def before_after(left: np.ndarray, right: np.ndarray, names: tuple[str, str], al
 }})();</script></div>""")
 
 
-def pick(table: pd.DataFrame, by: Sequence[str], digits: int = 2) -> HTML:
+def pick(table: pd.DataFrame, by: Sequence[str]) -> HTML:
     """A table with a menu for each of some columns; it shows the rows that all menus agree on.
 
     Args:
-        table: rows; floats are rounded.
+        table: rows; floats are shown with two digits behind the point.
         by: columns to choose by; every value and "all" are in their menus.
-        digits: behind the point.
 
     Raises:
         ValueError: the table is empty or lacks a column.
@@ -163,7 +162,7 @@ def pick(table: pd.DataFrame, by: Sequence[str], digits: int = 2) -> HTML:
         for index, (name, found) in enumerate(values.items())
     )
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table)
-    body = "".join(_line(row, by, digits) for row in table.to_dict("records"))
+    body = "".join(_line(row, by) for row in table.to_dict("records"))
     return HTML(f"""<div id="{own}" class="tcseg-pick" style="{STYLE[0]}"><div>{menus}</div>
 <table class="dataframe"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>
 <script>(function () {{
@@ -175,7 +174,7 @@ def pick(table: pd.DataFrame, by: Sequence[str], digits: int = 2) -> HTML:
 }})();</script></div>""")
 
 
-def _line(row: Mapping[str, object], by: Sequence[str], digits: int) -> str:
+def _line(row: Mapping[str, object], by: Sequence[str]) -> str:
     marks = " ".join(f'data-{index}="{html.escape(str(row[name]))}"' for index, name in enumerate(by))
-    cells = (f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in row.values())
+    cells = (f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values())
     return f"<tr {marks}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"

@@ -54,8 +54,6 @@ def tc_vs_flow_noise(table: pd.DataFrame) -> Figure:
     if panels:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
-    else:
-        mark_empty(axes[0, 0])
     return figure
 
 
@@ -80,8 +78,6 @@ def metrics_controls(table: pd.DataFrame, flow: str | None, networks: Sequence[s
         ax.set_yticks(range(len(names)), names if index % 2 == 0 else [""] * len(names), fontsize=8)
     if metrics:
         figure.supxlabel("percent; star: best except the ground truth, red if it is a control", fontsize=9)
-    else:
-        mark_empty(axes[0, 0])
     return figure
 
 

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from tcseg.labels import IGNORE, LabelSet, colorize
 from tcseg.procity import flow_colors
 
-from .style import YELLOW, canvas, mark_empty, styled
+from .style import YELLOW, canvas, styled
+
+LIT = (213, 94, 0)  # the colour of highlighted pixels
 
 
 def overlay(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity: float = 0.6) -> np.ndarray:
@@ -31,10 +33,10 @@ def overlay(frame: np.ndarray, labels: np.ndarray, label_set: LabelSet, opacity:
     return np.where((labels == IGNORE)[..., None], frame * 0.4, mixed).astype(np.uint8)
 
 
-def highlight(frame: np.ndarray, mask: np.ndarray, color: tuple[int, int, int] = (213, 94, 0)) -> np.ndarray:
+def highlight(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Light up pixels (H,W) bool of a frame uint8 (H,W,3): the rest is turned to a pale gray."""
     gray = 160 + 0.35 * frame.astype(np.float32).mean(-1, keepdims=True).repeat(3, -1)
-    return np.where(mask[..., None], np.array(color, np.float32), gray).clip(0, 255).astype(np.uint8)
+    return np.where(mask[..., None], np.array(LIT, np.float32), gray).clip(0, 255).astype(np.uint8)
 
 
 @styled
@@ -54,13 +56,11 @@ def image_grid(images: Mapping[str, np.ndarray], columns: int = 2, width: float 
     for ax, (title, image) in zip(axes.flat, images.items(), strict=False):
         ax.imshow(image, cmap="gray", interpolation="nearest", aspect="auto" if image.shape[0] < 8 else "equal")
         ax.set_title(title)
-    if not images:
-        mark_empty(axes[0, 0])
     return figure
 
 
 def predictions(
-    frame: np.ndarray, labels: np.ndarray, guesses: Mapping[str, np.ndarray], label_set: LabelSet, width: float = 6.8
+    frame: np.ndarray, labels: np.ndarray, guesses: Mapping[str, np.ndarray], label_set: LabelSet
 ) -> Figure:
     """A frame and its truth, then for each model its answer and the labelled pixels that it gets wrong.
 
@@ -69,24 +69,23 @@ def predictions(
         labels: uint8 (H,W) trainIds, 255 = unlabelled.
         guesses: model -> uint8 (H,W) trainIds.
         label_set: whose colours.
-        width: of the figure in inches.
     """
     images = {"frame": frame, "true labels": overlay(frame, labels, label_set, 0.8)}
     for name, guess in guesses.items():
         images[name] = colorize(guess, label_set)
         images[f"{name}: wrong"] = highlight(frame, (labels != IGNORE) & (guess != labels))
-    return image_grid(images, columns=2, width=width)
+    return image_grid(images)
 
 
 @styled
-def scalar_maps(maps: Mapping[str, np.ndarray], unit: str, columns: int = 2, maximum: float | None = None) -> Figure:
+def scalar_maps(maps: Mapping[str, np.ndarray], unit: str, columns: int = 2) -> Figure:
     """Maps of one quantity on one colour scale: title -> float (H,W) in `unit`; NaN stays white."""
     rows = -(-max(1, len(maps)) // columns)
     ratio = max((values.shape[0] / values.shape[1] for values in maps.values()), default=0.5)
     figure, axes = canvas(6.8, rows * (6.2 / columns * ratio + 0.35), rows, columns)
     finite = [values[np.isfinite(values)] for values in maps.values()]
     pooled = np.concatenate(finite) if finite else np.zeros(0)
-    top = maximum or (float(np.quantile(pooled, 0.99)) if pooled.size else 1.0) or 1.0
+    top = (float(np.quantile(pooled, 0.99)) if pooled.size else 1.0) or 1.0
     for ax in axes.flat:
         ax.axis("off")
     for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
@@ -94,23 +93,20 @@ def scalar_maps(maps: Mapping[str, np.ndarray], unit: str, columns: int = 2, max
         ax.set_title(title)
     if maps:
         figure.colorbar(drawn, ax=list(axes.flat), label=unit, shrink=0.9, pad=0.02)
-    else:
-        mark_empty(axes[0, 0])
     return figure
 
 
 @styled
-def flow_picture(frame: np.ndarray, flow: np.ndarray, visible: np.ndarray, step: int | None = None) -> Figure:
+def flow_picture(frame: np.ndarray, flow: np.ndarray, visible: np.ndarray) -> Figure:
     """What flow and visibility say about a frame: arrows on the frame, the flow in colour with its key, hidden pixels.
 
     Args:
         frame: uint8 (H,W,3).
         flow: (2,H,W) pixels, to the next frame.
         visible: (H,W) bool.
-        step: pixels between arrows; None = a twentieth of the width.
     """
     height, width = frame.shape[:2]
-    step = step or max(4, width // 20)
+    step = max(4, width // 20)  # pixels between arrows
     flow = np.asarray(flow, np.float32)
     figure, axes = canvas(6.8, 2 * (3.4 * height / width + 0.35), 2, 2)
     for ax in axes.flat:
@@ -161,14 +157,12 @@ def time_slices(slices: Mapping[str, np.ndarray], label_set: LabelSet) -> Figure
         ax.set(title=title, xlabel="time (frames)")
         ax.grid(False)
     axes[0, 0].set(ylabel="row of the image (px)", xlabel="time (frames)")
-    if not slices:
-        mark_empty(axes[0, 0])
     return figure
 
 
 def as_picture(figure: Figure, dpi: int = 110) -> np.ndarray:
     """A figure as it would be shown: uint8 (H,W,3) RGB."""
-    figure.set_dpi(dpi)
+    figure.set_dpi(110)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -10,16 +10,16 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, mark_empty, styled
 
+BUDGET_MS = 1000 / 30  # one frame of a 30 fps video: the dashed line
 SCOPES = ("network", "network+argmax", "end_to_end")
 
 
 @styled
-def latency(table: pd.DataFrame, budget_ms: float = 1000 / 30) -> Figure:
+def latency(table: pd.DataFrame) -> Figure:
     """Latency per model, runtime, precision and size: a dot at p50, a line to p90, a tick at p99; a colour a scope, logarithmic.
 
     Args:
         table: rows of `latency.csv`.
-        budget_ms: the dashed line; 1000/30 is one frame of a 30 fps video.
     """
     kinds = table[["model", "runtime", "precision", "width", "height"]].astype(str)
     named = table.assign(name=_engine(kinds) + "\n" + kinds["width"] + "x" + kinds["height"])
@@ -32,14 +32,12 @@ def latency(table: pd.DataFrame, budget_ms: float = 1000 / 30) -> Figure:
         ax.hlines(y, rows["p50_ms"], rows["p90_ms"], color=CYCLE[index], linewidth=2)
         ax.plot(rows["p50_ms"], y, "o", color=CYCLE[index], label=scope)
         ax.plot(rows["p99_ms"], y, "|", color=CYCLE[index], markersize=9, markeredgewidth=2)
-    ax.axvline(budget_ms, color=RED, linestyle="--", label=f"{1000 / budget_ms:.0f} frames a second")
+    ax.axvline(BUDGET_MS, color=RED, linestyle="--", label="30 frames a second")
     ax.set(xlabel="milliseconds per frame, logarithmic (dot p50, line to p90, tick p99)", xscale="log")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(max(1, len(names)) - 0.4, -0.6)
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
-    if not names:
-        mark_empty(ax)
     return figure
 
 
@@ -71,8 +69,6 @@ def waterfall(table: pd.DataFrame) -> Figure:
         ax.invert_yaxis()
         ax.margins(x=0.12)
         figure.legend(loc="outside lower center", ncols=3)
-    else:
-        mark_empty(ax)
     ax.set(xlabel="milliseconds per frame, end to end, p50")
     ax.grid(False, axis="y")
     return figure
@@ -116,12 +112,11 @@ def _few_ticks(axis: Axis) -> None:
 
 
 @styled
-def jitter(times: dict[str, np.ndarray], budget_ms: float = 1000 / 30) -> Figure:
+def jitter(times: dict[str, np.ndarray]) -> Figure:
     """How a frame's time spreads: a histogram a network, its p99 as a line.
 
     Args:
         times: name -> milliseconds of each frame, end to end.
-        budget_ms: the dashed line, where it lies inside the picture.
     """
     figure, axes = canvas(6.4, 3.2)
     ax = axes[0, 0]
@@ -132,13 +127,11 @@ def jitter(times: dict[str, np.ndarray], budget_ms: float = 1000 / 30) -> Figure
             color = CYCLE[index % len(CYCLE)]
             ax.hist(values, edges, color=color, alpha=0.5, label=name)
             ax.axvline(np.percentile(values, 99), color=color, linewidth=1.5)
-        if edges[0] < budget_ms < edges[-1]:
-            ax.axvline(budget_ms, color=RED, linestyle="--")
+        if edges[0] < BUDGET_MS < edges[-1]:
+            ax.axvline(BUDGET_MS, color=RED, linestyle="--")
         ax.set(xscale="log")
         _few_ticks(ax.xaxis)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    else:
-        mark_empty(ax)
     ax.set(xlabel="milliseconds per frame, end to end (lines: p99)", ylabel="frames")
     return figure
 
@@ -165,33 +158,31 @@ def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
         ax.xaxis.set_minor_locator(NullLocator())
         _few_ticks(ax.yaxis)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    else:
-        mark_empty(ax)
     ax.set(xlabel=xlabel, ylabel="frames per second, end to end")
     return figure
 
 
 @styled
-def speed_and_quality(table: pd.DataFrame, times: int = 2) -> Figure:
+def speed_and_quality(table: pd.DataFrame) -> Figure:
     """Accuracy and consistency against the time per frame, one mark per network.
 
     Circles and triangles are our networks, squares and crosses are peers. Filled marks: all trained for the same number of steps; a
     line joins the Pareto front. Hollow marks: the best of a network that was trained for longer.
 
     Args:
-        table: of `students.csv`: model, peer, best_ms, miou, tc, flicker and the same with `_<times>x` (0..1).
-        times: the profile's steps that networks are compared after.
+        table: of `students.csv`: model, peer, best_ms, miou, tc, flicker and the same with `_2x` (0..1): after twice the
+            profile's steps, at which networks are compared.
     """
     figure, axes = canvas(8.4, 3.8, 1, 3)
-    plotted = table.dropna(subset=["best_ms", f"miou_{times}x"]).sort_values("best_ms").reset_index(drop=True)
+    plotted = table.dropna(subset=["best_ms", "miou_2x"]).sort_values("best_ms").reset_index(drop=True)
     panels = (("miou", "mIoU (%)", 1), ("tc", "TC (%)", 1), ("flicker", "flicker (%)", -1))
     for ax, (score, label, sign) in zip(axes[0], panels, strict=True):
-        equal = plotted.assign(score=100 * plotted[f"{score}_{times}x"]).dropna(subset=["score"])
+        equal = plotted.assign(score=100 * plotted[f"{score}_2x"]).dropna(subset=["score"])
         for index, row in equal.iterrows():
             marker = ("sP" if row["peer"] else "o^")[index // len(CYCLE) % 2]
             marker_style = {"marker": marker, "color": CYCLE[index % len(CYCLE)], "linestyle": ""}
             ax.plot(row["best_ms"], row["score"], label=row["model"], **marker_style)
-            if row["miou"] > row[f"miou_{times}x"]:
+            if row["miou"] > row["miou_2x"]:
                 ends = [row["score"], 100 * row[score]]
                 ax.plot([row["best_ms"]] * 2, ends, color=marker_style["color"], linewidth=0.7, zorder=0)
                 ax.plot(row["best_ms"], ends[1], fillstyle="none", **marker_style)

@@ -44,12 +44,17 @@ ON_A_PHONE = 0.85
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Give a figure the style of this project without touching the caller's rcParams; ticks are made while the style holds."""
+    """Give a figure the style of this project without touching the caller's rcParams; ticks are made while the style holds.
+
+    A figure without any data says so.
+    """
 
     @wraps(draw)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.rc_context(STYLE):
             figure = draw(*args, **kwargs)
+            if not any(ax.texts or np.isfinite(ax.dataLim.get_points()).all() for ax in figure.axes):
+                mark_empty(figure.axes[0])
             figure.draw_without_rendering()
         return figure
 

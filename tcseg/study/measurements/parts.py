@@ -14,7 +14,7 @@ import pandas as pd
 from tcseg import atomic_files
 from tcseg.bench.busy_machine import NoisyMachineError
 from tcseg.machine import machine_facts
-from tcseg.study.runs import digest
+from tcseg.study.run_ids import digest
 
 
 class Parts:

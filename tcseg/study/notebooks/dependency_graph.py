@@ -1,6 +1,6 @@
 """The notebooks as a dependency graph: each runs after the previous ones, and only if one of its inputs has changed.
 
-doit keeps the content hashes (of the notebook, the package, the earlier notebooks' tables) in the study's folder, so
+Hashes of what each notebook was made of (the notebook, the package, the earlier notebooks' tables) are in the study's folder, so
 a finished study opens in a second, and one that failed or was interrupted goes on with the notebook that it stopped in;
 inside that notebook the runs go on from their checkpoints (see runs.py). Nothing but the study's folder is written.
 """
@@ -11,20 +11,14 @@ import hashlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from doit.api import run_tasks
-from doit.cmd_base import ModuleTaskLoader
-from doit.exceptions import BaseFail
-from doit.reporter import ZeroReporter
-from doit.tools import config_changed
-
-from tcseg.atomic_files import exclusive_lock
+from tcseg.atomic_files import exclusive_lock, write_json
 from tcseg.errors import as_message, debugging
 from tcseg.study.notebooks import timings
 from tcseg.study.notebooks.execution import NotebookError, Progress, check_parameters, execute
@@ -59,23 +53,10 @@ class Course:
         parts = [dict(self.parameters), self.data, dict(self.environment), digest([source, *self.inputs])]
         return json.dumps(parts, sort_keys=True)
 
-    def task(self, name: str, state: str, action: Callable[[], bool]) -> dict[str, Any]:
-        """The doit task of one notebook.
-
-        The sources go in by a state taken before the study starts: doit's own hashes are taken when a task has
-        finished, and would take an edit made meanwhile for what the notebook ran with.
-        """
+    def earlier_tables(self, name: str) -> list[Path]:
+        """The tables that the notebooks before this one leave."""
         before = list(self.artefacts)[: list(self.artefacts).index(name)]
-        earlier = [str(self.folder / file) for other in before for file in self.artefacts[other]]
-        return {
-            "basename": name,
-            "actions": [action],
-            "file_dep": [file for file in earlier if file.endswith(".csv")],
-            "task_dep": before[-1:],
-            "targets": [str(self.output(name)), *(str(self.folder / file) for file in self.artefacts[name])],
-            "uptodate": [config_changed(state)],
-            "verbosity": 2,
-        }
+        return [self.folder / file for other in before for file in self.artefacts[other] if file.endswith(".csv")]
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -86,24 +67,6 @@ def digest(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-class _Reporter(ZeroReporter):
-    """Keeps what doit has to say of failures that are its own: a dependency that is not there, a task that cannot be."""
-
-    messages: list[str]
-
-    def add_failure(self, task: Any, fail: BaseFail) -> None:
-        """A task failed."""
-        self.messages.append(fail.get_msg().strip())
-
-    def cleanup_error(self, exception: BaseFail) -> None:
-        """Cleaning up failed."""
-        self.messages.append(exception.get_msg().strip())
-
-    def runtime_error(self, msg: str) -> None:
-        """The run itself failed."""
-        self.messages.append(msg.strip())
-
-
 class _Run:
     """One go at a course."""
 
@@ -111,54 +74,50 @@ class _Run:
         self.course, self.names = course, list(names)
         self.progress = Progress(course.expected, stream)
         self.errors = stream or sys.stderr
+        # Taken before the study starts: an edit made meanwhile must not pass for what a notebook ran with.
         self.states = {name: course.state(name) for name in course.artefacts}
-        self.executed: set[str] = set()
+        self.notes = course.folder / ".finished.json"
+        self.made_of = self._read_notes()
         self.error: BaseException | None = None
-        self.of_doit: list[str] = []
 
-    @property
-    def database(self) -> Path:
-        """Where doit notes what is up to date."""
-        return self.course.folder / ".doit.json"
-
-    def check_bookkeeping(self) -> None:
-        """Begin doit's notes anew where they were cut off, as by a kill while they were written: doit would refuse to start."""
+    def _read_notes(self) -> dict[str, list[str]]:
+        """What each finished notebook was made of; nothing where the notes are damaged."""
         try:
-            json.loads(self.database.read_text())
+            return json.loads(self.notes.read_text())
         except FileNotFoundError:
-            return
+            return {}
         except ValueError:
-            self.database.unlink()
-            self.progress.log(f"{self.database} was damaged, and is begun anew: every notebook runs once more")
+            self.progress.log(f"{self.notes} was damaged, and is begun anew: every notebook runs once more")
+            return {}
+
+    def _note(self, made_of: dict[str, list[str]]) -> None:
+        self.made_of = made_of
+        write_json(self.notes, made_of)
+
+    def _inputs(self, name: str) -> list[str]:
+        return [self.states[name], digest(self.course.earlier_tables(name))]
 
     def go(self) -> int:
-        """Each notebook through doit, one call each, so that what has finished is on disk before the next begins."""
+        """Each notebook that is not up to date; what has finished is on disk before the next begins."""
         for position, name in enumerate(self.names, start=1):
-            code = self._keep(lambda name=name: run_tasks(ModuleTaskLoader(self._graph()), {name: {}}))
-            if self.error is not None or code != 0:
-                self._log(name, code)
+            try:
+                left = self.course.output(name).exists() and not self.course.missing(name)
+                if left and self.made_of.get(name) == self._inputs(name):
+                    self.progress.log(f"[{position}/{len(self.names)}] {name}  up to date")
+                    continue
+                self._note({other: made_of for other, made_of in self.made_of.items() if other != name})
+                self._execute(name)
+                self._note(self.made_of | {name: self._inputs(name)})
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit as well: a study that has not finished must not end in silence
+                self._log(name, self.error or error)
                 return 1
-            if name not in self.executed:
-                self.progress.log(f"[{position}/{len(self.names)}] {name}  up to date")
         return 0
 
-    def _keep(self, work: Callable[[], Any]) -> Any:
-        """What `work` returns; None where it raises: the first exception is kept, since doit leaves nothing of one but a code."""
-        try:
-            return work()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # SystemExit as well: a study that has not finished must not end in silence
-            self.error = self.error or error
-            return None
-
-    def _log(self, name: str, code: int | None) -> None:
+    def _log(self, name: str, error: BaseException) -> None:
         """What failed: the whole of it, how to go on, and in the last line why."""
-        error = self.error
-        if error is None:
-            whole = "\n".join(self.of_doit)
-            last = f"{name}: {(whole.splitlines() or [f'doit stopped with code {code}'])[-1]}"
-        elif isinstance(error, NotebookError):
+        if isinstance(error, NotebookError):
             whole, last = str(error), error.last
         else:
             lines = str(error).strip().splitlines()
@@ -170,17 +129,7 @@ class _Run:
         self.progress.log(f"Correct it, then continue with: {self.course.again}")
         print(last, file=self.errors, flush=True)
 
-    def _graph(self) -> dict[str, Any]:
-        def tasks() -> Iterator[dict[str, Any]]:
-            for name in self.course.artefacts:
-                action = partial(self._keep, partial(self._execute, name))
-                yield self.course.task(name, self.states[name], lambda action=action: action() is not None)
-
-        reporter = type("Reporter", (_Reporter,), {"messages": self.of_doit})
-        config = {"dep_file": str(self.database), "backend": "json", "reporter": reporter}
-        return {"DOIT_CONFIG": config, "task_notebooks": tasks}
-
-    def _execute(self, name: str) -> bool:
+    def _execute(self, name: str) -> None:
         course, position = self.course, self.names.index(name)
         shared = {file for other, files in course.artefacts.items() if other != name for file in files}
         # An old artefact must not pass for one that this run did not write.
@@ -197,10 +146,8 @@ class _Run:
             raise
         finally:
             self.progress.stop(outcome)
-        self.executed.add(name)
         if course.parameters.get("runs", "train") == "train":
             write_times(course, name)
-        return True
 
     def _verify(self, name: str) -> None:
         if missing := self.course.missing(name):
@@ -233,9 +180,8 @@ def run_course(course: Course, names: Sequence[str] | None = None, stream: TextI
     for name in course.artefacts:
         check_parameters(course.source / f"{name}.ipynb", course.parameters)
     course.folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(course, upto(names, list(course.artefacts)), stream)
     with lock(course.folder):
-        run.check_bookkeeping()
+        run = _Run(course, upto(names, list(course.artefacts)), stream)
         try:
             return run.go()
         except KeyboardInterrupt:

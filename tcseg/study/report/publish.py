@@ -19,11 +19,13 @@ import pandas as pd
 from tcseg import procity
 from tcseg.atomic_files import beside, write_json
 from tcseg.machine import machine_facts
+from tcseg.study.opening import open_rows
 from tcseg.study.paths import FIGURES, MEASURED
+from tcseg.study.recipes import PROFILES
 from tcseg.study.report.reproduction import command_of
 from tcseg.study.report.shipping import MAX_BYTES, PublishError, ship_students
-from tcseg.study.runs import codes, git_state, now, versions
-from tcseg.study.study import PROFILES, open_rows
+from tcseg.study.run_ids import codes
+from tcseg.study.runs import git_state, now, versions
 
 MAX_SVG_BYTES = 300_000
 MERGED_BY = ("dataset", "profile", "machine")  # columns that say whose rows a table holds

@@ -9,7 +9,8 @@ import pandas as pd
 
 from tcseg.machine import machine_facts
 from tcseg.study.paths import FIGURES
-from tcseg.study.runs import EVALUATED, EVALUATION_CODE, TRAINING_CODE, code_key, git_state, now, versions
+from tcseg.study.run_ids import EVALUATED, EVALUATION_CODE, TRAINING_CODE, code_key
+from tcseg.study.runs import git_state, now, versions
 
 from .tables import DATA_NAMES, parameters_of, provenance, read_json, read_table
 

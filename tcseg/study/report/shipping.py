@@ -12,8 +12,8 @@ import pandas as pd
 from tcseg.errors import CannotRunError
 from tcseg.models import registry
 from tcseg.study.paths import MEASURED
+from tcseg.study.recipes import PRIMARY
 from tcseg.study.runs import Run
-from tcseg.study.study import PRIMARY
 
 MAX_BYTES = 1_000_000  # of a committed file
 SHIPPED_AS = dict(zip(PRIMARY, registry.SHIPPED, strict=True))  # recipe -> name under tcseg/weights

@@ -116,7 +116,7 @@ def test_charts_keep_gaps() -> None:
     figure = named(figures.lines({"on": [1, NAN, 3], "off": pd.Series([1, 2], index=[10, 20])}, "frame", "grey level"))
     assert len(figure.axes[0].lines) == 2
     table = pd.DataFrame({"value": [0.4, NAN], "low": [0.3, NAN], "high": [0.5, NAN]}, index=["exact", "dis"])
-    figure = named(figures.bars(table, "TC (%)", reference=0.5, reference_name="ceiling"))
+    figure = named(figures.bars(table, "TC (%)"))
     assert "not measured" in figure.axes[0].texts[1].get_text()
 
 
@@ -235,7 +235,10 @@ def test_empty_input_says_so() -> None:
         "tc_by_flow": figures.tc_by_flow(pd.DataFrame(columns=["predictor", "estimator", "tc", "share"])),
     }
     for name, figure in empty.items():
-        assert isinstance(named(figure), Figure), name
+        told = {text for ax in named(figure).axes for text in texts(ax)}
+        assert told in ({"not measured"}, {"not logged by these runs"}), name
+    assert not texts(figures.lines({"a": [1, NAN]}, "x", "y").axes[0])
+    assert texts(figures.lines({"a": [NAN, NAN]}, "x", "y").axes[0]) == ["not measured"]
 
 
 def test_style_does_not_leak() -> None:

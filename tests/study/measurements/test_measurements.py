@@ -536,7 +536,8 @@ def test_what_is_left_out_at_a_size_has_rows_that_say_so():
 @pytest.mark.slow
 def test_the_latency_table_says_whose_weights_are_trained(tmp_path, monkeypatch):
     student, built = registry.shipped("student"), registry.build("student-cpu", 19).eval()
-    monkeypatch.setattr(latency, "trained_or_built", lambda study: {"student": (student, True), "x": (built, False)})
+    both = {"student": student, "x": built}, {"student": True, "x": False}
+    monkeypatch.setattr(latency, "trained_or_built", lambda study: both)
     table = latency.measure(tmp_path, quick=True)
     assert table.groupby("model")["trained"].unique().str[0].to_dict() == {"student": True, "x": False}
     assert (table["processes"] == 1).all() and table["spread"].isna().all() and table["p50_ms"].notna().any()

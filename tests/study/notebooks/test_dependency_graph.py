@@ -221,13 +221,15 @@ def fail_in(monkeypatch, three, where, error):
     elif where == "after":
         monkeypatch.setattr(course_module, "execute", lambda *a, **k: None)
         monkeypatch.setattr(course_module, "write_times", raises)
-    elif where == "doit":
-        monkeypatch.setattr(course_module, "run_tasks", raises)
+    elif where == "tables":
+        for name in ("execute", "write_times"):
+            monkeypatch.setattr(course_module, name, lambda *a, **k: None)
+        monkeypatch.setattr(Course, "earlier_tables", raises)
     else:
         monkeypatch.setattr(course_module, "execute", raises)
 
 
-@pytest.mark.parametrize("where", ["execute", "verify", "progress", "start", "after", "doit"])
+@pytest.mark.parametrize("where", ["execute", "verify", "progress", "start", "after", "tables"])
 @pytest.mark.parametrize("line", FAULTS)
 def test_every_exception_is_told_with_its_class_its_text_and_its_place(three, monkeypatch, line, where):
     fail_in(monkeypatch, three, where, FAULTS[line])
@@ -272,21 +274,6 @@ def test_an_interruption_is_no_failure(three, monkeypatch):
     assert three.said.splitlines()[-1] == "Interrupted. Finished notebooks are kept; continue with: make study"
 
 
-def test_what_doit_itself_finds_is_told(three, monkeypatch):
-    """A dependency that goes missing between two notebooks: no exception of ours, and doit says it to its reporter alone."""
-    for name in ("execute", "write_times"):
-        monkeypatch.setattr(course_module, name, lambda *a, **k: None)
-    of_task = Course.task
-
-    def needs_more(self, name, state, action):
-        made = of_task(self, name, state, action)
-        return made | {"file_dep": [str(self.folder / "gone.csv")], "targets": []}
-
-    monkeypatch.setattr(Course, "task", needs_more)
-    assert three.run(["01_a"])[0] == 1
-    assert re.search(r"^01_a: .*gone\.csv' does not exist", three.said.splitlines()[-1])
-
-
 def test_a_clock_that_broke_is_told(three, monkeypatch):
     monkeypatch.setattr(course_module.Progress, "LOG_EVERY", 0.01)
 
@@ -311,7 +298,7 @@ def test_notes_that_were_cut_off_are_begun_anew(three, monkeypatch):
     monkeypatch.setattr(course_module, "execute", leaves)
     monkeypatch.setattr(course_module, "write_times", lambda *a: None)
     assert three.run(["01_a"]) == (0, {"01_a": "done"}) and three.run(["01_a"]) == (0, {"01_a": "up to date"})
-    notes = three.study / ".doit.json"
+    notes = three.study / ".finished.json"
     notes.write_text(notes.read_text()[:-20])
     assert three.run(["01_a"]) == (0, {"01_a": "done"})
     assert f"{notes} was damaged, and is begun anew" in three.said

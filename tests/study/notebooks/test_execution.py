@@ -154,7 +154,7 @@ def test_what_is_no_notebook_is_named(tmp_path):
 
 @pytest.mark.slow
 def test_a_cell_s_message_for_people_comes_last(tmp_path, write_notebook):
-    cells = "from tcseg.study.study import open_study", "open_study(profile='smoke', runs='reference')"
+    cells = "from tcseg.study import open_study", "open_study(profile='smoke', runs='reference')"
     with pytest.raises(NotebookError) as caught:
         execute(write_notebook(tmp_path / "a.ipynb", *cells), tmp_path / "out" / "a.ipynb", {})
     assert caught.value.last.startswith(

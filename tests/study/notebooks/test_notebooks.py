@@ -22,10 +22,10 @@ import pytest
 from tcseg.study.notebooks.dependency_graph import Course, run_course
 from tcseg.study.notebooks.execution import NotebookError
 from tcseg.study.notebooks.workbook import without_solution
+from tcseg.study.opening import open_study
 from tcseg.study.paths import NOTEBOOKS
 from tcseg.study.report.sphinx_build import build_report, check_site
 from tcseg.study.run_study import course_of
-from tcseg.study.study import open_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -9,9 +9,9 @@ import pytest
 
 from tcseg import procity
 from tcseg.models import registry
+from tcseg.study.opening import open_study
 from tcseg.study.report import publish
 from tcseg.study.report.publish import PublishError, merge_rows, ship_students, stale
-from tcseg.study.study import open_study
 
 ROW = {"split": "val", "flow": "exact", "miou": 0.3, "tc": 0.7, "tc_ceiling": 0.9, "flicker": 0.04}
 

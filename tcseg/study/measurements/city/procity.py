@@ -20,8 +20,8 @@ from tcseg.procity import writer
 from tcseg.study import figures
 from tcseg.study.measurements import write_figure, write_table
 from tcseg.study.measurements.city import procity_gap, procity_speed, procity_truth
+from tcseg.study.opening import open_study
 from tcseg.study.paths import measured_table
-from tcseg.study.study import open_study
 
 SHEET = {"train": (3, 12, 21, 38), "val": (0, 5, 10, 19)}
 """Snippets of the contact sheet: different cities, and weather of every kind."""
@@ -117,13 +117,12 @@ SHEET_ALT = (
 )
 
 
-def draw_sheet(size: tuple[int, int] = (256, 128)) -> Figure:
+def draw_sheet() -> Figure:
     """The contact sheet: frame 19 of `SHEET`'s snippets with its truth."""
-    rows = {}
+    size, rows = (256, 128), {}
     for split, indices in SHEET.items():
         for index in indices:
-            snippet = writer.SnippetTask("", split, index, size, 0, 0)
-            sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
+            sequence = writer.SnippetTask("", split, index, size).sequence()
             frame = sequence.render(procity.ANNOTATED, flow=(True, False))
-            rows[f"{split}\n{snippet.city}"] = procity.panels(frame)
+            rows[f"{split}\n{sequence.city}"] = procity.panels(frame)
     return figures.contact_sheet(rows)

@@ -39,8 +39,8 @@ def fresh_clips(first: int, count: int, size: tuple[int, int]) -> Clips:
     labels = np.empty((count, procity.FRAMES, size[1], size[0]), np.uint8)
     names = []
     for i in range(count):
-        snippet = writer.SnippetTask("", "train", start + i, size, 0, 0)
-        sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
+        snippet = writer.SnippetTask("", "train", start + i, size)
+        sequence = snippet.sequence()
         for t in range(procity.FRAMES):
             frame = sequence.render(t, flow=(False, False))
             frames[i, t], labels[i, t] = frame.image.transpose(2, 0, 1), ids_to_train_ids(frame.label_ids)

@@ -47,7 +47,7 @@ writer.small_worker()
 width, *indices = map(int, sys.argv[1:])
 with tempfile.TemporaryDirectory() as root:
     for index in indices:
-        snippet = writer.SnippetTask(root, "val", index, (width, width // 2), 2, 0)
+        snippet = writer.SnippetTask(root, "val", index, (width, width // 2))
         writer.write_snippet(snippet, frozenset(name for t, _, name in snippet.files() if t in range(17, 22)))
 try:
     print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024)
@@ -110,7 +110,7 @@ def frame_cost(size: tuple[int, int], snippets: int, frames: int) -> dict[str, f
     sequence.city_atlas.cache_clear()
     with stopwatch() as watch, tempfile.TemporaryDirectory() as root:
         for index in range(snippets):
-            snippet = writer.SnippetTask(root, "val", index, size, 0, 0)
+            snippet = writer.SnippetTask(root, "val", index, size)
             writer.write_snippet(snippet, frozenset(name for t, _, name in snippet.files() if t < frames))
     shape, count = f"{size[0]}x{size[1]}", snippets * frames
     rows = {f"cpu_ms_{stage}_{shape}": 1e3 * watch.seconds[stage] / count for stage in (*OF_A_FRAME, "writing")}

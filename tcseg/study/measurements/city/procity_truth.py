@@ -27,12 +27,6 @@ COMMON = ("road", "building", "vegetation", "car", "sidewalk", "sky", "person", 
 """Classes whose share shall be within a factor of 1.5 of Cityscapes'; the rest is stratified, and so more frequent."""
 
 
-def val_sequence(index: int, size: tuple[int, int], effects: bool = True) -> procity.Sequence:
-    """A snippet of the default data set's val split."""
-    snippet = writer.SnippetTask("", "val", index, size, 2, 0)
-    return procity.Sequence(snippet.city, snippet.scene_seed, size, effects)
-
-
 def lifted_flow(sequence: procity.Sequence, t: int) -> np.ndarray:
     """Forward flow by another way than the renderer's: depth -> world -> the rigid part's motion -> next camera.
 
@@ -61,7 +55,7 @@ def depth_and_motion(size: tuple[int, int], snippets: int) -> float:
     """Largest distance in pixels between the renderer's flow and `lifted_flow`, over val snippets, where it says visible."""
     worst = 0.0
     for index in range(snippets):
-        sequence = val_sequence(index, size, effects=False)
+        sequence = writer.SnippetTask("", "val", index, size).sequence(effects=False)
         frame = sequence.render(procity.ANNOTATED, flow=(True, False))
         error = np.hypot(*(lifted_flow(sequence, procity.ANNOTATED) - frame.flow_forward))
         worst = max(worst, float(np.nanmax(np.where(frame.visible_forward, error, np.nan))))
@@ -97,7 +91,7 @@ def exactness(size: tuple[int, int], snippets: int) -> dict[str, float]:
     """
     rows, counts = [], Overlap(*(np.zeros(CITYSCAPES.num_classes, np.int64) for _ in range(3)))
     for index in range(snippets):
-        sequence = val_sequence(index, size, effects=False)
+        sequence = writer.SnippetTask("", "val", index, size).sequence(effects=False)
         for t in (9, procity.ANNOTATED - 1):
             a, b = sequence.render(t, flow=(True, False)), sequence.render(t + 1, flow=(False, True))
             rows.append(_errors(a, b))

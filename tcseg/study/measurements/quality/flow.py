@@ -84,16 +84,10 @@ class Pair:
     visible: np.ndarray
 
 
-def val_scene(index: int, size: tuple[int, int]) -> procity.Sequence:
-    """The scene of val's clip `index`, at a size of one's choice."""
-    snippet = SnippetTask("", "val", index, size, 0, 0)
-    return procity.Sequence(snippet.city, snippet.scene_seed, size)
-
-
 def pairs(size: tuple[int, int], clips: int, starts: Iterable[int]) -> Iterator[Pair]:
     """Pairs of val's first clips, rendered on demand."""
     for index in range(clips):
-        scene = val_scene(index, size)
+        scene = SnippetTask("", "val", index, size).sequence()
         for t in starts:
             a, b = scene.render(t, flow=(True, False)), scene.render(t + 1, flow=(False, False))
             labels = (ids_to_train_ids(a.label_ids), ids_to_train_ids(b.label_ids))
@@ -177,7 +171,7 @@ def val_clips(size: tuple[int, int], clips: int, frames: int) -> Clips:
     """Val's first clips in memory, with the exact flow; nothing is written."""
     images, labels, flows, visible = [], [], [], []
     for index in range(clips):
-        scene = val_scene(index, size)
+        scene = SnippetTask("", "val", index, size).sequence()
         rendered = [scene.render(t, flow=(t + 1 < frames, False)) for t in range(frames)]
         images.append([frame.image.transpose(2, 0, 1) for frame in rendered])
         labels.append([ids_to_train_ids(frame.label_ids) for frame in rendered])

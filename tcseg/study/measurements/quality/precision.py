@@ -29,7 +29,7 @@ from tcseg.models.registry import FAST, SHIPPED, shipped
 from tcseg.models.students import CHOSEN
 from tcseg.procity import writer
 from tcseg.study.model_selection import with_weights
-from tcseg.study.study import open_study
+from tcseg.study.opening import open_study
 from tcseg.video.reading.decoding import open_source
 
 COLUMNS = [
@@ -165,10 +165,9 @@ def training_frames(size: tuple[int, int], count: int = CALIBRATION_FRAMES) -> n
     """The labelled frames of procity's first training snippets, rendered at a size: uint8 (N,H,W,3) RGB."""
     rows = 32 * max(1, -(-max(size[0], 2 * size[1]) // 64))
     rendered = (2 * rows, rows)  # the city's camera is twice as wide as high
-    snippets = [writer.SnippetTask("", "train", index, rendered, 0, 0) for index in range(count)]
+    snippets = [writer.SnippetTask("", "train", index, rendered) for index in range(count)]
     snippets.sort(key=lambda snippet: snippet.city)  # a city's textures are painted once
-    sequences = (procity.Sequence(snippet.city, snippet.scene_seed, rendered) for snippet in snippets)
-    images = (sequence.render(procity.ANNOTATED, truth=False).image for sequence in sequences)
+    images = (snippet.sequence().render(procity.ANNOTATED, truth=False).image for snippet in snippets)
     return np.stack([_resized(image, size) for image in images])
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -23,9 +24,10 @@ from tcseg.evaluation.split_scores import evaluate_predictor
 from tcseg.machine import cpu_name
 from tcseg.study.comparisons import effects
 from tcseg.study.measurements import write_table
+from tcseg.study.opening import open_study
 from tcseg.study.recipes import PRIMARY
 from tcseg.study.runs import Run
-from tcseg.study.study import Study, open_study
+from tcseg.study.study import Study
 from tcseg.video import temporal_filters
 from tcseg.video.pipeline import FrameRunner
 
@@ -35,15 +37,6 @@ SEEDS = 3  # of each student, at most
 ROUNDS = 3  # of the video with and without a filter
 NewFilter = Callable[[], temporal_filters.Filter]
 ON_TOP = ("running mean 0.3", "mean along flow 0.3")  # filters that are tried on the consistent student, too
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """A student behind a filter, as `effects` takes it."""
-
-    name: str
-    seed: int
-    record: dict
 
 
 def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFrame:
@@ -103,11 +96,13 @@ def _trained(study: Study, name: str, quick: bool) -> list[Run]:
     return results
 
 
-def _scored(label: str, run: Run, clips: Clips, make: NewFilter) -> _Scored:
+def _scored(label: str, run: Run, clips: Clips, make: NewFilter) -> SimpleNamespace:
+    """A student behind a filter, as `effects` takes it."""
     result = evaluate_predictor(temporal_filters.filtered(run.model(), clips, make), clips)
     kept = {key: run.record[key] for key in ("dataset", "profile")}
     ceilings = {"tc_ceiling": run.metrics["tc_ceiling"]}
-    return _Scored(label, run.seed, {**kept, "per_clip": result["per_clip"], "metrics": result["metrics"] | ceilings})
+    record = {**kept, "per_clip": result["per_clip"], "metrics": result["metrics"] | ceilings}
+    return SimpleNamespace(name=label, seed=run.seed, record=record)
 
 
 def _scores(metrics: dict) -> dict[str, float]:

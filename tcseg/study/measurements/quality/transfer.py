@@ -20,8 +20,9 @@ from tcseg.machine import machine_facts
 from tcseg.metrics.intervals import t_interval
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
+from tcseg.study.opening import open_study
 from tcseg.study.runs import Run, run_or_load
-from tcseg.study.study import Study, open_study
+from tcseg.study.study import Study
 from tcseg.training import loop
 
 PROCITY, BOTH, CAMVID_ALONE = "procity", "procity, then camvid", "camvid"

@@ -16,8 +16,9 @@ from tcseg.deploy.runtimes import torch_threads
 from tcseg.machine import cpu_name
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
+from tcseg.study.opening import open_study
 from tcseg.study.recipes import RECIPES, VARIATIONS
-from tcseg.study.study import Study, open_study
+from tcseg.study.study import Study
 from tcseg.training import loop, losses, teacher_targets
 from tcseg.training import recipe as objective
 from tcseg.training.loop import Lesson

@@ -22,7 +22,7 @@ from tcseg.errors import CannotRunError
 from tcseg.models.networks import SegmentationModel
 from tcseg.study.measurements.parts import Parts
 from tcseg.study.measurements.speed.latency import PROCESSES, frames_at, trained_or_built
-from tcseg.study.study import open_study
+from tcseg.study.opening import open_study
 
 SIZES = ((2048, 1024), (1024, 512))
 EVERY_SIZE = ("pytorch", "cudagraph")
@@ -55,18 +55,16 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
             "a CPU's table: tcseg measure latency"
         )
     study = open_study("procity", "smoke" if quick else "bench")
-    candidates = trained_or_built(study)
-    networks = {name: network.cuda() for name, (network, _) in candidates.items() if not quick or name == "student"}
-    parts = Parts(
-        None if quick else out, "gpu", anyway, {name: of_training for name, (_, of_training) in candidates.items()}
-    )
+    candidates, are_trained = trained_or_built(study)
+    networks = {name: network.cuda() for name, network in candidates.items() if not quick or name == "student"}
+    parts = Parts(None if quick else out, "gpu", anyway, are_trained)
     tables, equal = [], []
 
     def so_far() -> pd.DataFrame:
         table = merge(tables).assign(agreement=np.nan)
         if equal:
             table = table.drop(columns="agreement").merge(pd.DataFrame(equal), "left", WHO)
-        return table.assign(trained=table["model"].map({name: of_training for name, (_, of_training) in candidates.items()}))
+        return table.assign(trained=table["model"].map(are_trained))
 
     for size in ((256, 128),) if quick else SIZES:
         images = frames_at(study, "val", size, FRAMES)
@@ -75,7 +73,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> Iterator[pd
         for name, step in _steps(networks, size, size == SIZES[0], options).items():
             tables.append(parts.part(f"{size[0]}x{size[1]}-{name}", step))
             yield so_far()
-        trained = {name: network for name, network in networks.items() if candidates[name][1]}
+        trained = {name: network for name, network in networks.items() if are_trained[name]}
         equal += [row | {"width": size[0]} for row in _agreement(trained, images)]
     yield so_far()
 

@@ -33,11 +33,12 @@ from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.students import CHOSEN
 from tcseg.procity import writer
+from tcseg.study.comparisons import THIN, thin_counts
 from tcseg.study.measurements.quality.precision import training_frames
 from tcseg.study.model_selection import with_weights
+from tcseg.study.opening import open_study
 from tcseg.study.recipes import PROFILES
 from tcseg.study.runs import Run, run_or_load
-from tcseg.study.study import open_study
 from tcseg.training import loop
 from tcseg.training.recipe import Recipe
 
@@ -45,8 +46,7 @@ ROLE = "student-cpu"
 FRAME = (2048, 1024)
 LENGTH = 6  # consecutive frames of each validation street, the annotated one last
 PRECISIONS = ("fp32", "int8")
-THIN = ("pole", "traffic light", "traffic sign", "person", "rider", "motorcycle", "bicycle")
-"""Classes whose things are a few pixels wide."""
+THIN_CLASSES = [name for name in CITYSCAPES.classes if name in THIN]
 Size = tuple[int, int]
 
 
@@ -71,8 +71,9 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     Returns:
         seen (width that the network sees), width, height (of frame and label map), runtime, precision, network_ms (p50), p50_ms,
         p90_ms, p99_ms, max_ms (end to end, with shrinking), n, fps, control (p99 / p50 of a fixed computation), miou, thin (mean
-        IoU of `THIN`), tc, flicker (0..1, means over seeds, all frames of the streets), <metric>_changed, _low, _high (miou, thin:
-        against the network that sees all, over seeds and streets), seeds, streets, threads, machine, iou_<class> of thin classes.
+        IoU of `comparisons.THIN`), tc, flicker (0..1, means over seeds, all frames of the streets), <metric>_changed, _low, _high
+        (miou, thin: against the network that sees all, over seeds and streets), seeds, streets, threads, machine, iou_<class> of
+        thin classes.
 
     Raises:
         FileNotFoundError: `student-cpu` is not trained on this machine.
@@ -143,8 +144,8 @@ def _stills(size: Size, count: int) -> Clips:
 
 
 def _still(index: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    snippet = writer.SnippetTask("", "train", index, size, 0, 0)
-    frame = procity.Sequence(snippet.city, snippet.scene_seed, size).render(procity.ANNOTATED, flow=(False, False))
+    street = writer.SnippetTask("", "train", index, size).sequence()
+    frame = street.render(procity.ANNOTATED, flow=(False, False))
     return np.ascontiguousarray(frame.image.transpose(2, 0, 1)), ids_to_train_ids(frame.label_ids)
 
 
@@ -166,12 +167,10 @@ def _open(
 
 
 def _street(index: int, size: Size) -> Street:
-    snippet = writer.SnippetTask("", "val", index, size, 0, 0)
-    sequence = procity.Sequence(snippet.city, snippet.scene_seed, size)
-    last = procity.ANNOTATED
+    sequence, last = writer.SnippetTask("", "val", index, size).sequence(), procity.ANNOTATED
     drawn = [sequence.render(t, flow=(t < last, False)) for t in range(last - LENGTH + 1, last + 1)]
     return Street(
-        f"{snippet.city}_{snippet.index:06d}",
+        f"{sequence.city}_{index:06d}",
         np.stack([frame.image for frame in drawn]),
         np.stack([ids_to_train_ids(frame.label_ids) for frame in drawn]),
         np.stack([frame.flow_forward for frame in drawn[:-1]]).astype(np.float16),
@@ -211,24 +210,18 @@ def _score(network: Callable[[np.ndarray], np.ndarray], streets: Sequence[Street
     return split_scores.summarise(blocks)
 
 
-def _thin(counts: dict[str, list]) -> dict[str, np.ndarray]:
-    """The counts of a metric by class, of the classes of `THIN` alone."""
-    chosen = [CITYSCAPES.classes.index(name) for name in THIN]
-    return {key: np.asarray(value)[:, chosen] for key, value in counts.items()}
-
-
 def _summary(results: Sequence[dict], base: Sequence[dict] | None) -> dict[str, float]:
     """Means over seeds, and differences from the network that sees all, if this is another one."""
     metrics = [result["metrics"] for result in results]
     ious = pd.DataFrame([result["per_class"]["iou"] for result in results], columns=CITYSCAPES.classes, dtype=float)
-    each = ious[list(THIN)].mean()
+    each = ious[THIN_CLASSES].mean()
     row = {
         "miou": np.mean([one["miou"] for one in metrics]),
         "thin": each.mean(),
         "tc": np.mean([one["tc"]["exact"] for one in metrics]),
         "flicker": np.mean([one["flicker"] for one in metrics]),
     }
-    for name, part in (("miou", dict), ("thin", _thin)):
+    for name, part in (("miou", dict), ("thin", partial(thin_counts, classes=CITYSCAPES.classes))):
         sides = [[part(result["per_clip"]["miou"]) for result in side] for side in (base or results, results)]
         estimate = seed_clip_effects.effect(*sides)[:3] if base else (float("nan"),) * 3
         row |= dict(zip((f"{name}_changed", f"{name}_low", f"{name}_high"), estimate, strict=True))

@@ -24,8 +24,9 @@ from tcseg.models.networks import SegmentationModel
 from tcseg.models.peers import PEERS
 from tcseg.models.students import CHOSEN
 from tcseg.study.measurements.parts import Parts
-from tcseg.study.model_selection import network_of
-from tcseg.study.study import Study, open_study
+from tcseg.study.model_selection import networks_of
+from tcseg.study.opening import open_study
+from tcseg.study.study import Study
 
 SIZES = ((512, 256), (1024, 512), (2048, 1024))
 MAIN_SIZE = (1024, 512)
@@ -56,11 +57,8 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
         NoisyMachineError: the machine stayed busy through all attempts.
     """
     study = open_study("procity", "smoke" if quick else "bench")
-    candidates = trained_or_built(study)
-    parts = Parts(
-        None if quick else out, "latency", anyway, {name: of_training for name, (_, of_training) in candidates.items()}
-    )
-    networks = {name: network for name, (network, _) in candidates.items()}
+    networks, are_trained = trained_or_built(study)
+    parts = Parts(None if quick else out, "latency", anyway, are_trained)
     tables: list[pd.DataFrame] = []
     for size in SIZES[:1] if quick else SIZES:
         options = {
@@ -85,7 +83,7 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
             print(f"left out at {size[0]}x{size[1]}, above {SLOW_MS} ms at half the width: {', '.join(sorted(slow))}")
             tables.append(_left_out(tables[1], slow, size))
     every = pd.concat(tables, ignore_index=True)
-    return every.assign(trained=every["model"].map({name: of_training for name, (_, of_training) in candidates.items()}))
+    return every.assign(trained=every["model"].map(are_trained))
 
 
 def _retry_when_busy(step: Callable[..., pd.DataFrame], *args: object, **options: object) -> pd.DataFrame:
@@ -110,18 +108,13 @@ def _fastest(table: pd.DataFrame, name: str) -> float:
     return table[(table["model"] == name) & (table["scope"] == "end_to_end")]["p50_ms"].min()
 
 
-def trained_or_built(study: Study) -> dict[str, tuple[SegmentationModel, bool]]:
-    """The student that ships, the chosen students and the peers, and whether they are trained.
+def trained_or_built(study: Study) -> tuple[dict[str, SegmentationModel], dict[str, bool]]:
+    """The student that ships, the chosen students and the peers, and whether each is trained.
 
     Chosen students and peers as they were trained at this size on this machine, else as they are built.
     """
-    candidates = {"student": (registry.shipped("student"), True)}
-    for name in (*CHOSEN, *PEERS):
-        try:
-            candidates[name] = network_of(study, CHOSEN.get(name, name))
-        except RuntimeError as error:  # an optional package is missing: say so and go on
-            print(f"not measured: {error}")
-    return candidates
+    networks, are_trained = networks_of(study, (*CHOSEN, *PEERS))
+    return {"student": registry.shipped("student")} | networks, {"student": True} | are_trained
 
 
 def frames_at(study: Study, split: str, size: tuple[int, int], count: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from tcseg.machine import cpu_name, usable_cores
 from tcseg.models.students import CHOSEN
 from tcseg.study.measurements.speed.latency import frames_at
 from tcseg.study.model_selection import network_of
-from tcseg.study.study import open_study
+from tcseg.study.opening import open_study
 
 SIZE = (1024, 512)
 MODELS = ("student-cpu", "student-gpu", "lraspp-mv3-large", "ddrnet-23-slim", "fast-scnn")

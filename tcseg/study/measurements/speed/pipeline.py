@@ -18,7 +18,8 @@ from tcseg.models import registry
 from tcseg.models.students import CHOSEN
 from tcseg.models.trained_on import NATIVE
 from tcseg.study.model_selection import network_of
-from tcseg.study.study import Study, open_study
+from tcseg.study.opening import open_study
+from tcseg.study.study import Study
 from tcseg.video.encoding import record
 
 SIZES = ((512, 256), (1024, 512))

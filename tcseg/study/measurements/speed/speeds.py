@@ -18,10 +18,10 @@ from tcseg.models.students import CANDIDATES, CHOSEN
 from tcseg.study.measurements.parts import Parts
 from tcseg.study.measurements.quality.precision import COLUMNS, refused
 from tcseg.study.measurements.speed.latency import CALIBRATION, frames_at
-from tcseg.study.model_selection import network_of
+from tcseg.study.model_selection import networks_of
+from tcseg.study.opening import open_study
 from tcseg.study.paths import measured_table
 from tcseg.study.recipes import SAME_AS_STUDENT
-from tcseg.study.study import open_study
 
 SIZE = (1024, 512)
 RUNTIMES = ("onnxruntime", "openvino")
@@ -48,25 +48,16 @@ def measure(out: Path, quick: bool = False, anyway: bool = False) -> pd.DataFram
     """
     study = open_study("procity", "smoke" if quick else "bench")
     names = [name for name in ("student", *CANDIDATES, *PEERS) if name != SAME_AS_STUDENT]
-    candidates = {}
-    for name in names:
-        try:
-            candidates[name] = network_of(study, name)
-        except RuntimeError as error:  # an optional package is missing: say so and go on
-            print(f"not measured: {error}")
+    networks, are_trained = networks_of(study, names)
     size = (256, 128) if quick else SIZE
     images, calibration = frames_at(study, "val", size, 8), frames_at(study, "train", size, CALIBRATION)
     options = {"frames": 3, "seconds": 0} if quick else {"frames": 100, "seconds": 4}
     options |= {"images": images, "calibration": calibration, "anyway": anyway or quick}
-    networks = {name: network for name, (network, _) in candidates.items()}
-    parts = Parts(
-        None if quick else out, "speeds", anyway, {name: of_training for name, (_, of_training) in candidates.items()}
-    )
+    parts = Parts(None if quick else out, "speeds", anyway, are_trained)
     timed = parts.part("all", partial(bench, networks, size, runtimes=RUNTIMES, precisions=PRECISIONS, **options))
     scored = _precision()
-    return pd.DataFrame(
-        [_row(name, of_training, timed[timed["model"] == name], scored) for name, (_, of_training) in candidates.items()]
-    )
+    rows = [_row(name, trained, timed[timed["model"] == name], scored) for name, trained in are_trained.items()]
+    return pd.DataFrame(rows)
 
 
 def _precision() -> pd.DataFrame:
@@ -77,7 +68,7 @@ def _precision() -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
 
 
-def _row(name: str, of_training: bool, timed: pd.DataFrame, scored: pd.DataFrame) -> dict:
+def _row(name: str, trained: bool, timed: pd.DataFrame, scored: pd.DataFrame) -> dict:
     whole = timed[timed["scope"] == "end_to_end"].dropna(subset=["p50_ms"])
     labels = whole["runtime"] + "_" + whole["precision"] + "_ms"
     times = dict(zip(labels, whole["p50_ms"].round(2), strict=True))
@@ -89,7 +80,7 @@ def _row(name: str, of_training: bool, timed: pd.DataFrame, scored: pd.DataFrame
     return {
         "arch": name,
         "peer": name in PEERS,
-        "trained": of_training,
+        "trained": trained,
         "params_m": round(first["params_m"], 3),
         "gflop": round(first["gflop"], 3),
         **times,

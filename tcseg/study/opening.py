@@ -1,0 +1,119 @@
+"""Open a study of a data set at a profile; every argument is checked before work starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tcseg import procity
+from tcseg.data.folders import explain_missing, explain_variable, find_dataset
+from tcseg.data.frame_size import parse_size
+from tcseg.errors import InputError, NoRowsError, NotFoundError, require_one_of
+from tcseg.labels import DATASETS, label_set
+from tcseg.study import reference_rows
+from tcseg.study.paths import NOTEBOOKS, study_folder
+from tcseg.study.recipes import PROFILES
+from tcseg.study.study import Study
+
+MODES = ("train", "reference")
+SIDES = 32  # what the sides of a study's frames are multiples of
+
+
+def require_known(dataset: str, profile: str, runs: str, profiles: Iterable[str] = PROFILES) -> None:
+    """Refuse an unknown data set, profile or mode.
+
+    Raises:
+        InputError: the message lists the known ones.
+    """
+    require_one_of("dataset", dataset, DATASETS)
+    require_one_of("profile", profile, profiles)
+    require_one_of("runs", runs, MODES)
+
+
+def size_of(dataset: str, text: str) -> tuple[int, int]:
+    """(W,H) from text such as "512x256", checked against the networks' stride and procity's camera.
+
+    Raises:
+        InputError: the text is no size, or the data set cannot have it.
+    """
+    size = parse_size(text, SIDES)
+    return procity.check_size(size) if dataset == "procity" else size
+
+
+def open_study(
+    dataset: str = "procity",
+    profile: str = "laptop",
+    runs: str = "train",
+    notebook: str | None = None,
+    folder: Path | None = None,
+) -> Study:
+    """Open a study; all arguments are checked before work starts.
+
+    Args:
+        dataset: procity (embedded), camvid or cityscapes (found in `$TCSEG_DATA` or `data/`).
+        profile: smoke, laptop or full.
+        runs: "train" trains what is missing; "reference" shows the committed rows.
+        notebook: whose usage is counted.
+        folder: write there instead of `data/study/<dataset>-<profile>`; `tcseg study --out`, `--seeds` and `--size` reach a
+            notebook's kernel as `$TCSEG_STUDY_FOLDER`, `$TCSEG_SEEDS` and `$TCSEG_SIZE`.
+
+    Raises:
+        ValueError: an unknown value (the message lists the known ones), or with runs="reference" one that goes with no committed
+            rows (the message says what would do).
+        FileNotFoundError: the data set is not there, or a table of an earlier chapter.
+
+    Example:
+        >>> study = tcseg.open_study("procity", "laptop", runs="reference", folder=folder)
+        >>> round(study.run("consistent", seed=0).metrics["flicker"], 2)
+        0.04
+    """
+    require_known(dataset, profile, runs, PROFILES if notebook is None else reference_rows.STUDIES)
+    if notebook is not None:
+        require_one_of("notebook", notebook, NOTEBOOKS)
+    size, seeds = os.environ.get("TCSEG_SIZE"), os.environ.get("TCSEG_SEEDS")
+    if seeds and (not seeds.isdecimal() or int(seeds) < 1):
+        raise InputError(f"TCSEG_SEEDS is {seeds!r}; give the number of seeds, at least 1, or unset it")
+    need = reference_rows.NEEDS[notebook] if notebook else reference_rows.ROWS_ALONE
+    request = reference_rows.Request(dataset, profile, _own_size(dataset, size), int(seeds) if seeds else None, need)
+    arguments = folder or os.environ.get("TCSEG_STUDY_FOLDER")
+    where = {mode: Path(arguments or study_folder(dataset, profile, mode, size)) for mode in MODES}
+    untrained = _why_not_trained(request, where["train"])
+    if runs == "train" and untrained:
+        raise NotFoundError(untrained)
+    if runs == "reference" and (refused := reference_rows.refusal(request, trainable=not untrained)):
+        raise NoRowsError(refused)
+    if dataset != "procity" and runs == "train" and (note := explain_variable()):
+        print(f"{note}; {dataset} is read from {find_dataset(dataset)}", file=sys.stderr, flush=True)
+    return Study(dataset, request.scale, runs, label_set(dataset), where[runs], notebook)
+
+
+def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
+    try:
+        return size_of(dataset, text) if text else None
+    except InputError as error:
+        raise InputError(f"TCSEG_SIZE: {error}, or unset it") from None
+
+
+def _why_not_trained(request: reference_rows.Request, folder: Path) -> str:
+    """What training needs and does not find, and how to get it; empty if everything is there."""
+    dataset = request.dataset
+    if dataset != "procity" and find_dataset(dataset) is None:
+        return explain_missing(dataset)
+    for table, chapter in request.need.earlier.items():
+        if not (folder / "tables" / f"{table}.csv").is_file():
+            shown = "" if reference_rows.refusal(request, trainable=False) else ", or use runs='reference'"
+            return f"{folder} has no tables/{table}.csv; run {chapter} first, with the same parameters{shown}"
+    return ""
+
+
+def open_rows(dataset: str, profile: str, folder: Path | None = None) -> Study:
+    """A study of which only recipes and rows are used (`finished_runs`, `why_stale`): no data are needed, `--size` is ignored.
+
+    Args:
+        dataset, profile: whose.
+        folder: where runs of one's own are looked for; its usual place by default, as `open_study` has it.
+    """
+    where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile))
+    return Study(dataset, PROFILES[profile], "reference", label_set(dataset), where, None)
