@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
 from tcseg import __version__
-from tcseg.study import address
+from tcseg.study.notebooks import address
 
 project = "tcseg"
 author = "The tcseg authors"

@@ -146,7 +146,7 @@ def list_models(trained: bool = True) -> list[str]:
 
     Example:
         >>> tcseg.list_models()
-        ['student', 'student-consistent', 'student-cpu']
+        ['student', 'student-consistent', 'student-cpu', 'student-street', 'student-street-cpu']
     """
     return registry.shipped_names() if trained else [*registry.REGISTRY, *CANDIDATES, *peers.PEERS]
 

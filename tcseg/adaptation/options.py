@@ -30,6 +30,7 @@ class AdaptOptions:
         held_out: share of each video, its end, that is not learned from.
         score: videos or folders that are only scored on, instead of the held-out parts.
         labels, label_classes: true label maps of some frames, and what they hold ("cityscapes", "camvid", or a file).
+        teacher_name: what the teacher is called in card and table; None = where it comes from.
         teacher_size, licence, classes, rename, onnx: as for `teachers.open_teacher`.
         replay: whether drawn streets are learned from as well.
         temporal: weight of the temporal loss.
@@ -52,6 +53,7 @@ class AdaptOptions:
     score: Sequence[str | Path] = ()
     labels: Path | str | None = None
     label_classes: str = "cityscapes"
+    teacher_name: str | None = None
     teacher_size: int | str | tuple[int, int] | None = None
     licence: str | None = None
     classes: str | Sequence[str] | None = None

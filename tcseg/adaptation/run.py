@@ -104,6 +104,8 @@ def adapt(videos: str | Path | Sequence[str | Path], teacher: str | Path, out: s
         rename=chosen.rename,
         **(chosen.onnx or {}),
     )
+    if chosen.teacher_name:
+        asked = replace(asked, name=chosen.teacher_name, source=chosen.teacher_name)
     require_writable(work, "pass --work FOLDER")
     note.touch()
     truth = None

@@ -313,8 +313,8 @@ commercial use: weights/street/LICENSE.md says why."""
 
 
 def shipped_names() -> list[str]:
-    """Names of the trained students that are included, those for real streets first."""
-    return [*STREET, *SHIPPED, FAST]
+    """Names of the trained students that are included, those for real streets last."""
+    return [*SHIPPED, FAST, *STREET]
 
 
 def shipped(name: str) -> SegmentationModel:

@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 
 from tcseg.atomic_files import beside
 from tcseg.errors import CannotWriteError, require_writable
-from tcseg.study import address
+from tcseg.study.notebooks import address
 from tcseg.study.notebooks.workbook import chapters_of
 
 LINKS = re.compile(r"\A(?P<title># .+\n)\n(?:\[.+\]\(https://.+\)\n\n)?")

@@ -12,8 +12,8 @@ from tcseg import __version__
 from tcseg.errors import NotFoundError
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
-from tcseg.study import address
 from tcseg.study.comparisons import scope_of
+from tcseg.study.notebooks import address
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import ABLATION_SWEEPS, PROFILES, RECIPES, VARIATIONS, variations
 from tcseg.study.runs import find_reference
@@ -142,9 +142,10 @@ def model_card(figures: Path = FIGURES) -> str:
 
 
 def sections(figures: Path = FIGURES) -> dict[str, str]:
-    """Title -> Markdown of the model card's sections, for chapter 7."""
-    parts = re.split(r"^## (.+)\n", model_card(figures), flags=re.MULTILINE)[1:]
-    return {title: text.strip() for title, text in zip(parts[::2], parts[1::2], strict=True)}
+    """Title -> Markdown of the model card's sections without pictures, for chapter 7."""
+    text = re.sub(r"^!\[.*\n+\*.*\n", "", model_card(figures), flags=re.MULTILINE)
+    parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
+    return {title: section.strip() for title, section in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _record(figures: Path, run_id: str) -> dict:

@@ -26,7 +26,7 @@ from nbformat import NotebookNode
 
 from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError
-from tcseg.study import address
+from tcseg.study.notebooks import address
 from tcseg.study.notebooks.colab import with_links
 from tcseg.study.paths import NOTEBOOKS
 from tcseg.study.report.documents import pages as rendered

@@ -247,14 +247,6 @@ def test_style_does_not_leak() -> None:
     assert {name: matplotlib.rcParams[name] for name in figures.STYLE} == before
 
 
-def test_browse_shows_the_chosen_picture(frame: np.ndarray) -> None:
-    box = figures.browse([np.roll(frame, shift, 1) for shift in range(3)])
-    slider, picture = box.children
-    before = picture.value
-    slider.value = 2
-    assert slider.max == 2 and picture.value != before
-
-
 # ------------------------------------------------------------------------------------------------ sweeps
 
 

@@ -152,7 +152,7 @@ def test_the_stopwatch_leaves_no_trace():
 
 def test_flow_is_that_of_depth_and_of_what_moves():
     """By another way than the renderer's, for limbs, wheels and decals too."""
-    sequence = procity_truth.val_sequence(3, (256, 128), effects=False)
+    sequence = procity_truth.writer.SnippetTask("", "val", 3, (256, 128)).sequence(effects=False)
     frame = sequence.render(19, flow=(True, False))
     error = np.hypot(*(procity_truth.lifted_flow(sequence, 19) - frame.flow_forward))[frame.visible_forward]
     moving = np.isin(frame.label_ids[frame.visible_forward], (24, 25, 26, 27, 28, 31, 32, 33))

@@ -12,8 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tcseg.errors import CannotWriteError
-from tcseg.study import address
-from tcseg.study.notebooks import colab
+from tcseg.study.notebooks import address, colab
 from tcseg.study.notebooks.execution import execute
 from tcseg.study.paths import NOTEBOOKS
 

@@ -28,6 +28,7 @@ from tcseg.video.reading.decoding import open_source
 from tcseg.video.render import side_by_side
 
 RATE = 17.0  # frames a second of Cityscapes' snippets
+TEACHER = "ESPNetv2 s2.0 of EdgeNets, stored maps"
 LICENCE = (
     "non-commercial: the teacher (ESPNetv2 of sacmehta/EdgeNets, MIT) was trained on Cityscapes, whose terms allow passing on "
     "models trained on it (clause 3) but no commercial use (clause 4); CamVid's frames are CC BY-NC 4.0"
@@ -113,6 +114,7 @@ def _train(name: str, folder: Path, protocol: dict, options: dict) -> pd.DataFra
         weights.unlink(missing_ok=True)
         done = adapt(
             protocol["videos"], f"maps:{protocol['maps']}", weights, classes="cityscapes", licence=LICENCE, fps=RATE,
+            teacher_name=TEACHER,
             stills=protocol["stills"], held_out=0.1, work=folder / f"work-{name}", film=False, **options,
         )  # fmt: skip
         done.table.assign(student=name).to_csv(table, index=False)

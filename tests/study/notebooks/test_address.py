@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tcseg.study import address
+from tcseg.study.notebooks import address
 from tcseg.study.paths import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parents[2]
