@@ -81,7 +81,8 @@ def adapt(
     done = run(
         videos or [], teacher, out, arch=arch, init=init, size=size, steps=steps, minutes=minutes, seed=seed,
         stills=stills or [], fps=fps, per_second=per_second, held_out=held_out, score=score or [], labels=labels,
-        label_classes=label_classes, teacher_name=teacher_name, teacher_size=teacher_size, classes=classes, rename=_pairs("rename", rename),
+        label_classes=label_classes, teacher_name=teacher_name, teacher_size=teacher_size,
+        classes=classes, rename=_pairs("rename", rename),
         licence=licence, onnx=_pairs("onnx", onnx), replay=replay, temporal=temporal, work=work, table=table, film=film,
     )  # fmt: skip
     made = [done.weights.name, *(f"{done.weights.stem}{end}" for end in (".json", ".md"))]

@@ -88,7 +88,8 @@ def _seed(seed: int, folder: Path, protocol: dict[str, Path], changes: dict) -> 
         for left in folder.glob(f"camvid-{seed}.*"):
             left.unlink()
         done = adapt(
-            protocol["video"], f"maps:{protocol['maps']}", weights, classes="cityscapes", licence=LICENCE, teacher_name=TEACHER, seed=seed,
+            protocol["video"], f"maps:{protocol['maps']}", weights, classes="cityscapes", licence=LICENCE,
+            teacher_name=TEACHER, seed=seed,
             stills=[protocol["stills"]], fps=RATE, held_out=HELD_OUT, score=[protocol["score"]], labels=protocol["labels"],
             label_classes="camvid", work=folder / f"work-{seed}", film=False, **changes,
         )  # fmt: skip
