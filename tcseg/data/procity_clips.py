@@ -58,10 +58,12 @@ def draw_frames(count: int, size: tuple[int, int], seed: int = 0) -> tuple[np.nd
         ValueError: the size is not supported.
     """
     cities = procity.CITIES["train"]
-    views = [
-        procity.Sequence(cities[i % len(cities)], seed + i, size).render(7 * i % procity.FRAMES, flow=(False, False))
-        for i in range(count)
-    ]
+    order = sorted(range(count), key=lambda i: i % len(cities))  # city by city: its textures are painted once
+    drawn = {
+        i: procity.Sequence(cities[i % len(cities)], seed + i, size).render(7 * i % procity.FRAMES, flow=(False, False))
+        for i in order
+    }
+    views = [drawn[i] for i in range(count)]
     frames = np.ascontiguousarray(np.stack([view.image for view in views]).transpose(0, 3, 1, 2))
     return frames, ids_to_train_ids(np.stack([view.label_ids for view in views]))
 
