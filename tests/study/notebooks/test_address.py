@@ -9,7 +9,7 @@ import pytest
 from tcseg.study.notebooks import address
 from tcseg.study.paths import NOTEBOOKS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DERIVED = {"README.md", "CITATION.cff", *(f"notebooks/{name}.ipynb" for name in NOTEBOOKS)}
 """Files that `make documents` writes the address into."""
 
