@@ -114,7 +114,7 @@ def test_the_command_works_without_a_checkout(python, tmp_path):
     lines = (
         "import cv2, tcseg",
         "frame = cv2.imread('drive/000000.png')[..., ::-1]",
-        "cv2.imwrite('map.png', tcseg.load_model('student-consistent').predict(frame))",
+        "cv2.imwrite('map.png', tcseg.load_model('student-street-cpu').predict(frame))",
     )
     command(python, "-c", "; ".join(lines), cwd=tmp_path)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "map.png"), cv2.IMREAD_UNCHANGED), maps[0])

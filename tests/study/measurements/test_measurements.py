@@ -25,7 +25,7 @@ from tcseg.labels import CAMVID, CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_t
 from tcseg.metrics.segmentation import Overlap
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
-from tcseg.study import figures, measurements, paths, recipes, run_study, study
+from tcseg.study import figures, measurements, opening, paths, recipes, run_study
 from tcseg.study.measurements import parts
 from tcseg.study.measurements.city import procity_gap, procity_speed, procity_truth
 from tcseg.study.measurements.quality import steadiness, transfer
@@ -358,7 +358,7 @@ def test_filters_and_students_are_scored_and_timed(tmp_path, monkeypatch):
         True,
     ]
     assert (table["best_ms"] > 0).all() and "onnxruntime_int8_ms" in table
-    joined = scored(study.open_study("procity", "smoke"), table).set_index("model")
+    joined = scored(opening.open_study("procity", "smoke"), table).set_index("model")
     assert joined.index.tolist() == ["student", "student-cpu", "fast-scnn"], "the chosen one goes by its role"
     assert (joined["seeds"] == [1, 0, 0]).all() and joined["miou"].notna().tolist() == [True, False, False]
 
@@ -391,7 +391,7 @@ def test_whole_frames_and_halves_are_timed_and_scored_alike(tmp_path):
 def test_the_network_that_sees_all_is_trained_once_by_the_same_recipe(tmp_path, monkeypatch):
     small = replace(recipes.PROFILES["bench"], train_snippets=2, tile=(64, 32))
     monkeypatch.setitem(half_resolution.PROFILES, "bench", small)
-    recipe = replace(study.open_study("procity", "smoke", folder=tmp_path).recipe("student"), steps=2, pairs=0)
+    recipe = replace(opening.open_study("procity", "smoke", folder=tmp_path).recipe("student"), steps=2, pairs=0)
     run = SimpleNamespace(record={"recipe": {**asdict(recipe), "arch": "patch16-32-o8"}})
     first = half_resolution._whole(tmp_path / "runs", run, (128, 64))
     monkeypatch.setattr(half_resolution.loop, "train", lambda *_: pytest.fail("trained again"))

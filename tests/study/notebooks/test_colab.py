@@ -104,7 +104,7 @@ def test_a_copy_runs_where_colab_would_run_it(name, copies, clone, tmp_path):
     assert copy.cells[1].source.splitlines()[-1] == "%cd -q /content/tcseg"
     copy.cells[1].source = f"import sys\n\nsys.path.insert(0, {str(clone)!r})\n%cd -q {clone}"
     where = "import tcseg\n\nprint(tcseg.__file__)"
-    copy.cells.insert(2, nbformat.v4.new_code_cell(where, id="where"))
+    copy.cells.insert(2, nbformat.v4.new_code_cell(where, id="in-place"))
     nbformat.write(copy, tmp_path / f"{name}.ipynb")
     execute(tmp_path / f"{name}.ipynb", tmp_path / "done" / f"{name}.ipynb", {})
     done = read(tmp_path / "done" / f"{name}.ipynb")
