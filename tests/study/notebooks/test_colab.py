@@ -108,7 +108,7 @@ def test_a_copy_runs_where_colab_would_run_it(name, copies, clone, tmp_path):
     nbformat.write(copy, tmp_path / f"{name}.ipynb")
     execute(tmp_path / f"{name}.ipynb", tmp_path / "done" / f"{name}.ipynb", {})
     done = read(tmp_path / "done" / f"{name}.ipynb")
-    said = next(cell for cell in done.cells if cell.id == "where").outputs[0].text.strip()
+    said = next(cell for cell in done.cells if cell.id == "in-place").outputs[0].text.strip()
     assert said == str(clone / "tcseg" / "__init__.py"), "the clone's, not ours"
     study = clone / "data" / "study" / "procity-laptop-reference"
     assert [file for file in NOTEBOOKS[name] if not (study / file).is_file()] == []
