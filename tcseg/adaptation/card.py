@@ -62,8 +62,9 @@ def summary(scores: Mapping[str, Score]) -> str:
 
 
 def licence(facts: Mapping) -> str:
-    """What a sidecar says of the licence of an adapted student."""
-    return f"as its teacher's ({facts['teacher']['licence']}; {facts['teacher']['source']}) and its videos'"
+    """What a sidecar says of the licence of an adapted student: all that it was made of may bind it."""
+    teacher, start = facts["teacher"], f"what it started from ({facts['start_licence']}; {facts['start']})"
+    return f"as its teacher ({teacher['licence']}; {teacher['source']}), {start} and its videos allow"
 
 
 def render(

@@ -18,7 +18,7 @@ class AdaptOptions:
     """Options of `adapt`.
 
     Attributes:
-        arch: the student that is started from: "student", "student-consistent" or "student-cpu"; None = what fits the frames.
+        arch: the student that is started from: one that ships; None = student-cpu, whose licence binds nobody.
         init: a file of weights to start from, instead.
         size: (W,H) or "WxH" that the student sees, multiples of 32 (frames of another shape: as many pixels at their own shape);
             None = the frames' own, at most as many pixels as the start was trained at.

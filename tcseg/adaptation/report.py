@@ -38,8 +38,6 @@ from tcseg.video.reading.decoding import open_source
 
 STAGES = ("before", "after", "teacher")
 COUNTED = 640  # columns of the grid on which pixels are counted, at most
-CHECKED = 60  # snippets that the training's checks look at, and
-OFTEN = 0.001  # share of the pixels, see `QuickCheck`
 SHOWN = 120  # that the report looks at, evenly spread
 UNIT = 0.5  # seconds of a scoring video that are one unit of the intervals
 DOUBT = 26  # of 255: where a teacher says less than this in all, nothing is counted
@@ -133,12 +131,13 @@ def held_out_frames(targets: Sequence[Targets], kept: Sequence[Sequence[int]], m
 
 
 def _upsampled(probs: np.ndarray) -> Callable[[tuple[int, int]], np.ndarray]:
-    return lambda size: _decided(
+    return lambda size: decided(
         F.interpolate(torch.from_numpy(probs)[None].float(), size[::-1], mode="bilinear", align_corners=False)[0]
     )
 
 
-def _decided(probs: torch.Tensor) -> np.ndarray:
+def decided(probs: torch.Tensor) -> np.ndarray:
+    """The greatest class of stored answers (K,h,w), 0..255 a cell: uint8 (h,w), 255 where the teacher hardly says anything."""
     best = probs.argmax(0).to(torch.uint8).numpy()
     return np.where(probs.sum(0).numpy() < DOUBT, np.uint8(IGNORE), best)
 
@@ -152,7 +151,7 @@ def video_frames(source: Path, name: str, teacher: Teacher, fps: float | None = 
 
         def told(size: tuple[int, int], frame: np.ndarray = frame, place: Place = place) -> np.ndarray:
             wide = size[0] * STRIDE, size[1] * STRIDE
-            return _decided(torch.from_numpy(teacher.ask(frame[None], wide, [place])[0]).float())
+            return decided(torch.from_numpy(teacher.ask(frame[None], wide, [place])[0]).float())
 
         small = cv2.resize(frame, (WIDTH, max(16, round(frame.shape[0] * WIDTH / frame.shape[1]))), interpolation=cv2.INTER_AREA)
         follows = before is not None and rate >= STILLS and not is_cut(before, small)
@@ -317,38 +316,3 @@ def compare(
     for shown in tqdm(frames, desc="scoring", unit="frame", disable=not progress):
         counter.step(shown)
     return score(counter), counter.frames
-
-
-# ------------------------------------------------------------------------------------------------ a quick check
-
-
-class QuickCheck:
-    """Agreement with the teacher on stored frames, 0..1: mIoU over the classes that it says of at least `OFTEN` of the pixels.
-
-    A class of a few pixels, often a mistake of the teacher's, would decide by chance which step is the best.
-
-    Args:
-        targets: of each video.
-        kept: snippets that are kept apart, of which `CHECKED` are looked at.
-    """
-
-    def __init__(self, targets: Sequence[Targets], kept: Sequence[Sequence[int]]) -> None:
-        where = [(one, index) for one, some in zip(targets, kept, strict=True) for index in some]
-        self.where = where[:: max(1, -(-len(where) // CHECKED))]
-
-    @torch.inference_mode()
-    def __call__(self, network: SegmentationModel) -> float:
-        """Of a network in eval mode."""
-        total: np.ndarray | int = 0
-        device = next(network.parameters()).device
-        for targets, index in self.where:
-            stored = targets[index]
-            middle = len(stored.frames) // 2
-            planes = torch.from_numpy(stored.frames[middle]).permute(2, 0, 1)[None].contiguous().to(device)
-            told = _decided(torch.from_numpy(stored.probs[middle]).float())
-            logits = F.interpolate(network(planes).float(), told.shape, mode="bilinear", align_corners=False)
-            answer = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
-            total = total + confusion_matrix(told, answer, network.num_classes)
-        overlap = Overlap.from_confusion(total)
-        often = overlap.labelled >= OFTEN * max(1, overlap.labelled.sum())
-        return float(np.mean(overlap.iou()[often])) if often.any() else 0.0

@@ -28,7 +28,7 @@ from tcseg.adaptation.options import AdaptOptions
 from tcseg.adaptation.store import Targets
 from tcseg.adaptation.teachers import Teacher, open_teacher
 from tcseg.errors import InputError, read_options, require_writable
-from tcseg.models import registry, trained_on
+from tcseg.models import provenance, registry, trained_on
 from tcseg.models.networks import SegmentationModel
 
 STILL_RATE = 1.0  # frames a second of folders that are said to be stills
@@ -240,7 +240,7 @@ class _Work:
             if self.options.minutes:
                 settings = replace(settings, steps=self._steps_in(self.options.minutes, settings, material, network, replay))
                 material.settings = settings
-            check = report.QuickCheck(self.targets, self.kept)
+            check = training.QuickCheck(self.targets, self.kept)
             return training.train(
                 settings, material, network, check, self.work / f"training-{settings.seed}", replay, self.options.progress
             )
@@ -317,6 +317,7 @@ class _Work:
             "held_out_snippets": sum(map(len, self.kept)),
             "scored_frames": frames,
             "start": self.options.start,
+            "start_licence": provenance.of(self.initial).get("licence", provenance.UNSTATED),
             "settings": asdict(trained.settings),
             "best_step": trained.step,
             "training_minutes": round(trained.seconds / 60, 2),

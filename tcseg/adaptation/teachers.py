@@ -25,7 +25,7 @@ from tcseg.data.frame_size import parse_size
 from tcseg.deploy.label_map import pad_to_multiple
 from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import CAMVID, CITYSCAPES, LabelSet
-from tcseg.models import registry
+from tcseg.models import provenance, registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.trained_on import size_for, size_text
 from tcseg.video.pipeline import resized
@@ -251,7 +251,7 @@ def _open(
     if path.suffix == ".safetensors":
         return OwnAnswers(registry.load_weights(path), size, device, path), path.stem, text
     if text in registry.shipped_names():
-        return OwnAnswers(registry.shipped(text), size, device, registry.WEIGHTS / f"{text}.safetensors"), text, text
+        return OwnAnswers(registry.shipped(text), size, device, registry.shipped_file(text)), text, text
     if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.exists():
         raise NotFoundError(
             f"teacher is {text!r}, and there is no such folder; of the Hugging Face hub it is hf:{text}"
@@ -321,4 +321,4 @@ class OwnAnswers:
 def _noted_licence(weights: Path) -> str:
     """What the sidecar of weights says of a licence, which `load_weights` has read."""
     noted = json.loads(weights.with_suffix(".json").read_text())
-    return registry.licence_of(weights, noted)
+    return provenance.licence_of(weights, noted)

@@ -23,7 +23,7 @@ def adapt(
     teacher: Annotated[str, typer.Option(help=TEACHER)] = ...,
     out: Annotated[Path, typer.Option(help="NAME: writes NAME.safetensors, NAME.json, NAME.md and NAME.mp4.")] = ...,
     arch: Annotated[
-        str | None, typer.Option(help="Start from: student, student-consistent or student-cpu. Default: student-cpu.")
+        str | None, typer.Option(help="Start from a student that ships (tcseg segment --help). Default: student-cpu.")
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Start from your own NAME.safetensors.")] = None,
     size: Annotated[

@@ -15,7 +15,7 @@ from tcseg import __version__
 from tcseg.deploy.exported_files import digest
 from tcseg.errors import InputError
 from tcseg.labels import IGNORE
-from tcseg.models.registry import provenance
+from tcseg.models import provenance
 from tcseg.models.trained_on import size_text, trained_size
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def facts(network: SegmentationModel, contents: Contents) -> dict[str, str]:
         "stride": str(network.stride),
         **of_graph,
         **_of_training(network),
-        **provenance(network),
+        **provenance.of(network),
     }
 
 

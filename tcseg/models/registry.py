@@ -14,16 +14,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tcseg import __version__
 from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError, InputError, NotFoundError, require_one_of
 from tcseg.labels import LabelSet, default_classes, own_classes
-from tcseg.models import fingerprints, peers, trained_on
+from tcseg.models import fingerprints, peers, provenance, trained_on
 from tcseg.models.networks import ModelSpec, SegmentationModel
 from tcseg.models.peers import PeerSpec
 from tcseg.models.students import CANDIDATES, CHOSEN, Student, StudentSpec
 
-WEIGHTS = Path(__file__).parents[1] / "weights"
+WEIGHTS = provenance.WEIGHTS
 
 
 REGISTRY: dict[str, ModelSpec] = {
@@ -238,32 +237,12 @@ def load_weights(path: Path | str) -> SegmentationModel:
             "saved together"
         ) from error
     _check_network(model, meta, sidecar)
-    model.provenance = _provenance(path, meta)
+    provenance.note(model, path, meta)
     try:
         trained_on.note(model, **_training(path, meta))
     except InputError as error:
         raise InputError(f"{sidecar}: {error}") from None
     return model.eval()
-
-
-def provenance(model: nn.Module) -> dict[str, str]:
-    """Where weights are from, noted when they were loaded: `weights`, `licence`, of an adapted student `teacher`; {} = unknown."""
-    return dict(getattr(model, "provenance", {}))
-
-
-def licence_of(path: Path, meta: dict) -> str:
-    """The licence of weights by their sidecar, or of those that ship; "" where nothing says."""
-    return str(meta.get("licence") or ("MIT" if path.parent == WEIGHTS else ""))
-
-
-def _provenance(path: Path, meta: dict) -> dict[str, str]:
-    """See `provenance`."""
-    source = f"{path.stem}, shipped with tcseg {__version__}" if path.parent == WEIGHTS else path.name
-    told = {"weights": source, "licence": licence_of(path, meta) or "not stated"}
-    teacher = meta.get("teacher")
-    if isinstance(teacher, dict) and "source" in teacher:
-        told["teacher"] = f"{teacher['source']} (licence: {teacher.get('licence') or 'not stated'})"
-    return told
 
 
 def _check_network(model: SegmentationModel, meta: dict, sidecar: Path) -> None:
@@ -319,7 +298,7 @@ def shipped_names() -> list[str]:
 
 def shipped(name: str) -> SegmentationModel:
     """Load a trained student that is included in the package: one of `shipped_names()`."""
-    return load_weights(_shipped_file(name, ".safetensors"))
+    return load_weights(shipped_file(name))
 
 
 def shipped_notes(name: str) -> dict:
@@ -331,7 +310,7 @@ def shipped_notes(name: str) -> dict:
     Raises:
         ValueError: no student of this name is included.
     """
-    return json.loads(_shipped_file(name, ".json").read_text())
+    return json.loads(shipped_file(name, ".json").read_text())
 
 
 def weights_hash(name: str) -> str:
@@ -340,10 +319,15 @@ def weights_hash(name: str) -> str:
     Raises:
         ValueError: no student of this name is included.
     """
-    return hashlib.sha256(_shipped_file(name, ".safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256(shipped_file(name).read_bytes()).hexdigest()
 
 
-def _shipped_file(name: str, suffix: str) -> Path:
+def shipped_file(name: str, suffix: str = ".safetensors") -> Path:
+    """The file of an included student's weights, or with suffix=".json" of its notes.
+
+    Raises:
+        ValueError: no student of this name is included.
+    """
     require_one_of("shipped model", name, shipped_names())
     return (WEIGHTS / "street" if name in STREET else WEIGHTS) / f"{name}{suffix}"
 

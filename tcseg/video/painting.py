@@ -15,8 +15,9 @@ from tqdm.auto import tqdm
 
 from tcseg.errors import InputError
 from tcseg.labels import IGNORE, LabelSet, colorize
-from tcseg.video.encoding import FrameFiles, Sink
+from tcseg.video.encoding import Sink
 from tcseg.video.flicker_meter import Meter, draw_strip
+from tcseg.video.frame_files import FrameFiles
 from tcseg.video.legend import Legend, only
 from tcseg.video.options import SegmentOptions, VideoOptions
 from tcseg.video.outputs import FrameLines, PictureFile, Window

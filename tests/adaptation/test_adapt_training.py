@@ -15,8 +15,7 @@ from test_store import CLASSES, Brightness, gather
 from tcseg.adaptation import batches, training
 from tcseg.adaptation.batches import Replay, draw
 from tcseg.adaptation.material import Material, Settings
-from tcseg.adaptation.report import QuickCheck
-from tcseg.adaptation.training import compute_losses, train
+from tcseg.adaptation.training import QuickCheck, compute_losses, train
 from tcseg.data.augmentation import Clip
 from tcseg.errors import InputError
 from tcseg.models import registry

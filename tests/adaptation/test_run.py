@@ -51,7 +51,8 @@ def test_what_is_written(adapted, street):
     out = adapted.weights.parent
     assert {path.name for path in out.iterdir()} == {f"mine.{end}" for end in ("safetensors", "json", "md", "mp4", "work")}
     note = json.loads((out / "mine.json").read_text())
-    assert note["teacher"]["source"] == f"maps:{street / 'maps'}" and note["licence"].startswith("as its teacher's (not stated")
+    assert note["teacher"]["source"] == f"maps:{street / 'maps'}" and note["licence"].startswith("as its teacher (not stated")
+    assert "what it started from (MIT; student)" in note["licence"]
     assert note["dataset"] == "drive" and note["size"] == list(SIZE) and note["settings"]["steps"] == 4
     card = (out / "mine.md").read_text()
     for words in ("Agreement is not truth", "not stated", "| drive | 60 |", "Truth is by the labels `maps`", "mine.safetensors"):
@@ -85,6 +86,16 @@ def test_int8_of_adapted_weights(adapted, street, tmp_path):
                "--frames", street / "drive").output  # fmt: skip
     assert "int8" in said and (tmp_path / "mine.onnx").exists()
     run("segment", street / "drive", "--weights", adapted.weights, "--precision", "int8", "--runtime", "onnxruntime")
+
+
+def test_what_binds_the_start_binds_the_student(street, tmp_path):
+    """Both as a start and as a teacher, the students for real streets pass on that they are not for commercial use."""
+    options = QUICK | {"arch": "student-street"}
+    done = tcseg.adapt(street / "drive", "student-street-cpu", tmp_path / "mine", **options)
+    note = json.loads(done.weights.with_suffix(".json").read_text())
+    assert "clause 4" in note["start_licence"] and "clause 4" in note["teacher"]["licence"]
+    assert note["licence"].count("no commercial use") == 2
+    assert "clause 4" in tcseg.models.provenance.of(load_weights(done.weights))["licence"]
 
 
 def test_a_student_can_be_adapted_again(adapted, street, tmp_path):

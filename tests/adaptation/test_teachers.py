@@ -16,7 +16,7 @@ from tcseg.data.folders import find_dataset, variable_folder
 from tcseg.errors import InputError, NotFoundError, TcsegError
 from tcseg.labels import CAMVID, CITYSCAPES, own_classes
 from tcseg.models.registry import build, save_weights
-from tcseg.video.encoding import FrameFiles
+from tcseg.video.frame_files import FrameFiles
 
 TWO = own_classes(["road", "sky"])
 THREE = own_classes(["road", "sky", "car"])

@@ -28,7 +28,8 @@ from tcseg.cli.app import CAUSES, interrupted_code, interruption, stopped_as_ctr
 from tcseg.errors import CannotRunError, TcsegError
 from tcseg.models.registry import build, load_weights, save_weights
 from tcseg.video import pipeline
-from tcseg.video.encoding import FrameFiles, Sink
+from tcseg.video.encoding import Sink
+from tcseg.video.frame_files import FrameFiles
 from tcseg.video.pipeline import SegmentedFrame
 from tcseg.video.reading.decoding import open_source, read_frames
 from tcseg.video.reading.sources import Source, local_path

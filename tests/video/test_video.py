@@ -32,8 +32,9 @@ from tcseg.labels import own_classes
 from tcseg.models.networks import SegmentationModel
 from tcseg.models.registry import build, save_weights
 from tcseg.video import encoding, outputs, pipeline, render
-from tcseg.video.encoding import FrameFiles, Sink
+from tcseg.video.encoding import Sink
 from tcseg.video.flicker_meter import strip_height
+from tcseg.video.frame_files import FrameFiles
 from tcseg.video.painting import blend
 from tcseg.video.reading.decoding import Source, open_source, read_frames
 from tcseg.video.render import segment, side_by_side, summary

@@ -24,7 +24,7 @@ class Parts:
         out: folder of measurements; None keeps nothing.
         name: of the measurement.
         anyway: take a part, too, that was measured on a busy machine, or refused because of it.
-        given: what else the parts depend on, as which networks are trained.
+        inputs: what else the parts depend on, as which networks are trained.
     """
 
     def __init__(self, out: Path | None, name: str, anyway: bool, inputs: object = None) -> None:

@@ -15,9 +15,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from tcseg.atomic_files import beside
-from tcseg.errors import CannotWriteError, require_writable
 from tcseg.study.notebooks import address
-from tcseg.study.notebooks.workbook import chapters_of
+from tcseg.study.notebooks.workbook import chapters_of, chapters_to_copy
 
 LINKS = re.compile(r"\A(?P<title># .+\n)\n(?:\[.+\]\(https://.+\)\n\n)?")
 EXTRAS = ("deploy",)
@@ -88,12 +87,8 @@ def write_colab(source: Path, goal: Path, project: Path = address.PROJECT) -> li
         FileNotFoundError: there are no notebooks in `source`.
         CannotWriteError: `goal` cannot be written, or is the folder of the chapters.
     """
-    chapters = chapters_of(source)
-    if goal.resolve() == source.resolve():
-        raise CannotWriteError(f"{goal} holds the chapters themselves: give another folder")
-    require_writable(goal, "give another folder")
     written = []
-    for path in chapters:
+    for path in chapters_to_copy(source, goal):
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
         aside = beside(goal / path.name)
         nbformat.write(for_colab(notebook, path.stem, project), aside)

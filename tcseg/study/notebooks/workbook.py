@@ -132,6 +132,20 @@ def chapters_of(source: Path) -> list[Path]:
     raise NotFoundError(f"no notebooks in {source}: run from a clone of the repository")
 
 
+def chapters_to_copy(source: Path, goal: Path, advice: str = "give another folder") -> list[Path]:
+    """The chapters of `source`, whose copies can be written to `goal`.
+
+    Raises:
+        FileNotFoundError: there are no notebooks in `source`.
+        CannotWriteError: `goal` cannot be written, or is the folder of the chapters.
+    """
+    chapters = chapters_of(source)
+    if goal.resolve() == source.resolve():
+        raise CannotWriteError(f"{goal} holds the chapters themselves: give another folder")
+    require_writable(goal, advice)
+    return chapters
+
+
 def write_workbook(source: Path, goal: Path) -> list[Path]:
     """Write every chapter of `source` to `goal`, with stubs in place of the solutions.
 
@@ -168,10 +182,7 @@ def refresh_copies(source: Path, goal: Path) -> list[str]:
         FileNotFoundError: there are no notebooks in `source`.
         CannotWriteError: `goal` cannot be written, or is the folder of the chapters.
     """
-    chapters = chapters_of(source)
-    if goal.resolve() == source.resolve():
-        raise CannotWriteError(f"{goal} holds the chapters themselves: give another folder")
-    require_writable(goal, "give another folder with --out")
+    chapters = chapters_to_copy(source, goal, "give another folder with --out")
     noted = json.loads((goal / NOTED).read_text()) if (goal / NOTED).exists() else {}
     old = []
     for path in chapters:

@@ -17,7 +17,7 @@ LENGTHS = ("the same number of", "twice as many", "four times as many")
 STEPS = dict(zip(BASELINES, LENGTHS, strict=True))
 """Comparison -> how many steps the plain student was trained for, to be followed by "steps"."""
 CONVERGED = 0.005
-"""We call a network converged if twice as many steps raise its mIoU by less than this."""
+"""Twice as many steps raise the mIoU of a converged network by less than this."""
 METRIC_NAMES = {
     "miou": "mIoU, points",
     "tc": "TC, points",

@@ -88,10 +88,20 @@ def test_students_for_real_streets_learn_from_all_that_is_there(data: Path, tmp_
     *_, table = street.measure(tmp_path, quick=True)
     assert table["student"].tolist() == [name for name in street.SETTINGS for _ in range(3)]
     assert set(table["video"]) == {"highway_a+aachen+train"}
+    assert not (tmp_path / "street").exists(), "what a quick measurement made is never shipped"
+    (folder,) = (tmp_path / "parts").glob("street-*")
     for name in street.SETTINGS:
-        network = registry.load_weights(tmp_path / "street" / f"{name}.safetensors")
+        network = registry.load_weights(folder / f"{name}.safetensors")
         assert network.arch == registry.shipped(street.SETTINGS[name]["arch"]).arch and network.trained_size == (128, 96)
-        assert "non-commercial" in (tmp_path / "street" / f"{name}.md").read_text()
+        assert "non-commercial" in (folder / f"{name}.md").read_text()
+
+
+def test_a_quick_measurement_is_never_taken_for_a_whole_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = []
+    monkeypatch.setattr(adapt, "as_finished", lambda _, tasks: folders.append(tasks[0][1]) or iter(()))
+    for quick in (True, False):
+        list(adapt.measure(tmp_path, quick))
+    assert folders[0] != folders[1]
 
 
 def test_the_committed_seeds_are_all_there() -> None:

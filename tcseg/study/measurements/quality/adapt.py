@@ -8,6 +8,7 @@ over seeds and moments speak of that street.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ from tcseg.data.images import IMAGES
 from tcseg.errors import NotFoundError
 from tcseg.machine import as_finished
 from tcseg.study.measurements import write_table
+from tcseg.study.measurements.parts import Parts
 
 SEEDS = 5
 SEEN = 0.6  # share of the val clip that is learned from
@@ -34,7 +36,7 @@ def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
     A seed that was interrupted goes on from its checkpoint; one that is finished is not trained again.
 
     Args:
-        out: folder; gets `adapt/` (weights, cards, checkpoints) and tables/adapt_classes.csv, too.
+        out: folder; gets tables/adapt_classes.csv, too.
         quick: a few steps of two seeds.
 
     Yields:
@@ -43,10 +45,12 @@ def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
     Raises:
         NotFoundError: CamVid, or the stored maps (`data/teacher_maps/camvid`), are not on this machine.
     """
-    protocol = _protocol(out / "adapt")
+    changes = QUICK if quick else {}
+    folder = Parts(out, "adapt", False, changes).folder  # of this code and these settings
+    protocol = _protocol(folder)
     seeds = range(2 if quick else SEEDS)
     tables: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
-    tasks = {seed: (seed, out / "adapt", protocol, QUICK if quick else {}) for seed in seeds}
+    tasks = {seed: (seed, folder, protocol, changes) for seed in seeds}
     for seed, result in as_finished(_seed, tasks):
         tables[seed] = result
         scores, classes = (pd.concat(some) for some in zip(*(tables[one] for one in sorted(tables)), strict=True))
@@ -68,9 +72,8 @@ def _protocol(folder: Path) -> dict[str, Path]:
     for part, some in (("seen", frames[:first]), ("scored", frames[first:])):
         (folder / part / "val").mkdir(parents=True, exist_ok=True)
         for frame in some:
-            link = folder / part / "val" / frame.name
-            if not link.exists():
-                link.symlink_to(frame.resolve())
+            with suppress(FileExistsError):  # from a run before, or one beside this
+                (folder / part / "val" / frame.name).symlink_to(frame.resolve())
     return {
         "video": folder / "seen" / "val",
         "score": folder / "scored" / "val",

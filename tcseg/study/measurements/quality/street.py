@@ -7,7 +7,9 @@ package.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from tcseg.machine import as_finished
 from tcseg.models import registry
 from tcseg.study.figures.pictures import image_grid
 from tcseg.study.measurements import write_figure
+from tcseg.study.measurements.parts import Parts
 from tcseg.video.painting import blend
 from tcseg.video.reading.decoding import open_source
 from tcseg.video.render import side_by_side
@@ -45,8 +48,8 @@ def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
     """Train both students, a process each; one that was interrupted goes on.
 
     Args:
-        out: folder; gets `street/` with weights, sidecars and cards.
-        quick: a few steps.
+        out: folder; gets `street/` with weights, sidecars and cards, and a figure and a film.
+        quick: a few steps; no weights are left.
 
     Yields:
         A row a student and stage, as `tcseg.adaptation.run.COLUMNS`, on what was held out of every video; agreement, not truth.
@@ -54,14 +57,16 @@ def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
     Raises:
         NotFoundError: the frames or the stored maps are not on this machine.
     """
-    folder, names = out / "street", list(SETTINGS)
+    names, changes = list(SETTINGS), QUICK if quick else {}
+    folder = Parts(out, "street", False, [SETTINGS, changes]).folder  # of this code and these settings
     protocol = _protocol(folder)
-    changes = QUICK if quick else {}
     tables: dict[str, pd.DataFrame] = {}
     for name, result in as_finished(_train, {name: (name, folder, protocol, SETTINGS[name] | changes) for name in names}):
         tables[name] = result
         yield pd.concat([tables[one] for one in names if one in tables])
     _show(out, folder, protocol)
+    if not quick:
+        _keep(folder, out / "street")
     yield pd.concat([tables[one] for one in names])
 
 
@@ -84,14 +89,21 @@ def _protocol(folder: Path) -> dict:
                 kind = path.relative_to(roots["teacher_maps"] / dataset).parts[0]  # labels, confidence
                 link = folder / "maps" / kind / path.parent.name / path.name
                 link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.exists():
+                with suppress(FileExistsError):  # from a run before, or one beside this
                     link.symlink_to(path.resolve())
-    return {"videos": [*films, *clips], "stills": [stills], "maps": folder / "maps"}
+    return {"videos": [*films, *clips], "film": films[-1], "stills": [stills], "maps": folder / "maps"}
+
+
+def _keep(folder: Path, to: Path) -> None:
+    """Weights, sidecars and cards, to be shipped; a quick measurement leaves none."""
+    to.mkdir(parents=True, exist_ok=True)
+    for path in (folder / f"{name}{suffix}" for name in SETTINGS for suffix in (".json", ".md", ".safetensors")):
+        shutil.copyfile(path, to / path.name)
 
 
 def _show(out: Path, folder: Path, protocol: dict) -> None:
     """A figure and a film of the highway (MIT), before and after: the only frames here that may be passed on."""
-    film = protocol["videos"][-1 - len([one for one in protocol["videos"] if one.is_dir()])]
+    film = protocol["film"]
     before, after = registry.shipped(registry.FAST), registry.load_weights(folder / "student-street-cpu.safetensors")
     networks = {"trained on drawn streets": before, "adapted to real ones": after}
     opened = open_source(film)
