@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+from tqdm.auto import tqdm
 
 from tcseg.adaptation.run import adapt
 from tcseg.data.folders import find_dataset
@@ -51,7 +52,7 @@ def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
     seeds = range(2 if quick else SEEDS)
     tables: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
     tasks = {seed: (seed, folder, protocol, changes) for seed in seeds}
-    for seed, result in as_finished(_seed, tasks):
+    for seed, result in tqdm(as_finished(_seed, tasks), "seeds", len(tasks)):  # bars of two at once would mix
         tables[seed] = result
         scores, classes = (pd.concat(some) for some in zip(*(tables[one] for one in sorted(tables)), strict=True))
         write_table(out, "adapt_classes", classes)
@@ -94,7 +95,7 @@ def _seed(seed: int, folder: Path, protocol: dict[str, Path], changes: dict) -> 
             protocol["video"], f"maps:{protocol['maps']}", weights, classes="cityscapes", licence=LICENCE,
             teacher_name=TEACHER, seed=seed,
             stills=[protocol["stills"]], fps=RATE, held_out=HELD_OUT, score=[protocol["score"]], labels=protocol["labels"],
-            label_classes="camvid", work=folder / f"work-{seed}", film=False, **changes,
+            label_classes="camvid", work=folder / f"work-{seed}", film=False, progress=False, **changes,
         )  # fmt: skip
         done.table.to_csv(scores, index=False)
         by_class = [

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import pandas as pd
+from tqdm.auto import tqdm
 
 from tcseg.adaptation.run import adapt
 from tcseg.api import predict
@@ -61,7 +62,8 @@ def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
     folder = Parts(out, "street", False, [SETTINGS, changes]).folder  # of this code and these settings
     protocol = _protocol(folder)
     tables: dict[str, pd.DataFrame] = {}
-    for name, result in as_finished(_train, {name: (name, folder, protocol, SETTINGS[name] | changes) for name in names}):
+    tasks = {name: (name, folder, protocol, SETTINGS[name] | changes) for name in names}
+    for name, result in tqdm(as_finished(_train, tasks), "students", len(tasks)):
         tables[name] = result
         yield pd.concat([tables[one] for one in names if one in tables])
     _show(out, folder, protocol)
@@ -127,7 +129,7 @@ def _train(name: str, folder: Path, protocol: dict, options: dict) -> pd.DataFra
         done = adapt(
             protocol["videos"], f"maps:{protocol['maps']}", weights, classes="cityscapes", licence=LICENCE, fps=RATE,
             teacher_name=TEACHER,
-            stills=protocol["stills"], held_out=0.1, work=folder / f"work-{name}", film=False, **options,
+            stills=protocol["stills"], held_out=0.1, work=folder / f"work-{name}", film=False, progress=False, **options,
         )  # fmt: skip
         done.table.assign(student=name).to_csv(table, index=False)
     registry.load_weights(weights)  # it is whole
