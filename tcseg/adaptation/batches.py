@@ -13,23 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tcseg.adaptation.augmentation import change_light, mix_classes
 from tcseg.adaptation.material import Material, Settings
 from tcseg.adaptation.motion import Prepared
 from tcseg.adaptation.teachers import STRIDE
 from tcseg.atomic_files import beside
-from tcseg.data.augmentation import Clip, View, change_colors
+from tcseg.data.augmentation import Clip
 from tcseg.data.procity_clips import draw_frames
 from tcseg.flow import homography_flow, synthetic_motion, warp
 from tcseg.labels import CITYSCAPES
 from tcseg.models.networks import SegmentationModel
 
-COLORS = View(color=0.25)
 RAREST = 0.003  # share of the pixels below which a class is not looked for more often: it may be a mistake of the teacher's
 DRAWN = 48  # frames of procity that are drawn for replay
 
 
 def draw(material: Material, step: int) -> list[Clip]:
-    """A step's single frames and pairs, augmented: a `Clip` of T = 1, and one of T = 2 where there are pairs."""
+    """A step's single frames and pairs, augmented: a `Clip` of T = 1, and one of T = 2 where `settings.pairs` asks for pairs."""
     settings = material.settings
     rng = np.random.default_rng([settings.seed, 1, step])
     look = torch.Generator().manual_seed(int(rng.integers(2**31)))
@@ -42,8 +42,8 @@ def draw(material: Material, step: int) -> list[Clip]:
     elif settings.pairs:
         batch.append(_moved([singles[i % len(singles)] for i in range(settings.pairs)], look))
     for clip in batch:
-        clip.frames = change_colors(clip.frames, COLORS, look)
-    return batch
+        clip.frames = change_light(clip.frames, settings.light, look)
+    return [mix_classes(batch[0], settings.mixing, rng), *batch[1:]]
 
 
 Cut = tuple[Prepared, int, tuple[float, float] | None]
@@ -196,7 +196,7 @@ class Replay:
             mirrored = rng.random() < 0.5
             frames.append(frame.flip(-1) if mirrored else frame)
             labels.append(label.flip(-1) if mirrored else label)
-        return change_colors(torch.stack(frames)[:, None], COLORS, look)[:, 0], torch.stack(labels).long()
+        return change_light(torch.stack(frames)[:, None], self.settings.light, look)[:, 0], torch.stack(labels).long()
 
 
 def can_replay(network: SegmentationModel) -> bool:

@@ -31,6 +31,8 @@ class Settings:
         replay: every so many-th step also sees drawn streets with labels; 0 = none.
         rare: share of the single frames that are looked for around a rare class.
         zoom: range of the cuts of single frames; above 1 = closer.
+        light: strength of other light, colours and sharpness; see `augmentation.change_light`.
+        mixing: share of the single frames that get classes of another; see `augmentation.mix_classes`.
         fusing: whether the teacher's answers are fused along the motion.
         checks: times that the network is held against the teacher.
         patience: checks without a better one, after which the run ends; it is never the learning rate's first half.
@@ -49,14 +51,17 @@ class Settings:
     balance: float = 0.5
     replay: int = 8
     rare: float = 0.25
-    zoom: tuple[float, float] = (0.9, 1.6)
+    zoom: tuple[float, float] = (0.6, 2.0)
+    light: float = 1.0
+    mixing: float = 0.5
     fusing: bool = True
     checks: int = 10
     patience: int = 4
     memory: int = 1 << 30
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "seed": 0, "batch": 1, "pairs": 0, "replay": 0, "checks": 1, "patience": 1, "temporal": 0}
+        least = {"steps": 1, "seed": 0, "batch": 1, "pairs": 0, "replay": 0, "checks": 1, "patience": 1}
+        least |= {"temporal": 0, "light": 0, "mixing": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be {value} or more")

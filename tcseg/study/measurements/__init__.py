@@ -32,6 +32,7 @@ MEASUREMENTS: dict[str, str] = {
     "transfer": "transfer: students trained on procity, evaluated on CamVid",
     "zero_shot": "the included students on real streets, without fine-tuning",
     "adapt": "adapting a student to CamVid without its labels, over seeds",
+    "adapt_long": "minutes and memory of adapting to a ten-minute video",
     "street": "students for real streets: trained on all real frames here, shown on a highway",
     "metrics": "time to compute the metrics of a frame",
     "coverage": "coverage of the confidence intervals on simulated splits",

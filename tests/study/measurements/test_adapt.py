@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,12 @@ import pandas as pd
 import pytest
 
 from tcseg.adaptation.run import COLUMNS
+from tcseg.errors import CannotRunError
 from tcseg.models import registry
-from tcseg.study.measurements.quality import adapt, street
+from tcseg.study.measurements.quality import adapt, adapt_long, street
 from tcseg.study.paths import FIGURES
 from tcseg.video.encoding import record
+from tcseg.video.reading.decoding import open_source
 
 
 def moving(count: int, seed: int) -> list[np.ndarray]:
@@ -94,6 +97,25 @@ def test_students_for_real_streets_learn_from_all_that_is_there(data: Path, tmp_
         network = registry.load_weights(folder / f"{name}.safetensors")
         assert network.arch == registry.shipped(street.SETTINGS[name]["arch"]).arch and network.trained_size == (128, 96)
         assert "non-commercial" in (folder / f"{name}.md").read_text()
+
+
+def test_a_repeated_film_has_every_frame_at_its_own_time(data: Path, tmp_path: Path) -> None:
+    count = adapt_long.repeat(data / "videos" / "highway_a.mp4", tmp_path / "long.mp4", seconds=3)
+    opened = open_source(tmp_path / "long.mp4")
+    frames = list(opened.frames())
+    assert count == len(frames) == 96 and opened.fps == pytest.approx(25)
+    for i in (24, 71):
+        np.testing.assert_array_equal(frames[i], frames[i % 24])
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_long_video_is_of_the_whole_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapt_long, "FILM", "highway_a")
+    with pytest.raises(CannotRunError, match="exit status"):
+        adapt_long.peak_memory([sys.executable, "-c", "raise SystemExit(3)"])
+    row = adapt_long.measure(tmp_path, quick=True).iloc[0]
+    assert row["frames"] == 384 and row["steps"] == 4 and row["peak_gb"] > 0.3
+    assert row["minutes"] > row["teacher_minutes"] + row["training_minutes"] > 0
 
 
 def test_a_quick_measurement_is_never_taken_for_a_whole_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ LICENCE = (
 )
 QUICK = {"steps": 4, "replay": False, "size": "128x96"}
 SETTINGS: dict[str, dict] = {
-    "student-street": {"arch": "student", "size": "480x352", "steps": 1200},
-    "student-street-cpu": {"arch": "student-cpu", "size": "480x352"},
+    "student-street": {"arch": "student", "size": "480x352", "steps": 2400},
+    "student-street-cpu": {"arch": "student-cpu", "size": "480x352", "steps": 5000},
 }
 """Name -> options of `adapt`. `student` was trained at 256x128, where a real street's poles are gone."""
 
