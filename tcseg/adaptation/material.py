@@ -51,9 +51,9 @@ class Settings:
     balance: float = 0.5
     replay: int = 8
     rare: float = 0.25
-    zoom: tuple[float, float] = (0.6, 2.0)
-    light: float = 1.0
-    mixing: float = 0.5
+    zoom: tuple[float, float] = (0.9, 1.6)
+    light: float = 0.0
+    mixing: float = 0.0
     fusing: bool = True
     checks: int = 10
     patience: int = 4

@@ -33,7 +33,10 @@ class AdaptOptions:
         teacher_name: what the teacher is called in card and table; None = where it comes from.
         teacher_size, licence, classes, rename, onnx: as for `teachers.open_teacher`.
         replay: whether drawn streets are learned from as well.
-        temporal: weight of the temporal loss.
+        temporal: weight of the temporal loss; 0 = no pairs are shown.
+        light: strength of other white balance, gamma and sharpness, 0..1: for other days and cameras.
+        mixing: share of the frames that get classes of another, 0..1.
+        zoom: range of the cuts of single frames; above 1 = closer.
         work: folder of the teacher's answers and of checkpoints; default NAME.work beside the weights. Kept.
         table: a CSV file to which this run's rows are added.
         film: whether a film of before and after is made.
@@ -61,6 +64,9 @@ class AdaptOptions:
     onnx: dict | None = None
     replay: bool = True
     temporal: float = 3.0
+    light: float = 0.0
+    mixing: float = 0.0
+    zoom: tuple[float, float] = (0.9, 1.6)
     work: Path | str | None = None
     table: Path | str | None = None
     film: bool = True
@@ -74,6 +80,10 @@ class AdaptOptions:
         if self.minutes is not None and not 0 < self.minutes <= 10_000:
             raise InputError(f"minutes is {self.minutes}; it must be above 0")
         Sampling(self.per_second)  # refuses what cannot be
+        if not 0 <= self.light <= 1 or not 0 <= self.mixing <= 1:
+            raise InputError(f"light is {self.light} and mixing {self.mixing}; both must be 0 to 1")
+        if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4:
+            raise InputError(f"zoom is {self.zoom}; it must be (low, high) within 0.25 to 4, as (0.6, 2.0)")
         if self.table is not None:
             require_writable_file("table", Path(self.table))
         if self.arch and self.init:
@@ -102,5 +112,13 @@ class AdaptOptions:
         """Of the training, but for what the data decide."""
         usual = Settings()
         return replace(
-            usual, steps=self.steps or usual.steps, seed=self.seed, temporal=self.temporal, replay=usual.replay * self.replay
+            usual,
+            steps=self.steps or usual.steps,
+            seed=self.seed,
+            temporal=self.temporal,
+            pairs=usual.pairs if self.temporal else 0,
+            replay=usual.replay * self.replay,
+            light=self.light,
+            mixing=self.mixing,
+            zoom=self.zoom,
         )

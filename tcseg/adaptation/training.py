@@ -285,7 +285,7 @@ def _key(settings: Settings, material: Material, network: SegmentationModel) -> 
     """Sixteen hex digits of all that decides a training."""
     state = digest(*(math.fsum(value.double().flatten().tolist()) for value in network.state_dict().values()))
     data = [(one.folder.name, len(one)) for one in material.targets]
-    return digest("adapt 2", asdict(settings), data, material.where, state, network.arch, network.label_set.classes)
+    return digest("adapt 1", asdict(settings), data, material.where, state, network.arch, network.label_set.classes)
 
 
 class _Momentum:

@@ -64,6 +64,10 @@ def adapt(
     ] = None,
     replay: Annotated[bool, typer.Option(help="Also learn from drawn streets with labels.")] = True,
     temporal: Annotated[float, typer.Option(min=0, help="Weight of the temporal loss.")] = 3.0,
+    light: Annotated[
+        float, typer.Option(min=0, max=1, help="Strength of changes of light and sharpness: 1 for other days and cameras.")
+    ] = 0.0,
+    mixing: Annotated[float, typer.Option(min=0, max=1, help="Share of the frames that get classes of another frame.")] = 0.0,
     work: Annotated[Path | None, typer.Option(help="Folder for the teacher's answers and checkpoints. Default: NAME.work.")] = None,
     table: Annotated[Path | None, typer.Option(help="CSV file to which the rows of this run are added.")] = None,
     film: Annotated[bool, typer.Option(help="Write a film of before and after.")] = True,
@@ -83,7 +87,8 @@ def adapt(
         stills=stills or [], fps=fps, per_second=per_second, held_out=held_out, score=score or [], labels=labels,
         label_classes=label_classes, teacher_name=teacher_name, teacher_size=teacher_size,
         classes=classes, rename=_pairs("rename", rename),
-        licence=licence, onnx=_pairs("onnx", onnx), replay=replay, temporal=temporal, work=work, table=table, film=film,
+        licence=licence, onnx=_pairs("onnx", onnx), replay=replay, temporal=temporal,
+        light=light, mixing=mixing, work=work, table=table, film=film,
     )  # fmt: skip
     made = [done.weights.name, *(f"{done.weights.stem}{end}" for end in (".json", ".md"))]
     typer.echo(f"{', '.join([*made, *([f'{done.weights.stem}.mp4'] if film else [])])} in {done.weights.parent}")

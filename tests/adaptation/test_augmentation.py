@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tcseg.adaptation.augmentation import change_light, mix_classes
-from tcseg.data.augmentation import Clip
+from tcseg.adaptation.augmentation import MILD, change_light, mix_classes
+from tcseg.data.augmentation import Clip, View, change_colors
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -19,8 +19,9 @@ def frames() -> torch.Tensor:
     return torch.randint(0, 256, (8, 2, 3, 32, 48), dtype=torch.uint8, generator=generator(1))
 
 
-def test_no_strength_leaves_the_frames_alone(frames: torch.Tensor) -> None:
-    torch.testing.assert_close(change_light(frames, 0.0, generator()), frames.float(), atol=1e-3, rtol=0)
+def test_no_strength_is_the_mild_change_of_colours_alone(frames: torch.Tensor) -> None:
+    mild = change_colors(frames, View(color=MILD), generator())
+    torch.testing.assert_close(change_light(frames, 0.0, generator()), mild)
 
 
 def test_light_stays_in_range_and_is_one_light_a_clip(frames: torch.Tensor) -> None:

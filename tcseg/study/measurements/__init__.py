@@ -34,6 +34,7 @@ MEASUREMENTS: dict[str, str] = {
     "adapt": "adapting a student to CamVid without its labels, over seeds",
     "adapt_long": "minutes and memory of adapting to a ten-minute video",
     "street": "students for real streets: trained on all real frames here, shown on a highway",
+    "unseen_camera": "students on cameras that they never saw, with and without other light, mixed classes, other cameras",
     "metrics": "time to compute the metrics of a frame",
     "coverage": "coverage of the confidence intervals on simulated splits",
     "cost": "time of a training step, by part",

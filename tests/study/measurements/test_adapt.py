@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from tcseg.adaptation.run import COLUMNS
-from tcseg.errors import CannotRunError
+from tcseg.errors import CannotRunError, NotFoundError
 from tcseg.models import registry
-from tcseg.study.measurements.quality import adapt, adapt_long, street
+from tcseg.study.measurements.quality import adapt, adapt_long, street, unseen_camera
 from tcseg.study.paths import FIGURES
 from tcseg.video.encoding import record
 from tcseg.video.reading.decoding import open_source
@@ -131,3 +131,19 @@ def test_the_committed_seeds_are_all_there() -> None:
     assert tuple(table.columns) == COLUMNS and sorted(table["seed"].unique()) == list(range(adapt.SEEDS))
     assert table.groupby("seed").stage.apply(list).map(lambda one: one == ["before", "after", "teacher"]).all()
     assert table[table["stage"] == "teacher"].miou.nunique() == 1, "the teacher is the same for every seed"
+
+
+@pytest.mark.slow
+def test_no_run_is_scored_on_what_it_learned_from(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = {run: options for run, options in unseen_camera.RUNS.items() if run[1] == "other light, mixed classes"}
+    monkeypatch.setattr(unseen_camera, "RUNS", some)
+    monkeypatch.setattr(unseen_camera, "as_finished", lambda work, tasks: ((key, work(*task)) for key, task in tasks.items()))
+    with pytest.raises(NotFoundError, match="labelled frames of Cityscapes"):
+        list(unseen_camera.measure(tmp_path, quick=True))
+    labels = data / "cityscapes" / "gtFine" / "train" / "aachen" / "aachen_000000_000005_gtFine_labelIds.png"
+    labels.parent.mkdir(parents=True)
+    cv2.imwrite(str(labels), np.full((48, 64), 7, np.uint8))
+    *_, table = unseen_camera.measure(tmp_path, quick=True)
+    assert set(table["learned_from"]) == {"procity", "camvid"} and table["miou"].between(0, 1).all()
+    assert not (table["learned_from"] == table["dataset"]).any()
+    assert table.groupby(["learned_from", "seed"]).size().to_dict() == {("camvid", 0): 1, ("procity", -1): 2, ("procity", 0): 2}

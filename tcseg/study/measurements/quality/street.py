@@ -38,9 +38,10 @@ LICENCE = (
     "models trained on it (clause 3) but no commercial use (clause 4); CamVid's frames are CC BY-NC 4.0"
 )
 QUICK = {"steps": 4, "replay": False, "size": "128x96"}
+VARIED = {"light": 1.0, "mixing": 0.5, "zoom": (0.6, 2.0)}  # they must know other cameras: `tcseg measure unseen_camera`
 SETTINGS: dict[str, dict] = {
-    "student-street": {"arch": "student", "size": "480x352", "steps": 2400},
-    "student-street-cpu": {"arch": "student-cpu", "size": "480x352", "steps": 5000},
+    "student-street": {"arch": "student", "size": "480x352", "steps": 2400, **VARIED},
+    "student-street-cpu": {"arch": "student-cpu", "size": "480x352", "steps": 5000, **VARIED},
 }
 """Name -> options of `adapt`. `student` was trained at 256x128, where a real street's poles are gone."""
 

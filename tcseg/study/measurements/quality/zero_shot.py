@@ -146,6 +146,11 @@ def score(name: str, model: SegmentationModel, labelled: Labelled) -> tuple[dict
     return row, _by_class(name, labelled, confusion)
 
 
+def scores_of(model: SegmentationModel, labelled: Labelled) -> dict[str, float]:
+    """`miou` and `pixel_accuracy`, 0..1, of a network that sees the frames as `tcseg segment` shows them."""
+    return _scores(_confusion(_answers(model), labelled))
+
+
 def _shared(name: str, labelled: Labelled) -> dict:
     """What a row says before any score."""
     first, names = read_frame(labelled.files[0][0]), labelled.classes.classes
