@@ -10,8 +10,9 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
 
 BIN := .venv/bin
-# A test process a core, and no more than four (each takes up to 2 GB). A file's tests share fixtures, so they share a process.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
+# A test process a core, and no more than four (each takes up to 2 GB). A file's tests share fixtures, so they share a process; the
+# longest files come first, as tests/conftest.py sorts them.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 STAMP := .venv/.installed
 PINS := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 # GB that must be free: the CUDA build of PyTorch, which PyPI serves on Linux, takes the most of it; after installing, a study.

@@ -38,8 +38,21 @@ EXTRAS = {
 }
 
 
+class _Pool(ProcessPoolExecutor):
+    """Ends its workers where the block that uses it fails or is interrupted: to wait for them may take hours."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> bool | None:
+        if kind is None:
+            return super().__exit__(kind, *rest)
+        running = list((self._processes or {}).values())
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.terminate()
+        return None
+
+
 def worker_pool(workers: int, initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
-    """Worker processes that end when this process ends, even if it is killed, so that none keeps training for hours.
+    """Worker processes that end when this process ends, even if it is killed, and when a `with` of them fails or is interrupted.
 
     They are spawned, because the threads of torch and OpenCV do not survive a fork.
 
@@ -47,7 +60,7 @@ def worker_pool(workers: int, initializer: Callable[[], None] | None = None) -> 
         workers: number of processes.
         initializer: called once in each process.
     """
-    return ProcessPoolExecutor(workers, get_context("spawn"), _begin, (initializer,))
+    return _Pool(workers, get_context("spawn"), _begin, (initializer,))
 
 
 def as_finished(function: Callable[..., Any], tasks: Mapping[Any, tuple]) -> Iterator[tuple[Any, Any]]:
@@ -56,16 +69,9 @@ def as_finished(function: Callable[..., Any], tasks: Mapping[Any, tuple]) -> Ite
     If one fails, or this process is interrupted, those that run are ended.
     """
     with worker_pool(min(usable_cores(), len(tasks)), _one_thread) as pool:
-        try:
-            waiting = {pool.submit(function, *arguments): task for task, arguments in tasks.items()}
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        except BaseException:
-            running = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.terminate()
-            raise
+        waiting = {pool.submit(function, *arguments): task for task, arguments in tasks.items()}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
 
 
 def _one_thread() -> None:

@@ -15,11 +15,20 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: threads of several would wait for each other
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
+# Minutes long each: they start first, a process each, so that no core waits at the end (with --no-loadscope-reorder).
+LONGEST = ("test_opened_notebooks.py", "test_smoke_study.py", "test_cityscapes_way.py", "test_measurements.py", "test_caches.py")
+
 matplotlib.use("Agg")  # before anything imports pyplot: no test needs a screen
 
 PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
 profile: str = "laptop"  # smoke | laptop | full
 runs: str = "reference"  # train | reference"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of `LONGEST` first, in that order; the others stay as they are."""
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture

@@ -170,12 +170,27 @@ def test_segment_and_export_work_where_only_their_outputs_can_be_written(locked:
     assert list((tmp_path / "t" / f"tcseg-{os.getuid()}" / "numba").rglob("*.nbi")), "compiled once, for all processes"
 
 
+REFUSED = """
+import sys
+from tcseg.cli import app
+for command in sys.argv[1:]:
+    print("next", file=sys.stderr)
+    try:
+        app(command.split())
+    except SystemExit as end:
+        print("code", end.code, file=sys.stderr)
+"""
+
+
 @pytest.mark.slow
 def test_a_read_only_repository_says_what_to_pass(locked: Path) -> None:
+    """One process runs them all: to import the package takes longer than to refuse."""
     commands = ["study --profile smoke", "measure metrics --quick", "sweep --profile smoke --list", "bench --all"]
     commands += ["data procity --train 1 --val 0 --test 0", f"bench --out {locked / 'x.csv'}", f"export {locked / 'x.onnx'}"]
-    for command in commands:
-        made = as_user(locked, "-m", "tcseg", *command.split())
-        (line,) = (line for line in made.stderr.splitlines() if line.startswith(("error: ", "tcseg study: ")))
-        assert made.returncode == 2 and "Errno" not in line and str(locked) in line, line
+    made = as_user(locked, "-c", REFUSED, *commands)
+    said = made.stderr.split("next\n")[1:]
+    assert len(said) == len(commands), made.stderr
+    for command, text in zip(commands, said, strict=True):
+        (line,) = (line for line in text.splitlines() if line.startswith(("error: ", "tcseg study: ")))
+        assert text.endswith("code 2\n") and "Errno" not in line and str(locked) in line, (command, text)
         assert "--out" in line or "another folder" in line, line

@@ -20,6 +20,18 @@ def test_a_pool_prepares_its_workers_and_works_elsewhere(tmp_path: Path):
         assert "TCSEG_TRIED=1" in pool.submit(subprocess.getoutput, "env").result()
 
 
+def test_an_interrupted_block_does_not_wait_for_its_workers(tmp_path: Path):
+    """SIGTERM reaches the parent alone: `docker stop` of a sweep waited for its trainings."""
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), worker_pool(1) as pool:
+        pool.submit(os.getpid).result()
+        pool.submit(time.sleep, 600)
+        (worker,) = pool._processes.values()
+        raise KeyboardInterrupt
+    worker.join(60)
+    assert not worker.is_alive() and time.monotonic() - began < 120
+
+
 PARENT = """
 import time
 from tcseg.machine import worker_pool

@@ -27,7 +27,7 @@ from tcseg.adaptation.kinds.answers import digest
 from tcseg.adaptation.material import Material, Settings
 from tcseg.adaptation.report import decided
 from tcseg.adaptation.store import Targets
-from tcseg.atomic_files import write_json
+from tcseg.atomic_files import explained, replacing, write_json
 from tcseg.data.augmentation import Clip
 from tcseg.metrics.segmentation import Overlap, confusion_matrix
 from tcseg.models.networks import SegmentationModel
@@ -243,9 +243,8 @@ class _Run:
         value = check(self.model.eval())
         self.model.train()
         if not self.checks or value > max(score for _, score in self.checks):
-            aside = self.folder / ".best.part"
-            save_file({name: one.contiguous() for name, one in self.model.state_dict().items()}, aside)
-            aside.replace(self._best(step))
+            with replacing(self._best(step)) as aside:
+                save_file({name: one.contiguous() for name, one in self.model.state_dict().items()}, aside)
         self.checks.append((step, value))
         write_json(self.history, self.checks)
         if not self.bar.disable:
@@ -260,7 +259,8 @@ class _Run:
 
     def save(self, step: int) -> None:
         """A checkpoint; what no check of it needs is removed after it."""
-        save_checkpoint(self.checkpoint, self.model, self.optimizer, step, self.elapsed(), self.key)
+        with explained(self.checkpoint, "free some space, or give another folder with --work, and run again: what is done is kept"):
+            save_checkpoint(self.checkpoint, self.model, self.optimizer, step, self.elapsed(), self.key)
         self.saved = time.perf_counter()
         kept = self._best(self.best()[0]) if self.checks else None
         for path in self.folder.glob("best-*.safetensors"):

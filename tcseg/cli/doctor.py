@@ -39,10 +39,26 @@ IMPORTS = {
 PYTHONS = ((3, 11), (3, 13))
 NEED_GIB = 3.0  # free disk for a study at profile laptop
 GOOD, WARN, BAD, INFO = "ok", "warn", "BROKEN", "-"
-_GPU = (
-    "print('GPU:', torch.cuda.get_device_name(0) if torch.cuda.is_available() else "
-    "'Apple GPU (MPS)' if torch.backends.mps.is_available() else 'none', '| threads:', torch.get_num_threads())"
-)
+_TORCH = """
+import torch
+gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+gpu = gpu or ("Apple GPU (MPS)" if torch.backends.mps.is_available() else "none")
+print("GPU:", gpu, "| threads:", torch.get_num_threads(), flush=True)
+"""
+# torchvision by its compiled library, which must fit this torch: to import it whole takes twice as long as torch, since it imports
+# torch's compiler.
+_TORCHVISION = """
+import importlib.util, pathlib, sys
+spec = importlib.util.find_spec("torchvision")
+if spec is None:
+    sys.exit("ModuleNotFoundError: No module named 'torchvision'")
+libraries = [path for path in pathlib.Path(spec.origin).parent.glob("_C*") if path.suffix in (".so", ".pyd", ".dylib")]
+if not libraries:
+    sys.exit("ImportError: torchvision has no compiled library")
+for path in libraries:
+    torch.ops.load_library(path)
+torch.ops.torchvision.nms
+"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,7 @@ class Line:
 
 
 def _import_in_process(module: str) -> subprocess.Popen:
-    code = f"import {module}" + (f"; {_GPU}" if module == "torch" else "")
+    code = _TORCH + _TORCHVISION if module == "torch" else f"import {module}"
     # -P: a numpy.py in the current folder must not be imported.
     command = [sys.executable, "-P", "-c", code]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -79,8 +95,8 @@ def import_fix(module: str, error: str) -> str:
 
 
 def check_imports() -> list[Line]:
-    """Import each of `IMPORTS` in a separate process, in parallel."""
-    running = {name: _import_in_process(module) for name, module in IMPORTS.items()}
+    """Import each of `IMPORTS` in separate processes, in parallel; torchvision in that of torch."""
+    running = {name: _import_in_process(module) for name, module in IMPORTS.items() if module != "torchvision"}
     lines = []
     for name, process in running.items():
         try:
@@ -88,14 +104,23 @@ def check_imports() -> list[Line]:
         except subprocess.TimeoutExpired:
             process.kill()
             output, error = "", "the import takes longer than two minutes"
-        version = package_version(name) or "not installed"
-        if process.returncode == 0:
-            lines.append(Line(name, GOOD, version))
-            lines += [Line("device", GOOD, text.strip()) for text in output.splitlines() if text.startswith("GPU:")]
+        problem = error or f"it ended with exit code {process.returncode}" if process.returncode else ""
+        if name != "torch":
+            lines.append(_imported(name, problem))
             continue
-        last = (error.strip().splitlines() or [f"it ended with exit code {process.returncode}"])[-1]
-        lines.append(Line(name, BAD, f"{version}, but it cannot be imported ({last})", import_fix(IMPORTS[name], error)))
+        device = [line.strip() for line in output.splitlines() if line.startswith("GPU:")]  # torch itself was imported
+        lines.append(_imported("torch", "" if device else problem))
+        lines += [Line("device", GOOD, line) for line in device]
+        lines.append(_imported("torchvision", problem if device else "torch comes first"))
     return lines
+
+
+def _imported(name: str, problem: str) -> Line:
+    version = package_version(name) or "not installed"
+    if not problem:
+        return Line(name, GOOD, version)
+    last = problem.strip().splitlines()[-1]
+    return Line(name, BAD, f"{version}, but it cannot be imported ({last})", import_fix(IMPORTS[name], problem))
 
 
 def check_python() -> Line:

@@ -211,13 +211,14 @@ def _calibrate(source: str) -> Callable[[tuple[int, int]], np.ndarray]:
 
     What is read once but not live (a pipe) is calibrated on its own first frames: see `SegmentOptions.calibrate_ahead`.
     """
-    from tcseg.study.measurements.quality.precision import calibration_frames
     from tcseg.video.reading.sources import local_path
 
     path = local_path(source)
     again = path is not None and (path.is_file() or path.is_dir())
 
     def frames(size: tuple[int, int]) -> np.ndarray:
+        from tcseg.study.measurements.quality.precision import calibration_frames  # seconds: for int8 alone
+
         found, where = calibration_frames(size, path if again else None)
         typer.echo(f"int8 is calibrated on {where}" + ("" if again else f", because {source} is live"), err=True)
         return found

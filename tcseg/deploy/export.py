@@ -24,9 +24,10 @@ import cv2
 import numpy as np
 import torch
 
+from tcseg.atomic_files import explained
 from tcseg.deploy import description
 from tcseg.deploy.description import Contents
-from tcseg.deploy.exported_files import FORMATS, open_file, require_runtime, weights_of
+from tcseg.deploy.exported_files import FORMATS, note_written, open_file, require_runtime, weights_of
 from tcseg.deploy.graphs import Half, graph_of, quiet
 from tcseg.deploy.label_map import padded_size, to_planes, upsample_argmax
 from tcseg.deploy.onnx_rewrites import fold_normalisation
@@ -135,7 +136,7 @@ def export(
     description.require_free(path)
     size, network = contents.size, copy.deepcopy(model).cpu().float().eval()
     images = sample_frames(size, 4) if frames is None else np.stack([cv2.resize(frame, size) for frame in frames])
-    with tempfile.TemporaryDirectory(prefix=".tcseg-export-", dir=path.parent) as folder:
+    with explained(path), tempfile.TemporaryDirectory(prefix=".tcseg-export-", dir=path.parent) as folder:
         partial = Path(folder) / path.name
         WRITERS[path.suffix](network, partial, contents, calibration)
         arguments = network, partial, images, contents
@@ -173,7 +174,8 @@ def _compared(
     try:
         return compare(network, path, frames, contents.scope, contents.channels_last, defaults)
     except Exception as error:  # ONNX Runtime's own are of no common kind
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        cause = error.__cause__ or error  # the runtime's own words
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         use = "another format" if contents.precision == "fp32" else "fp32"
         use = use if contents.opset in (None, OPSET) else f"opset {OPSET}"
         raise CannotRunError(
@@ -297,6 +299,7 @@ def _write_torch(network: SegmentationModel, path: Path, contents: Contents, _: 
         wrapped = Half(network) if contents.precision == "fp16" else network
         graph = graph_of(wrapped, contents.size, contents.scope, contents.dynamic)
         torch.export.save(graph, path, extra_files=description.facts(network, contents))
+    note_written(path)
 
 
 WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".pt2": _write_torch}

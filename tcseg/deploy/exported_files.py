@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,7 @@ def open_file(
 
     Raises:
         FileNotFoundError: it does not exist, or the .bin of an .xml does not.
-        ValueError: the .bin is another network's.
+        ValueError: it is damaged, its .bin is another network's, or it is a .pt2 that this process did not write.
         RuntimeError: the runtime is not installed.
     """
     path = Path(path)
@@ -69,11 +70,18 @@ def open_file(
         raise NotFoundError(f"{path} does not exist")
     runtime = runtime or FORMATS[path.suffix]
     require_runtime(runtime)
-    if runtime == "onnxruntime":
-        return _open_onnxruntime(path, threads, alone, defaults)
     if runtime == "openvino":
         _check_weights(path)
-        return _open_openvino(path, threads, alone, defaults)
+    require_unchanged(path)
+    if runtime == "onnxruntime":
+        return _telling(path, runtime, lambda: _open_onnxruntime(path, threads, alone, defaults))
+    if runtime == "openvino":
+        return _telling(path, runtime, lambda: _open_openvino(path, threads, alone, defaults))
+    if digest(path) not in _written_here:
+        raise InputError(
+            f"{path} was not written by this process; torch.export.load unpickles, which runs what a stranger put into it: "
+            "export the weights again, or open it with torch.export.load if you trust who made it"
+        )
     module = torch.export.load(path).module()
 
     @torch.inference_mode()
@@ -83,10 +91,61 @@ def open_file(
     return run
 
 
+_written_here: set[str] = set()
+
+
+def note_written(path: Path) -> None:
+    """Remember a .pt2 file as this process's own: `open_file` opens no other, because it may hold code."""
+    _written_here.add(digest(path))
+
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def _telling(path: Path, runtime: str, open_network: Callable[[], Network]) -> Network:
+    """A network whose errors name its file; the runtimes' own have no common class.
+
+    Raises:
+        InputError: it does not open, or later does not run.
+    """
+
+    def told(error: Exception, what: str) -> InputError:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return InputError(f"{path} {what} ({runtime}: {first[:200]}); it may be damaged: export it again")
+
+    try:
+        network = open_network()
+    except Exception as error:
+        raise told(error, "does not open") from error
+
+    def run(frames: np.ndarray) -> np.ndarray:
+        try:
+            return network(frames)
+        except Exception as error:
+            raise told(error, "does not run") from error
+
+    return run
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_unchanged(path: Path) -> None:
+    """Refuse a file that is not the one whose facts lie beside it (NAME.onnx.json); without facts, nothing is known.
+
+    Raises:
+        InputError: its hash is another.
+    """
+    facts = path.with_name(f"{path.name}.json")
+    try:
+        noted = json.loads(facts.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(noted, dict) and noted.get("file") == path.name and noted.get("sha256") not in (None, digest(path)):
+        raise InputError(f"{path} was changed since {facts.name} was written, so it may be damaged; export it again")
 
 
 def weights_of(path: Path) -> Path:

@@ -84,7 +84,7 @@ def class_table(name: str) -> ClassTable:
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # no text, no such date, nested without end
         raise InputError(f"{path} cannot be parsed as YAML or JSON ({str(error).splitlines()[0]}); correct the file") from None
     if isinstance(content, list):
         content = {"classes": content}

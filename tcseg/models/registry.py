@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tcseg.atomic_files import beside
+from tcseg.atomic_files import replacing
 from tcseg.errors import CannotRunError, InputError, NotFoundError, require_one_of
 from tcseg.labels import LabelSet, default_classes, own_classes
 from tcseg.models import fingerprints, peers, provenance, trained_on
@@ -172,13 +172,10 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
     The sidecar holds the architecture, classes and colours, the size and data set of the training if they are known, and `meta`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in model.state_dict().items()
     }
-    partial = beside(path)
-    save_file(state, partial)
     own = model.label_set
     description = {"arch": model.arch, "num_classes": model.num_classes, "classes": own.classes, "colors": own.colors.tolist()}
     halved = next(model.parameters()).dtype in (torch.float16, torch.bfloat16)  # its constants are rounded
@@ -186,10 +183,10 @@ def save_weights(model: SegmentationModel, path: Path | str, half: bool = False,
     training = {"size": trained_on.trained_size(model), "dataset": getattr(model, "trained_on", None)}
     training = {key: value for key, value in training.items() if value is not None}
     sidecar = {**description, "class_set": own.name, "architecture": network, **training, **meta}
-    aside_json = beside(path.with_suffix(".json"))
-    aside_json.write_text(json.dumps(sidecar, indent=1))
-    aside_json.replace(path.with_suffix(".json"))
-    partial.replace(path)
+    with replacing(path) as partial, replacing(path.with_suffix(".json")) as partial_json:  # renamed in this order: weights last
+        save_file(state, partial)
+        sidecar["sha256"] = hashlib.sha256(partial.read_bytes()).hexdigest()
+        partial_json.write_text(json.dumps(sidecar, indent=1))
 
 
 def load_weights(path: Path | str) -> SegmentationModel:
@@ -212,16 +209,15 @@ def load_weights(path: Path | str) -> SegmentationModel:
             )
     try:
         meta = json.loads(sidecar.read_text())
-        arch, count = meta["arch"], meta["num_classes"]
+        arch, count = meta["arch"] + "", meta["num_classes"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{sidecar} has no arch and num_classes, so it is damaged or was not written by tcseg; restore it"
         ) from error
     try:
-        classes = _classes(meta, count)
+        model = build(arch, _classes(meta, count), pretrained=False)
     except InputError as error:
         raise InputError(f"{sidecar}: {error}") from None
-    model = build(arch, classes, pretrained=False)
     try:
         state = load_file(path)
     except SafetensorError as error:
@@ -237,6 +233,8 @@ def load_weights(path: Path | str) -> SegmentationModel:
             "saved together"
         ) from error
     _check_network(model, meta, sidecar)
+    if meta.get("sha256") not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):  # older sidecars have none
+        raise InputError(f"{path} was changed since {sidecar.name} was written, so it is damaged; copy or download both again")
     provenance.note(model, path, meta)
     try:
         trained_on.note(model, **_training(path, meta))
@@ -275,7 +273,7 @@ def _training(path: Path, meta: dict) -> dict:
     known = {key: meta.get(key) for key in ("size", "dataset")}
     record = path.with_name("record.json")
     if None in known.values() and meta.get("run_id") and record.exists():
-        with suppress(ValueError):
+        with suppress(ValueError, AttributeError):
             of_run = json.loads(record.read_text())
             if of_run.get("run_id") == meta["run_id"]:
                 known = {key: of_run.get(key) if value is None else value for key, value in known.items()}

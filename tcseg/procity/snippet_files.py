@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from tcseg.atomic_files import replacing
 from tcseg.labels import CITYSCAPES_ROWS
 from tcseg.procity.world.style import CITIES
 
@@ -109,9 +109,8 @@ def _encode(frame: Frame, kind: str) -> bytes:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file atomically."""
-    partial = path.with_name(path.name + f".{os.getpid()}-{os.urandom(4).hex()}.part")
-    partial.write_bytes(data)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def record_of(root: Path, snippet: SnippetTask) -> Path:

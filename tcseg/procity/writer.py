@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from tqdm import tqdm
 
@@ -111,7 +111,16 @@ def _manifest(root: Path) -> dict | None:
         manifest = json.loads((root / "manifest.json").read_text())
     except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) else None
+    kinds = {"files": dict, "parameters": dict, "version": str}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), kind) for key, kind in kinds.items()):
+        return None
+    return manifest if all(map(_is_inside, manifest["files"])) else None
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name is that of a file below the data set: what a manifest lists may be removed."""
+    path = PurePath(name)
+    return bool(name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def generate(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg.atomic_files import exclusive_lock, write_json
+from tcseg.atomic_files import exclusive_lock, read_object, write_json
 from tcseg.errors import PACKAGE, InputError, NotCommittedError, NotFoundError
 from tcseg.machine import package_version
 from tcseg.models import registry
@@ -188,10 +188,29 @@ def run_or_load(
         )
 
 
+def read_record(path: Path, **more: type) -> dict:
+    """The record of a run.
+
+    Args:
+        path: its file.
+        more: what it must have besides what every record has, and the types of these values.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    text = dict.fromkeys(("run_id", "recipe_name", "finished", "training_code"), str)
+    fix = f"remove {path.parent}, and run again" if path.name == "record.json" else "restore it from the repository"
+    return read_object(path, fix, seed=int, recipe=dict, **text, **more)
+
+
+OF_A_STUDY = {"dataset": str, "profile": str, "size": list}
+"""What the records of a study have besides."""
+
+
 def _finished(folder: Path) -> dict | None:
     """The record of a run that is finished, and evaluated by the code of today."""
     path = folder / "record.json"
-    record = json.loads(path.read_text()) if path.exists() else None
+    record = read_record(path, evaluation_code=str, metrics=dict) if path.exists() else None
     return record if record and record["evaluation_code"] == code_key(EVALUATION_CODE) else None
 
 
@@ -235,7 +254,8 @@ def find_reference(folder: Path, dataset: str, profile: str) -> list[Run]:
     Raises:
         FileNotFoundError: there are none; the message names those that exist, or says what other code made them.
     """
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    needed, fix = dict.fromkeys(("run_id", "recipe_name", "dataset", "profile"), str), "restore it from the repository"
+    records = [read_object(path, fix, **needed) for path in sorted(folder.glob("*.json"))]
     chosen = [r for r in records if (r["dataset"], r["profile"]) == (dataset, profile)]
     if not chosen:
         studies = sorted({f"{r['dataset']}-{r['profile']}" for r in records}) or ["none"]

@@ -43,7 +43,7 @@ from tcseg.study.recipes import (
 )
 from tcseg.study.run_ids import codes as training_codes
 from tcseg.study.run_ids import other_code, run_id_of
-from tcseg.study.runs import Run, find_reference, run_or_load
+from tcseg.study.runs import OF_A_STUDY, Run, find_reference, read_record, run_or_load
 from tcseg.training import loop, teacher_targets
 from tcseg.training.recipe import Recipe
 
@@ -196,11 +196,10 @@ class Study(Outputs):
         return self._finished(name, max(training_codes() if codes is None else codes, key=count))
 
     def _finished(self, name: str, code: str | None) -> list[Run]:
-        own_runs = [
-            Run(json.loads(path.read_text()), path.parent) for path in self.runs_folder.glob(f"{name}-s*/record.json")
-        ]
+        own = self.runs_folder.glob(f"{name}-s*/record.json")
+        own_runs = [Run(read_record(path, **OF_A_STUDY), path.parent) for path in own]
         own_runs.sort(key=lambda run: run.record["finished"], reverse=True)
-        committed = [Run(json.loads(path.read_text()), None) for path in (FIGURES / "runs").glob(f"{name}-s*.json")]
+        committed = [Run(read_record(path, **OF_A_STUDY), None) for path in (FIGURES / "runs").glob(f"{name}-s*.json")]
         runs: dict[int, Run] = {}
         for run in (*own_runs, *committed):
             matches = run.name == name and self._belongs_here(run.record)

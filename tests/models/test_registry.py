@@ -166,6 +166,17 @@ def test_damaged_and_foreign_weights_are_refused(student, tmp_path):
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(ValueError, match="w.safetensors cannot be read .*damaged or incomplete"):
         registry.load_weights(file)
+    registry.save_weights(student, file)
+    values = bytearray(file.read_bytes())
+    values[-1000] ^= 64  # a file of the right form, with another number in it
+    file.write_bytes(values)
+    with pytest.raises(ValueError, match="w.safetensors was changed since w.json was written, so it is damaged"):
+        registry.load_weights(file)
+    sidecar = json.loads((tmp_path / "w.json").read_text())
+    for arch in (["student"], None, 3, "teacher2"):
+        (tmp_path / "w.json").write_text(json.dumps({**sidecar, "arch": arch}))
+        with pytest.raises(ValueError, match="w.json"):
+            registry.load_weights(file)
     (tmp_path / "w.json").write_text('{"format": "pt"}')
     with pytest.raises(ValueError, match="w.json has no arch and num_classes"):
         registry.load_weights(file)

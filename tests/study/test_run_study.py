@@ -1,4 +1,4 @@
-"""`run_study` and its arguments; the course itself is in test_dependency_graph.py, the notebooks in test_notebooks.py."""
+"""`run_study` and its arguments; the course itself is in test_dependency_graph.py, the notebooks in test_smoke_study.py."""
 
 from types import SimpleNamespace
 

@@ -18,7 +18,7 @@ import torch
 from tcseg.adaptation.kinds.answers import Place, digest, digest_files, resize_scores, shares, without_void
 from tcseg.adaptation.kinds.checkpoint_files import three
 from tcseg.adaptation.kinds.windows import SHORT_SIDE, STEP, shown_size
-from tcseg.deploy.exported_files import require_runtime
+from tcseg.deploy.exported_files import require_runtime, require_unchanged
 from tcseg.errors import InputError, NotFoundError
 from tcseg.models.trained_on import size_text
 from tcseg.video.pipeline import resized
@@ -186,6 +186,7 @@ def _open(path: Path) -> object:
     if not path.is_file():
         raise NotFoundError(f"{path} does not exist; give an ONNX file")
     require_runtime("onnxruntime")
+    require_unchanged(path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

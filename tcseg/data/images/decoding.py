@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +92,7 @@ def _pillow(path: Path, data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except Exception as error:  # Pillow's formats raise many kinds: OSError, SyntaxError, struct.error, DecompressionBombError
         raise damaged(path, reason(error)) from None
     if getattr(image, "n_frames", 1) > 1:
         raise InputError(f"{path} contains {image.n_frames} pictures; save each picture as a separate file")
@@ -104,5 +103,5 @@ def _is_cmyk(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.mode == "CMYK"
-    except (OSError, SyntaxError, ValueError):  # too damaged to be recognised as a JPEG
+    except Exception:  # too damaged to be recognised as a JPEG
         return False

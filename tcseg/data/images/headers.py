@@ -43,7 +43,7 @@ def read_header(path: Path) -> Header:
     try:
         with Image.open(path if len(data) == 1 << 16 else io.BytesIO(data)) as image:
             kind, mode, (width, height) = image.format or "", image.mode, image.size
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow's formats raise many kinds
         raise InputError(f"{path} cannot be read as a picture ({reason(error)}){_what_else(data)}; replace or remove it") from None
     # Pillow already swaps the sides of a rotated TIFF
     turned = kind != "TIFF" and orientation_of(path.read_bytes(), kind) in (5, 6, 7, 8)

@@ -64,13 +64,14 @@ def known_parameters(notebook: Path) -> dict[str, Parameter]:
         raise NotebookError(f"no notebook {notebook.name} in {notebook.parent}: run from a clone of the repository")
     try:
         cells = nbformat.read(notebook, as_version=4).cells
+        tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+        known = [PythonTranslator.inspect(cell) for cell in tagged]
     except Exception as error:  # no JSON, or none of a notebook: the library raises many kinds
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotebookError(f"{notebook} is no notebook that can be read: {why}") from error
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(f"{notebook.name} has {len(tagged)} cells tagged 'parameters'; it must have exactly one")
-    return {parameter.name: parameter for parameter in PythonTranslator.inspect(tagged[0])}
+    return {parameter.name: parameter for parameter in known[0]}
 
 
 def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:

@@ -82,7 +82,7 @@ class Outputs:
             committed = reference_rows.committed_file(self.name, f"tables/{name}.csv")
         if not path.exists() and committed is None:
             raise NotFoundError(f"table {name}.csv is not in {self.tables}; run the notebook that writes it first")
-        table = pd.read_csv(committed or path)
+        table = atomic_files.read_table(committed or path)
         for column, value in (("dataset", self.dataset), ("profile", self.profile)):
             if committed and column in table:  # others' rows stand there, too
                 table = table[table[column] == value].reset_index(drop=True)
@@ -94,7 +94,7 @@ class Outputs:
         Raises:
             FileNotFoundError: there is neither.
         """
-        return pd.read_csv(measured_table(name, self.runs))
+        return atomic_files.read_table(measured_table(name, self.runs))
 
     def figure(self, name: str, draw: Callable[[], Figure], alt: str) -> None:
         """Draw a figure, save it as `figures/<name>.png` (and .svg where it is all lines) with its alt text, show it.

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import pandas as pd
 
-from tcseg.atomic_files import write_table
+from tcseg.atomic_files import read_table, write_table
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 OPENING = "opening"  # what comes before the first heading of a chapter
 
 
+def _read_notebook(path: Path) -> NotebookNode:
+    import nbformat  # two seconds, which a notebook's kernel need not wait for
+
+    return nbformat.read(path, as_version=4)
+
+
 def seconds(executed: Path) -> float:
     """How long an executed notebook took."""
-    return float(nbformat.read(executed, as_version=4).metadata.get("papermill", {}).get("duration") or 0.0)
+    return float(_read_notebook(executed).metadata.get("papermill", {}).get("duration") or 0.0)
 
 
 def sections(executed: Path) -> dict[str, float]:
@@ -24,7 +33,7 @@ def sections(executed: Path) -> dict[str, float]:
     Headings without code are left out; what comes before the first one is called `OPENING`.
     """
     by_heading, heading = {}, OPENING
-    for cell in nbformat.read(executed, as_version=4).cells:
+    for cell in _read_notebook(executed).cells:
         if cell.cell_type == "markdown":
             titles = [line.removeprefix("## ") for line in cell.source.splitlines() if line.startswith("## ")]
             heading = titles[-1] if titles else heading
@@ -68,7 +77,7 @@ def write(tables: Path, executed: Path, order: Sequence[str], profile: str, trai
 
 def _read(folder: Path, name: str) -> pd.DataFrame:
     path = folder / f"{name}.csv"
-    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+    return read_table(path) if path.exists() else pd.DataFrame()
 
 
 def by_profile(folders: Sequence[Path], profiles: Sequence[str]) -> dict[str, pd.Series]:

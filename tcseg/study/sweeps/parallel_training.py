@@ -127,11 +127,7 @@ def side_by_side(
     threads = max(1, usable_cores() // workers)
     with worker_pool(workers) as pool:
         arguments = study.dataset, study.profile, study.folder, threads
-        try:
-            yield from _all_of(tasks, workers, limit, lambda task, patient: pool.submit(_make, *arguments, task, patient))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        yield from _all_of(tasks, workers, limit, lambda task, patient: pool.submit(_make, *arguments, task, patient))
 
 
 def _all_of(

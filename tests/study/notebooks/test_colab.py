@@ -1,19 +1,14 @@
-"""The chapters on the web: their links, and the copies that Colab runs."""
+"""The chapters on the web: their links, and the copies for Colab; one is run in test_opened_notebooks.py."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
-import cv2
 import nbformat
-import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
 from tcseg.errors import CannotWriteError
 from tcseg.study.notebooks import address, colab
-from tcseg.study.notebooks.execution import execute
 from tcseg.study.paths import NOTEBOOKS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,38 +75,3 @@ def test_copies_do_not_replace_the_chapters(tmp_path):
         colab.write_colab(SOURCE, SOURCE)
     with pytest.raises(FileNotFoundError, match="no notebooks in"):
         colab.write_colab(tmp_path, tmp_path / "copies")
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory) -> Path:
-    """What the cell that installs would fetch: the files that git has, and no others."""
-    goal = tmp_path_factory.mktemp("content") / "tcseg"
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if files.returncode != 0:
-        pytest.skip("not a git checkout")
-    for name in filter(None, files.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (goal / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, goal / name)
-    return goal
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["00_start_here"])
-def test_a_copy_runs_where_colab_would_run_it(name, copies, clone, tmp_path):
-    """A minute on two idle cores. The install cell is replaced by what it leaves: a clone, in which the kernel stands."""
-    copy = nbformat.from_dict(copies[name])
-    assert copy.cells[1].source.splitlines()[-1] == "%cd -q /content/tcseg"
-    copy.cells[1].source = f"import sys\n\nsys.path.insert(0, {str(clone)!r})\n%cd -q {clone}"
-    where = "import tcseg\n\nprint(tcseg.__file__)"
-    copy.cells.insert(2, nbformat.v4.new_code_cell(where, id="in-place"))
-    nbformat.write(copy, tmp_path / f"{name}.ipynb")
-    execute(tmp_path / f"{name}.ipynb", tmp_path / "done" / f"{name}.ipynb", {})
-    done = read(tmp_path / "done" / f"{name}.ipynb")
-    said = next(cell for cell in done.cells if cell.id == "in-place").outputs[0].text.strip()
-    assert said == str(clone / "tcseg" / "__init__.py"), "the clone's, not ours"
-    study = clone / "data" / "study" / "procity-laptop-reference"
-    assert [file for file in NOTEBOOKS[name] if not (study / file).is_file()] == []
-    assert not list(study.glob("runs/*")), "nothing is trained"
-    pictures = [cv2.imread(str(path)) for path in (study / "figures").glob("*.png")]
-    assert pictures and all(len(np.unique(picture)) > 8 for picture in pictures)
