@@ -67,6 +67,9 @@ def sweep(
     part: Annotated[
         str | None, typer.Option(help="I/N: every N-th run alone, from the I-th on. N machines share no run, and need no network.")
     ] = None,
+    on: Annotated[
+        str, typer.Option(help="Where: local, ray (extra cluster), or auto: ray where RAY_ADDRESS is set, else local.")
+    ] = "auto",
     missing: Annotated[bool, typer.Option("--list", help="List the missing runs and their training time.")] = False,
     out: Annotated[Path | None, typer.Option(help="Output folder. Default: data/study/<dataset>-<profile>.")] = None,
 ) -> None:
@@ -91,7 +94,7 @@ def sweep(
         text = f"{remaining.to_string(index=False)}\n{runs} runs, about {hours:.1f} hours on one core (where known)"
         typer.echo(text if runs else NOTHING_TO_DO)
         return
-    trained = run_sweeps(study, only, workers, limit, own)
+    trained = run_sweeps(study, only, workers, limit, own, on)
     typer.echo(f"{trained} runs trained" if trained else NOTHING_TO_DO)
 
 

@@ -29,12 +29,16 @@ def train(
     The run is the one that tcseg study and tcseg sweep would make: they find it finished. A teacher that it needs is trained first.
     You can stop it at any time and run it again to continue.
 
+    With several GPUs: torchrun --nproc-per-node 4 -m tcseg train consistent. The recipe's batch is divided among the processes;
+    their number is part of the run's id.
+
     Example: tcseg train consistent --seed 1
     """
     from tcseg.labels import DATASETS
     from tcseg.study.opening import open_rows, open_study
     from tcseg.study.recipes import PROFILES
-    from tcseg.study.sweeps.one_run import list_recipes, require_recipe, train_one
+    from tcseg.study.sweeps.one_run import list_recipes, require_recipe, train_one, train_together
+    from tcseg.training import together
 
     require_one_of("dataset", dataset, DATASETS)
     require_one_of("profile", profile, PROFILES)
@@ -44,7 +48,11 @@ def train(
     if recipe is None:
         raise typer.BadParameter("give the name of a recipe; tcseg train --list names all", param_hint="'RECIPE'")
     require_recipe(recipe)
-    run = train_one(open_study(dataset, profile, folder=out), recipe, seed, threads)
+    study = open_study(dataset, profile, folder=out)
+    several = together.processes() > 1
+    run = train_together(study, recipe, seed) if several else train_one(study, recipe, seed, threads)
+    if run is None:  # the first of the processes speaks for all
+        return
     done = f"trained in {run.record['cost']['train_seconds']:.0f} s" if run.trained_now else "was finished before"
     scores = ", ".join(f"{name} {run.metrics[name]:.4f}" for name in ("miou", "flicker") if run.metrics.get(name) is not None)
     typer.echo(f"{run.id} {done}: {scores}\n{run.weights}")

@@ -14,6 +14,8 @@ from tcseg.study.runs import Run
 from tcseg.study.study import Study
 from tcseg.study.sweeps.parallel_training import WORTH_A_PROCESS, prepare, use_threads, workers_here
 from tcseg.study.sweeps.planning import Task
+from tcseg.study.sweeps.several_processes import StudyOfSeveral, require_same_number
+from tcseg.training import together
 
 
 def require_recipe(name: str) -> None:
@@ -47,10 +49,11 @@ def train_one(study: Study, name: str, seed: int, threads: int | None = None) ->
         threads: of the training; by default as many as a sweep gives each of its runs; all for a teacher, which others wait for.
 
     Raises:
-        InputError: there is no such recipe.
+        InputError: there is no such recipe, or another number of processes has begun it.
     """
     require_recipe(name)
     recipe = study.recipe(name, seed)
+    require_same_number(study, name, seed)
     prepare(study, [Task(name, seed)])
     own = torch.get_num_threads()
     if threads is None and recipe.arch != "teacher" and recipe.steps >= WORTH_A_PROCESS:
@@ -60,3 +63,24 @@ def train_one(study: Study, name: str, seed: int, threads: int | None = None) ->
         return study.run(name, seed)
     finally:
         use_threads(own)
+
+
+def train_together(study: Study, name: str, seed: int) -> Run | None:
+    """`train_one` in each of the processes that torchrun has started; the run in the first, None in the others.
+
+    Raises:
+        InputError: as `train_one`, or there are too many processes for the recipe's batch.
+    """
+    require_recipe(name)
+    recipe = study.recipe(name, seed)
+    together.require_divisible(recipe, together.processes())
+    several = StudyOfSeveral.of(study)
+    together.connect()
+    run = None
+    if together.is_first():
+        run = train_one(several, name, seed, torch.get_num_threads())
+        together.tell(None)
+    else:
+        several.follow()
+    together.leave()
+    return run

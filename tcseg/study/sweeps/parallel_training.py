@@ -5,6 +5,7 @@ On a CPU, runs are trained side by side, one a core: a small network on small fr
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import numba
 import psutil
 import torch
 
-from tcseg.errors import one_line
+from tcseg.errors import one_line, require_one_of
 from tcseg.machine import usable_cores
 from tcseg.study.opening import open_study
 from tcseg.study.recipes import RECIPES
@@ -22,7 +23,9 @@ from tcseg.study.runs import Run
 from tcseg.study.study import Study
 from tcseg.study.sweeps.farm import Farm, Outcome, RunsFailedError, at_once, outcomes, processes, runs_of
 from tcseg.study.sweeps.planning import Task, pending, plan, take_part
+from tcseg.study.sweeps.ray_farm import ray_farm, require_ray
 
+FARMS = ("auto", "local", "ray")  # auto: ray where $RAY_ADDRESS is set, else processes of this machine
 WORTH_A_PROCESS = 100  # steps: a process of its own needs seconds to start
 MEMORY_OF_A_RUN = 2 << 30  # bytes: a process with torch and the laptop profile's clips takes 1.7 GB
 
@@ -79,6 +82,7 @@ def run_sweeps(
     workers: int | None = None,
     limit: int | None = None,
     part: tuple[int, int] | None = None,
+    on: str = "local",
 ) -> int:
     """Make the runs that are neither in the study's store nor committed. Two at once on one store share the work.
 
@@ -88,6 +92,7 @@ def run_sweeps(
         workers: as in `side_by_side`.
         limit: at most so many runs in this sitting.
         part: (I, N): every N-th run of the plan alone, see `take_part`.
+        on: where, one of `FARMS`.
 
     Returns:
         How many runs were trained.
@@ -100,7 +105,7 @@ def run_sweeps(
     total, failed = len(missing) if limit is None else min(limit, len(missing)), []
     if not total:
         return 0
-    with open_farm(study, missing, workers, total) as farm:
+    with open_farm(study, missing, workers, total, on) as farm:
         progress = Progress({task: study.recipe(task.name, task.seed).steps for task in missing}, total, farm.place)
         for outcome in outcomes(farm, missing, total):
             failed += [outcome] if outcome.run is None else []
@@ -129,8 +134,7 @@ class Progress:
             return f"{counted} {run} was trained before, or by another"
         self.trained, self.done = self.trained + 1, self.done + steps
         minutes = (time.monotonic() - self.began) / self.done * self.left / 60
-        where = run.record.get("host", self.place)
-        return f"{counted} {run}, {where}" + (f"; about {minutes:.0f} min left" if self.left else "")
+        return f"{counted} {run}, {run.place or self.place}" + (f"; about {minutes:.0f} min left" if self.left else "")
 
 
 def workers_here() -> int:
@@ -143,13 +147,24 @@ def workers_here() -> int:
 
 @contextmanager
 def open_farm(
-    study: Study, tasks: Sequence[Task], workers: int | None = None, limit: int | None = None
+    study: Study, tasks: Sequence[Task], workers: int | None = None, limit: int | None = None, on: str = "local"
 ) -> Iterator[Farm]:
     """Where a study's runs are made; what they share (clips, teachers, targets) is made before they part.
 
     Args:
         study, tasks, workers, limit: as in `side_by_side`.
+        on: one of `FARMS`.
+
+    Raises:
+        CannotRunError: ray is asked for, and not installed.
     """
+    require_one_of("on", on, FARMS)
+    if on == "ray" or (on == "auto" and os.environ.get("RAY_ADDRESS")):
+        require_ray()
+        prepare(study, tasks[:limit])
+        with ray_farm(study, workers) as farm:
+            yield farm
+        return
     short = all(study.recipe(task.name, task.seed).steps < WORTH_A_PROCESS for task in tasks)
     workers = min(workers or (1 if short else workers_here()), len(tasks) if limit is None else limit)
     if workers < 2:

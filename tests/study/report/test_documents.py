@@ -81,7 +81,8 @@ def _option_names(command) -> set[str]:
     return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 
-PAGES_WITH_COMMANDS = ("README.md", "MODEL_CARD.md", "data/README.md", *(f"notebooks/{one}.md" for one in ("use", "help", "cluster")))
+CARDS = ("README.md", "MODEL_CARD.md", "data/README.md")
+PAGES_WITH_COMMANDS = (*CARDS, *(f"notebooks/{name}.md" for name in ("use", "help", "cluster")))
 
 
 @pytest.mark.parametrize("name", PAGES_WITH_COMMANDS)
