@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 from toys import toy_clips
 
-from tcseg.training import loop, together
+from tcseg.training import loop, shares, together
 from tcseg.training.recipe import Recipe
+from tcseg.training.shares import Share, draw_share
 
 TOY = Recipe("toy", "student", steps=6, batch=6, pairs=3, temporal=1.0, synthetic=1 / 3)
 
@@ -23,7 +24,7 @@ TOY = Recipe("toy", "student", steps=6, batch=6, pairs=3, temporal=1.0, syntheti
 
 @pytest.mark.parametrize(("total", "count"), [(6, 2), (3, 2), (7, 3), (16, 8), (5, 5)])
 def test_shares_are_even_disjoint_and_complete(total, count):
-    parts = [range(total)[together.Share(rank, count).of(total)] for rank in range(count)]
+    parts = [range(total)[Share(rank, count).of(total)] for rank in range(count)]
     assert sum(map(list, parts), []) == list(range(total))
     assert {len(part) for part in parts} <= {total // count, -(-total // count)} and all(parts)
 
@@ -37,13 +38,13 @@ def numbered(count=20, length=3):
 
 def test_the_processes_draw_the_clips_of_one_batch_none_twice(monkeypatch):
     """As one process does, which draws without repetition; and over the steps each process sees all clips."""
-    monkeypatch.setattr(together, "augment", lambda clip, view, generator: clip)
+    monkeypatch.setattr(shares, "augment", lambda clip, view, generator: clip)
     monkeypatch.setattr(loop, "augment", lambda clip, view, generator: clip)
     lesson, chosen = loop.Lesson(numbered(), list(range(0, 20, 2))), {}
     for step in range(30):
         for kind in (0, 1):
-            shares = [together.draw_share(TOY, lesson, step, together.Share(rank, 3))[0][kind] for rank in range(3)]
-            drawn = [(clip.frames[:, 0, 0, 0, 0].long() // 10).tolist() for clip in shares]
+            parts = [draw_share(TOY, lesson, step, Share(rank, 3))[0][kind] for rank in range(3)]
+            drawn = [(clip.frames[:, 0, 0, 0, 0].long() // 10).tolist() for clip in parts]
             flat = sum(drawn, [])
             assert len(set(flat)) == len(flat) == (TOY.batch, TOY.pairs)[kind]
             for rank, own in enumerate(drawn):
@@ -58,7 +59,7 @@ def test_no_two_shares_of_eight_processes_and_a_thousand_steps_are_alike():
     lesson, seen = loop.Lesson(toy_clips(16, 2, (32, 32)), list(range(16))), [set(), set()]
     for step in range(1000):
         for rank in range(8):
-            own, _ = together.draw_share(recipe, lesson, step, together.Share(rank, 8))
+            own, _ = draw_share(recipe, lesson, step, Share(rank, 8))
             for kind, clip in zip(seen, own, strict=True):
                 kind.add(hash(clip.frames.numpy().tobytes()))
     assert [len(kind) for kind in seen] == [8000, 8000]
@@ -70,7 +71,7 @@ def test_the_offset_is_the_same_in_all_processes_and_as_many_stills_are_moved_as
     monkeypatch.setattr(loop, "_draw_pairs", lambda part, *more: counts.append(part) or real(part, *more))
     for processes in (1, 2, 3):
         counts.clear()
-        offsets = {together.draw_share(TOY, lesson, 4, together.Share(rank, processes))[1] for rank in range(processes)}
+        offsets = {draw_share(TOY, lesson, 4, Share(rank, processes))[1] for rank in range(processes)}
         assert len(offsets) == 1
         assert sum(part.pairs for part in counts) == 3 and sum(round(part.synthetic * part.pairs) for part in counts) == 1
 

@@ -26,6 +26,7 @@ from toys import toy_clips  # noqa: E402
 from tcseg.data.augmentation import join  # noqa: E402
 from tcseg.training import loop, together  # noqa: E402
 from tcseg.training.recipe import Recipe  # noqa: E402
+from tcseg.training.shares import Share, draw_share  # noqa: E402
 
 # AdamW's first steps have the size of the rate, whatever the gradient's: at the usual 4e-3, rounding alone moves a loss by 1e-2.
 TOY = Recipe("toy", "student", steps=6, batch=3, pairs=3, learning_rate=1e-4)
@@ -49,7 +50,7 @@ def targets(recipe: Recipe) -> dict[str, torch.Tensor]:
 
 def whole_batch(recipe: Recipe, lesson: loop.Lesson, step: int, rank: int = 0) -> tuple:
     """What two processes draw, in the place of `loop.draw_batch`."""
-    shares = [together.draw_share(recipe, lesson, step, together.Share(rank, 2)) for rank in (0, 1)]
+    shares = [draw_share(recipe, lesson, step, Share(rank, 2)) for rank in (0, 1)]
     return [join(*both) for both in zip(*(own for own, _ in shares), strict=True)], shares[0][1]
 
 
