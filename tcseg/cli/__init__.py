@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import adapt, data, segment, study, tools
+from . import adapt, data, segment, study, tools, train
 from .app import app
 
-__all__ = ["adapt", "app", "data", "segment", "study", "tools"]
+__all__ = ["adapt", "app", "data", "segment", "study", "tools", "train"]

@@ -64,29 +64,37 @@ def sweep(
         int | None, typer.Option(min=1, help="Runs in parallel. Default: one per core (on a GPU: one).")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many runs.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="I/N: every N-th run alone, from the I-th on. N machines share no run, and need no network.")
+    ] = None,
+    on: Annotated[
+        str, typer.Option(help="Where: local, ray (extra cluster), or auto: ray where RAY_ADDRESS is set, else local.")
+    ] = "auto",
     missing: Annotated[bool, typer.Option("--list", help="List the missing runs and their training time.")] = False,
     out: Annotated[Path | None, typer.Option(help="Output folder. Default: data/study/<dataset>-<profile>.")] = None,
 ) -> None:
     """Train the missing runs of the ablation's sweeps.
 
-    This takes hours at profile laptop. You can stop it at any time and run it again to continue. Then run: make rows.
+    This takes hours at profile laptop. You can stop it at any time and run it again to continue. A run that fails does not stop the
+    others; it is listed at the end with its error. Then run: make rows.
 
     Example: tcseg sweep --only pareto --only schedule
     """
     from tcseg.study.opening import open_study
     from tcseg.study.paths import require_checkout
-    from tcseg.study.sweeps import forecast, plan, run_sweeps
+    from tcseg.study.sweeps import forecast, plan, read_part, run_sweeps, take_part
 
+    own = None if part is None else read_part(part)
     if missing:  # what is committed is not missing
         require_checkout("tcseg sweep --list", "figures/runs")
     study = open_study(dataset, profile, folder=out)
     if missing:
-        remaining = forecast(study, plan(only, dataset, profile))
+        remaining = forecast(study, take_part(plan(only, dataset, profile), own))
         runs, hours = remaining["runs"].sum(), (remaining["runs"] * remaining["minutes_each"]).sum() / 60
         text = f"{remaining.to_string(index=False)}\n{runs} runs, about {hours:.1f} hours on one core (where known)"
         typer.echo(text if runs else NOTHING_TO_DO)
         return
-    trained = run_sweeps(study, only, workers, limit)
+    trained = run_sweeps(study, only, workers, limit, own, on)
     typer.echo(f"{trained} runs trained" if trained else NOTHING_TO_DO)
 
 

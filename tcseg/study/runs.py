@@ -81,10 +81,13 @@ class Run:
     Attributes:
         record: run_id, recipe_name, recipe, seed, dataset, profile, split, data_key, generator, inputs (what else the id is made
             of); metrics, per_class, per_clip (see `split_scores`); cost, model, training_code, evaluation_code, versions, machine,
-            git, started, finished.
+            processes (that trained it together), precision ("fp32" or "bf16"), git, started, finished.
         folder: with weights and log; None for a committed row, of which the weights may ship (see `weights`).
         trained_now: whether this process trained it.
+        place: where it was trained, if not by this process or its children.
     """
+
+    place = ""
 
     def __init__(self, record: dict, folder: Path | None, trained_now: bool = False) -> None:
         self.record, self.folder, self.trained_now = record, folder, trained_now

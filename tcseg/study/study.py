@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from IPython.display import Markdown
@@ -46,10 +46,17 @@ from tcseg.study.run_ids import other_code, run_id_of
 from tcseg.study.runs import OF_A_STUDY, Run, find_reference, read_record, run_or_load
 from tcseg.training import loop, teacher_targets
 from tcseg.training.recipe import Recipe
+from tcseg.training.together import precision
 
 
 class Study(Outputs):
-    """A data set at a profile: its clips, runs, tables and figures. Made by `open_study`."""
+    """A data set at a profile: its clips, runs, tables and figures. Made by `open_study`.
+
+    Attributes:
+        processes: how many processes train a run together.
+    """
+
+    processes = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -208,9 +215,9 @@ class Study(Outputs):
         return [runs[seed] for seed in sorted(runs)]
 
     def _belongs_here(self, record: dict) -> bool:
-        """Whether a record is of this data set and profile, at this size."""
-        whose = (record["dataset"], record["profile"], tuple(record["size"]))
-        return whose == (self.dataset, self.profile, self.size)
+        """Whether a record is of this data set and profile, at this size, trained by as many processes."""
+        whose = (record["dataset"], record["profile"], tuple(record["size"]), record.get("processes", 1))
+        return whose == (self.dataset, self.profile, self.size, self.processes)
 
     def why_stale(self, record: dict, code: str | None = None) -> str:
         """Why a record of this study does not belong to generator, recipes and `code` (None: all of today); empty when it does."""
@@ -243,26 +250,26 @@ class Study(Outputs):
         rows = find_reference(FIGURES / "runs", self.dataset, self.profile)
         return [run for run in rows if self._belongs_here(run.record)]
 
+    def taught(self, recipe: Recipe) -> tuple[Tensor | None, Tensor | None]:
+        """What a recipe's teacher says of the training split: targets and features, None where the recipe has no use for them."""
+        targets = self.targets(recipe.teacher, recipe.labelled_share) if recipe.teacher != "none" else None
+        return targets, self.targets("features", recipe.labelled_share) if recipe.needs_features else None
+
+    def fit(self, recipe: Recipe, folder: Path) -> tuple[SegmentationModel, dict]:
+        """Train a recipe, with checkpoints in a folder: its network and its cost."""
+        require_disk(folder, 100 << 20, f"training {recipe.name}")
+        _log(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
+        return loop.train(recipe, self.clips("train"), folder, *self.taught(recipe))
+
+    def measure(self, recipe: Recipe, model: SegmentationModel) -> dict:
+        """The scores of a network on val, and its size."""
+        result = split_scores.evaluate(model, self.clips("val"))
+        result["metrics"] = split_scores.with_ceilings(result["metrics"], self.ceilings)
+        size = {"parameters": registry.count_parameters(model), "gmacs": round(registry.count_gmacs(model, self.size), 4)}
+        return {**result, "model": {"arch": recipe.arch, **size}}
+
     def _train(self, recipe: Recipe, wait: bool) -> Run | None:
         train, val = self.clips("train"), self.clips("val")
-        taught = recipe.teacher != "none"
-
-        def fit(folder: Path) -> tuple[SegmentationModel, dict]:
-            require_disk(folder, 100 << 20, f"training {recipe.name}")
-            _log(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
-            targets = self.targets(recipe.teacher, recipe.labelled_share) if taught else None
-            features = self.targets("features", recipe.labelled_share) if recipe.needs_features else None
-            return loop.train(recipe, train, folder, targets, features)
-
-        def measure(model: SegmentationModel) -> dict:
-            result = split_scores.evaluate(model, val)
-            result["metrics"] = split_scores.with_ceilings(result["metrics"], self.ceilings)
-            size = {
-                "parameters": registry.count_parameters(model),
-                "gmacs": round(registry.count_gmacs(model, self.size), 4),
-            }
-            return {**result, "model": {"arch": recipe.arch, **size}}
-
         context = {
             "dataset": self.dataset,
             "profile": self.profile,
@@ -271,9 +278,12 @@ class Study(Outputs):
             "generator": procity.VERSION if self.dataset == "procity" else None,
             "size": list(self.size),
             "machine": machine_facts(),
+            "processes": self.processes,
+            "precision": precision(),
         }
         key = recipe.name, recipe.seed, asdict(recipe), self._inputs(recipe)
-        return run_or_load(self.runs_folder, *key, fit, measure, context, wait)
+        work = partial(self.fit, recipe), partial(self.measure, recipe)
+        return run_or_load(self.runs_folder, *key, *work, context, wait)
 
     # -------------------------------------------------------------------------------------------- what a page shows
 

@@ -27,7 +27,7 @@ from tcseg.video.reading.decoding import read_frames
 
 COMMANDS = (
     ["doctor"], ["data", "procity"], ["data", "check"], ["study"], ["report"], ["segment"], ["export"], ["bench"], ["adapt"],
-    ["sweep"], ["evaluate"], ["measure"], ["workbook"], ["lab"],
+    ["train"], ["sweep"], ["evaluate"], ["measure"], ["workbook"], ["lab"],
 )  # fmt: skip
 
 

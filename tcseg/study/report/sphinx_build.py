@@ -38,6 +38,7 @@ STUDY_PAGES = (
     "limits",
     "reproducibility",
     "use",
+    "cluster",
     "api",
     "help",
     "glossary",

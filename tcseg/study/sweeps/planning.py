@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,27 @@ def plan(sweeps: Sequence[str] | None = None, dataset: str = "procity", profile:
         raise InputError(f"no sweep applies to {dataset} at profile {profile}: try --profile laptop")
     most = max(PRIMARY_SEEDS, SEEDS)
     return [Task(name, seed) for seed in range(most) for name, seeds in whole if seed < seeds]
+
+
+def read_part(text: str) -> tuple[int, int]:
+    """(I, N) of "I/N", I counted from 1.
+
+    Raises:
+        InputError: it is not of this form, or I is not within 1 to N.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
+    part = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= part[0] <= part[1]:
+        raise InputError(f"part is {text!r}; write I/N with I from 1 to N, such as 1/8")
+    return part
+
+
+def take_part(tasks: Sequence[Task], part: tuple[int, int] | None) -> list[Task]:
+    """Every N-th run of a plan, from the I-th on; None = all. The N parts are disjoint and together the whole plan.
+
+    A part does not depend on what is finished: machines that share no disk must agree on it.
+    """
+    return list(tasks) if part is None else list(tasks[part[0] - 1 :: part[1]])
 
 
 def pending(study: Study, tasks: Sequence[Task]) -> list[Task]:
