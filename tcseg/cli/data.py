@@ -81,18 +81,21 @@ def check(
 ) -> None:
     """Decode every file of a data set, match frames with labels, and list missing or damaged files.
 
-    The exit code is 1 if there are any. A subset of Cityscapes or CamVid is reported as a subset, not as an error.
+    The exit code is 1 if there are any. A subset of Cityscapes or CamVid is reported as a subset, not as an error. A folder of your
+    own has frames/<clip>/, labels/<clip>/ and classes.yaml.
 
     Example: tcseg data check data/procity --mend
     """
     from tcseg import procity as city
     from tcseg.data import integrity
+    from tcseg.data.folders import OWN
+    from tcseg.data.own.check import check as check_own
 
     failed = False
     for folder, name in _data_sets(root).items():
         if mend and name == "procity":
             city.mend(folder)
-        report = integrity.check(folder, name, quick, progress=True)
+        report = check_own(folder, quick, True) if name == OWN else integrity.check(folder, name, quick, progress=True)
         failed = failed or bool(report.problems)
         typer.echo("\n".join(report.lines()))
     if failed:
@@ -126,7 +129,8 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
     above = next((one for one in root.absolute().parents if kind_of(one)), None)
     part = f"; it is part of the {kind_of(above)} data set {above}, so pass that folder" if above else ""
     raise InputError(
-        f"{root} does not have the layout of a known data set (leftImg8bit_sequence + gtFine, or train + trainannot){part}"
+        f"{root} does not have the layout of a known data set (leftImg8bit_sequence + gtFine, train + trainannot, or "
+        f"frames + labels + classes.yaml){part}"
     )
 
 
