@@ -17,7 +17,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: threads of several 
 
 matplotlib.use("Agg")  # before anything imports pyplot: no test needs a screen
 
-PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
+PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes | a folder
 profile: str = "laptop"  # smoke | laptop | full
 runs: str = "reference"  # train | reference"""
 

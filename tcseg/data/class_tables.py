@@ -154,7 +154,7 @@ def _checked(path: Path, rows: list[Row], ignore: list, mapping: object) -> Clas
 def _mapping(path: Path, names: tuple[str, ...], taken: set[int], mapping: object) -> dict[int, int]:
     """Further ids -> trainId, or `IGNORE`."""
     if not isinstance(mapping, dict):
-        raise InputError(f"{path}: mapping is {mapping!r}; it must list values and class names, such as {{27: {names[0]}, 5: ignore}}")
+        raise InputError(f"{path}: mapping is {mapping!r}; it must list values and names, such as {{27: {names[0]}, 5: ignore}}")
     for value, name in mapping.items():
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < UNKNOWN:
             raise InputError(f"{path}: mapping contains the value {value!r}; it must be a whole number in 0..{UNKNOWN - 1}")

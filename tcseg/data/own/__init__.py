@@ -1,7 +1,7 @@
 """A data set of one's own: a folder with frames, labels and classes.
 
     frames/<clip>/*.png|jpg    the frames of a clip in the order of their names, or one film (*.mp4)
-    labels/<clip>/*.png        label maps of some frames or all, under the names of the frames (of a film: the frame's number from 0)
+    labels/<clip>/*.png        label maps of some frames or all, under the names of the frames (of a film: the number from 0)
     classes.yaml               names, ids, colours, ignored values (see `class_tables`)
     split.yaml                 optional: train: [clips], val: [clips], stills: [clips whose frames are single pictures]
 

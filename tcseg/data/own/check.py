@@ -99,4 +99,5 @@ def _classes(found: OwnFolder, pixels: dict[str, np.ndarray], report: Report) ->
         order = np.argsort(-shares, kind="stable")
         report.counts.append(f"{split}: " + named([f"{classes[k]} {100 * shares[k]:.1f} %" for k in order if total[k]], 12))
         if missing := [name for name, count in zip(classes, total, strict=True) if not count]:
-            report.notes.append(f"{split} has no pixel of {named(missing)}; nothing can be {'learned' if split == TRAIN else 'measured'} there")
+            what = "learned" if split == TRAIN else "measured"
+            report.notes.append(f"{split} has no pixel of {named(missing)}; nothing can be {what} there")

@@ -269,7 +269,7 @@ def _decode(folder: OwnFolder, window: Window, film: Film, size: tuple[int, int]
 
 
 def _flow(window: Window, frames: np.ndarray, split: str, arrays: dict[str, np.ndarray], i: int) -> None:
-    """Estimated flow of a window; between a frame and its repetition nothing is visible, and in validation all leave the picture."""
+    """Estimated flow of a window; between a frame and its repetition nothing is visible (in validation, all leaves the picture)."""
     inside = [0 <= index < window.clip.length for index in window.at]
     for kind, (flow, visible) in zip(("dis", "back"), estimated_flow(frames, "dis"), strict=True):
         if f"flow_{kind}" not in arrays:

@@ -211,8 +211,8 @@ def _clip(found: OwnFolder, name: str) -> Clip | None:
     folder, labels = found.root / "frames" / name, found.root / "labels" / name
     files = [entry.name for entry in _entries(folder)]
     films = [one for one in files if _suffix(one) in FILMS]
-    pictures = [path for path in in_order(folder / one for one in files if _suffix(one) in IMAGES)]
-    maps = [path for path in in_order(labels / entry.name for entry in _entries(labels))] if labels.is_dir() else []
+    pictures = in_order(folder / one for one in files if _suffix(one) in IMAGES)
+    maps = in_order(labels / entry.name for entry in _entries(labels)) if labels.is_dir() else []
     if wrong := [path for path in maps if path.suffix.lower() != ".png"]:
         found.problems.append(f"{wrong[0]} is no PNG; label maps are PNG files with an id in each pixel")
         maps = [path for path in maps if path not in wrong]

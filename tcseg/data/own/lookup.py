@@ -13,8 +13,9 @@ from tcseg.data import clips as named_clips
 from tcseg.data import folders
 from tcseg.data.clips import Clips
 from tcseg.data.own.clips import find_windows, load_own_clips
-from tcseg.data.own.layout import CLASSES, SPLIT, OwnFolder, open_folder
-from tcseg.data.splits import Coverage, fingerprint
+from tcseg.data.own.films import FILMS
+from tcseg.data.own.layout import CLASSES, SPLIT, TRAIN, VAL, OwnFolder, open_folder
+from tcseg.data.splits import Coverage, fingerprint, list_pictures
 from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import DATASETS, LabelSet, label_set
 
@@ -42,7 +43,8 @@ def require_dataset(dataset: str) -> None:
     if is_folder(dataset):
         own_folder(dataset)
     elif dataset not in DATASETS:
-        raise InputError(f"dataset is {dataset!r}; it must be one of {', '.join(DATASETS)}, or a folder with frames, labels and {CLASSES}")
+        known = ", ".join(DATASETS)
+        raise InputError(f"dataset is {dataset!r}; it must be one of {known}, or a folder with frames, labels and {CLASSES}")
 
 
 def own_folder(dataset: str) -> OwnFolder | None:
@@ -57,7 +59,8 @@ def own_folder(dataset: str) -> OwnFolder | None:
     if not root.is_dir():
         raise NotFoundError(f"dataset is {dataset!r}, and there is no such folder; `tcseg data new {dataset}` makes one")
     if (kind := folders.kind_of(root)) in DATASETS:
-        raise InputError(f"{root} has the layout of {kind}; link or move it to {folders.data_root() / kind}, and use --dataset {kind}")
+        place = folders.data_root() / kind
+        raise InputError(f"{root} has the layout of {kind}; link or move it to {place}, and use --dataset {kind}")
     folder = _opened(root, stamp(root))
     _seen[name_of(dataset)] = folder
     return folder
@@ -71,7 +74,8 @@ def _opened(root: Path, state: str) -> OwnFolder:
 def stamp(root: Path) -> str:
     """Digest of all files of a folder of one's own: names, sizes and times of change."""
     texts = [path for name in (CLASSES, SPLIT) if (path := root / name).is_file()]
-    listed = [fingerprint(root), *((path.name, path.read_bytes()) for path in texts)]
+    films = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in list_pictures(root / "frames", FILMS)]
+    listed = [fingerprint(root), *films, *((path.name, path.read_bytes()) for path in texts)]
     return hashlib.sha256(repr(listed).encode()).hexdigest()
 
 
@@ -96,6 +100,18 @@ def find_root(dataset: str) -> Path | None:
     """The folder of a data set, or None: see `folders.find_dataset`."""
     folder = own_folder(dataset)
     return folder.root if folder else folders.find_dataset(dataset)
+
+
+def trains_on_stills(dataset: str) -> bool:
+    """Whether the training split holds single pictures: CamVid's, or those of a folder whose training clips are all stills."""
+    folder = own_folder(dataset)
+    return folder.stills.issuperset(folder.split[TRAIN]) if folder else dataset == "camvid"
+
+
+def measures_stills(dataset: str) -> bool:
+    """Whether validation has single pictures alone, and no video to measure consistency on."""
+    folder = own_folder(dataset)
+    return folder is not None and folder.stills.issuperset(folder.split[VAL])
 
 
 def coverage_of(dataset: str, root: Path, split: str, neighbours: int = 2) -> Coverage:

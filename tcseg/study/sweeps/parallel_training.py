@@ -126,7 +126,7 @@ def side_by_side(
     prepare(study, tasks[:limit])
     threads = max(1, usable_cores() // workers)
     with worker_pool(workers) as pool:
-        arguments = study.dataset, study.profile, study.folder, threads
+        arguments = study.source, study.profile, study.folder, threads
         try:
             yield from _all_of(tasks, workers, limit, lambda task, patient: pool.submit(_make, *arguments, task, patient))
         except BaseException:
