@@ -139,3 +139,42 @@ def _by_name(root: Path) -> str | None:
     from tcseg.data.folders import DATASETS
 
     return next((name for name in DATASETS if root.absolute().name.lower() == name), None)
+
+
+@data_app.command()
+def new(
+    root: Annotated[Path, typer.Argument(help="A new folder.")],
+    origin: Annotated[
+        list[str], typer.Option("--from", help="A film (repeatable), or the format of an export: coco, cvat or cityscapes.")
+    ],
+    source: Annotated[
+        Path | None, typer.Option(help="The export: COCO's JSON file, CVAT's zip file or folder, or the folder with gtFine.")
+    ] = None,
+    frames: Annotated[Path | None, typer.Option(help="Folder of the pictures, if the export has none.")] = None,
+    every: Annotated[str, typer.Option(help="Of films: time or frames between two frames to label, such as 1s or 12f.")] = "1s",
+    around: Annotated[int, typer.Option(min=0, help="Of films: frames before and after each of these.")] = 5,
+    classes: Annotated[
+        str, typer.Option(help="Of films: names with commas between them, cityscapes, camvid, or a YAML file.")
+    ] = "cityscapes",
+) -> None:
+    """Begin a data set of your own: lay out frames of a film to be labelled, or convert an export of an annotation tool.
+
+    Films: label the pictures in to_label, and save each label map under the same name (.png) in labels. The values of a label map
+    are the ids in classes.yaml.
+
+    Example: tcseg data new mine --from drive.mp4 --every 1s --classes road,car,rest
+    """
+    from tcseg.data.own import convert, create
+
+    if len(origin) == 1 and origin[0] in convert.FORMATS:
+        if source is None:
+            raise InputError(f"--from {origin[0]} needs --source, the export")
+        typer.echo(convert.convert(root, origin[0], source, frames))
+        typer.echo(f"next: tcseg data check {root}")
+        return
+    if source is not None or frames is not None:
+        raise InputError(f"--from is {', '.join(origin)}, a film; --source and --frames are for coco, cvat and cityscapes")
+    written = create.from_films(root, [Path(film) for film in origin], every, around, classes)
+    done = {name: count for name, count in written.items() if count}
+    typer.echo(f"{len(done)} frames to label in {root / create.TO_LABEL}, {sum(done.values())} frames in {root / 'frames'}")
+    typer.echo(f"next: save a label map for each as {root / 'labels'}/<clip>/<frame>.png, then: tcseg data check {root}")
