@@ -22,7 +22,7 @@ DISK_GB := $(if $(wildcard $(STAMP)),2,$(if $(TORCH_INDEX),4,$(if $(filter Linux
 .PHONY: help check-system env study sweeps rows test lab lint report reference documents colab constraints
 
 help:  ## this list
-	@echo "usage: make TARGET [PROFILE=smoke|laptop|full|bench] [DATASET=procity|camvid|cityscapes] [TORCH_INDEX=url] [PYTHON=python3.12] [CHAPTER=4]"
+	@echo "usage: make TARGET [PROFILE=smoke|laptop|full|bench] [DATASET=procity|camvid|cityscapes|FOLDER] [TORCH_INDEX=url] [PYTHON=python3.12] [CHAPTER=4]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 check-system:  ## what the system must have (Python, venv, libGL, git, disk); a line and a fix for each thing missing

@@ -29,7 +29,7 @@ _PLACES = {
     "Recipe": "tcseg.training.recipe",
     "train": "tcseg.training.loop",
     "adapt": "tcseg.adaptation.run",
-    "load_clips": "tcseg.data.clips",
+    "load_clips": "tcseg.data.own.lookup",
     "open_study": "tcseg.study.opening",
     "MeanIoU": "tcseg.metrics.streaming",
     "TemporalConsistency": "tcseg.metrics.streaming",

@@ -20,7 +20,7 @@ LONGEST = ("test_opened_notebooks.py", "test_smoke_study.py", "test_cityscapes_w
 
 matplotlib.use("Agg")  # before anything imports pyplot: no test needs a screen
 
-PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
+PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes | a folder
 profile: str = "laptop"  # smoke | laptop | full
 runs: str = "reference"  # train | reference"""
 

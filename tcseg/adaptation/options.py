@@ -29,10 +29,12 @@ class AdaptOptions:
         per_second: moments a second that the teacher is asked about.
         held_out: share of each video, its end, that is not learned from.
         score: videos or folders that are only scored on, instead of the held-out parts.
-        labels, label_classes: true label maps of some frames, and what they hold ("cityscapes", "camvid", or a file).
+        labels, label_classes: true label maps of some frames, and what they hold ("cityscapes", "camvid", or a file); a folder of
+            your own (`tcseg.data.own`) says itself what they hold.
         teacher_name: what the teacher is called in card and table; None = where it comes from.
         teacher_size, licence, classes, rename, onnx: as for `teachers.open_teacher`.
         replay: whether drawn streets are learned from as well.
+        labelled: a folder of your own whose labelled training frames are learned from, in the place of drawn streets.
         temporal: weight of the temporal loss; 0 = no pairs are shown.
         light: strength of other white balance, gamma and sharpness, 0..1: for other days and cameras.
         mixing: share of the frames that get classes of another, 0..1.
@@ -63,6 +65,7 @@ class AdaptOptions:
     rename: dict[str, str] | None = None
     onnx: dict | None = None
     replay: bool = True
+    labelled: Path | str | None = None
     temporal: float = 3.0
     light: float = 0.0
     mixing: float = 0.0
@@ -90,7 +93,9 @@ class AdaptOptions:
             raise InputError(f"give arch {self.arch!r} or init {str(self.init)!r}, not both")
         if self.arch is not None:
             require_one_of("arch", self.arch, registry.shipped_names())
-        for path in (self.init, self.labels):
+        if self.labelled and not self.replay:
+            raise InputError("labelled is learned from in the place of drawn streets: give --labelled or --no-replay, not both")
+        for path in (self.init, self.labels, self.labelled):
             if path is not None and not Path(path).exists():
                 raise NotFoundError(f"{path} does not exist")
 

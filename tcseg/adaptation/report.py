@@ -23,9 +23,9 @@ from tcseg.adaptation.frames import STILLS, WIDTH, is_cut, read_snippets
 from tcseg.adaptation.kinds.answers import Place
 from tcseg.adaptation.store import Targets
 from tcseg.adaptation.teachers import STRIDE, Teacher
+from tcseg.data.class_tables import class_table
 from tcseg.data.images import files_below, natural
 from tcseg.errors import InputError, NotFoundError
-from tcseg.evaluation.class_tables import class_table
 from tcseg.evaluation.label_map_values import decide, inspect_map
 from tcseg.flow import estimate, visibility
 from tcseg.labels import CAMVID, IGNORE, LabelSet, cityscapes_to_camvid

@@ -23,10 +23,12 @@ from tcseg.adaptation import card, motion, report, store, training
 from tcseg.adaptation.batches import Replay, can_replay
 from tcseg.adaptation.frames import Sampling, named
 from tcseg.adaptation.kinds.answers import digest
+from tcseg.adaptation.labelled import Labelled, open_labelled, truth_of
 from tcseg.adaptation.material import Material, Settings
 from tcseg.adaptation.options import AdaptOptions
 from tcseg.adaptation.store import Targets
 from tcseg.adaptation.teachers import Teacher, open_teacher
+from tcseg.data.own import OwnFolder
 from tcseg.errors import InputError, read_options, require_writable
 from tcseg.models import provenance, registry, trained_on
 from tcseg.models.networks import SegmentationModel
@@ -110,10 +112,11 @@ def adapt(videos: str | Path | Sequence[str | Path], teacher: str | Path, out: s
     note.touch()
     truth = None
     if chosen.labels:
-        truth = report.Truth(Path(chosen.labels), chosen.label_classes, asked.label_set)
+        truth = report.Truth(*truth_of(Path(chosen.labels), chosen.label_classes), asked.label_set)
+    labelled = open_labelled(Path(chosen.labelled), asked.label_set) if chosen.labelled else None
     _say(chosen, f"teacher: {asked}")
     targets, initial = _collect(videos, asked, work, chosen, initial)
-    return _Work(chosen, weights, work, asked, targets, initial, truth).run()
+    return _Work(chosen, weights, work, asked, targets, initial, truth, labelled).run()
 
 
 def _say(options: AdaptOptions, text: str) -> None:
@@ -201,9 +204,10 @@ class _Work:
         targets: list[Targets],
         initial: SegmentationModel,
         truth: report.Truth | None,
+        labelled: OwnFolder | None,
     ) -> None:
         self.options, self.weights, self.work, self.teacher = options, weights, work, teacher
-        self.targets, self.initial, self.truth = targets, initial.eval(), truth
+        self.targets, self.initial, self.truth, self.labelled = targets, initial.eval(), truth, labelled
         parts = [one.split(options.held_out) for one in targets]
         self.learned, self.kept = ([part[i] for part in parts] for i in (0, 1))
         for name, some, least in (("to learn from", self.learned, store.LEAST // 2), ("held out", self.kept, FEW)):
@@ -234,15 +238,18 @@ class _Work:
             material = Material(self.targets, self.learned, settings)
             self._tell_motion(material)
             network = copy.deepcopy(self.initial)
-            replay = None
-            if settings.replay and can_replay(network):
+            replay, place = None, self.work / f"training-{settings.seed}"
+            if self.labelled:
+                replay = Labelled(settings, self.labelled)
+                place = place.with_name(f"{place.name}-{replay.key}")
+            elif settings.replay and can_replay(network):
                 replay = Replay(settings, self.work)
             if self.options.minutes:
                 settings = replace(settings, steps=self._steps_in(self.options.minutes, settings, material, network, replay))
                 material.settings = settings
             check = training.QuickCheck(self.targets, self.kept)
             return training.train(
-                settings, material, network, check, self.work / f"training-{settings.seed}", replay, self.options.progress
+                settings, material, network, check, place, replay, self.options.progress
             )
 
     def _settings(self) -> Settings:

@@ -42,7 +42,9 @@ def adapt(
     score: Annotated[
         list[str] | None, typer.Option(help="A video to score on, instead of the ends that are held out; repeatable.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="Folder of true label maps of some frames: truth is measured, too.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Folder of true label maps of some frames, or of your own data: truth is measured, too.")
+    ] = None,
     label_classes: Annotated[
         str, typer.Option(help="What these hold: cityscapes, camvid, or a YAML file.")
     ] = "cityscapes",
@@ -61,6 +63,9 @@ def adapt(
     licence: Annotated[str | None, typer.Option(help="The teacher's licence, where nothing beside it says.")] = None,
     onnx: Annotated[
         list[str] | None, typer.Option(help="layout=, mean=, std= or output= of an ONNX file that does not say; repeatable.")
+    ] = None,
+    labelled: Annotated[
+        Path | None, typer.Option(help="Folder of your own with labels, learned from instead of drawn streets.")
     ] = None,
     replay: Annotated[bool, typer.Option(help="Also learn from drawn streets with labels.")] = True,
     temporal: Annotated[float, typer.Option(min=0, help="Weight of the temporal loss.")] = 3.0,
@@ -87,8 +92,8 @@ def adapt(
         stills=stills or [], fps=fps, per_second=per_second, held_out=held_out, score=score or [], labels=labels,
         label_classes=label_classes, teacher_name=teacher_name, teacher_size=teacher_size,
         classes=classes, rename=_pairs("rename", rename),
-        licence=licence, onnx=_pairs("onnx", onnx), replay=replay, temporal=temporal,
-        light=light, mixing=mixing, work=work, table=table, film=film,
+        licence=licence, onnx=_pairs("onnx", onnx), replay=replay, labelled=labelled,
+        temporal=temporal, light=light, mixing=mixing, work=work, table=table, film=film,
     )  # fmt: skip
     made = [done.weights.name, *(f"{done.weights.stem}{end}" for end in (".json", ".md"))]
     typer.echo(f"{', '.join([*made, *([f'{done.weights.stem}.mp4'] if film else [])])} in {done.weights.parent}")

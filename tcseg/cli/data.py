@@ -81,18 +81,21 @@ def check(
 ) -> None:
     """Decode every file of a data set, match frames with labels, and list missing or damaged files.
 
-    The exit code is 1 if there are any. A subset of Cityscapes or CamVid is reported as a subset, not as an error.
+    The exit code is 1 if there are any. A subset of Cityscapes or CamVid is reported as a subset, not as an error. A folder of your
+    own has frames/<clip>/, labels/<clip>/ and classes.yaml.
 
     Example: tcseg data check data/procity --mend
     """
     from tcseg import procity as city
     from tcseg.data import integrity
+    from tcseg.data.folders import OWN
+    from tcseg.data.own.check import check as check_own
 
     failed = False
     for folder, name in _data_sets(root).items():
         if mend and name == "procity":
             city.mend(folder)
-        report = integrity.check(folder, name, quick, progress=True)
+        report = check_own(folder, quick, True) if name == OWN else integrity.check(folder, name, quick, progress=True)
         failed = failed or bool(report.problems)
         typer.echo("\n".join(report.lines()))
     if failed:
@@ -126,7 +129,8 @@ def _data_sets(root: Path | None) -> dict[Path, str]:
     above = next((one for one in root.absolute().parents if kind_of(one)), None)
     part = f"; it is part of the {kind_of(above)} data set {above}, so pass that folder" if above else ""
     raise InputError(
-        f"{root} does not have the layout of a known data set (leftImg8bit_sequence + gtFine, or train + trainannot){part}"
+        f"{root} does not have the layout of a known data set (leftImg8bit_sequence + gtFine, train + trainannot, or "
+        f"frames + labels + classes.yaml){part}"
     )
 
 
@@ -135,3 +139,42 @@ def _by_name(root: Path) -> str | None:
     from tcseg.data.folders import DATASETS
 
     return next((name for name in DATASETS if root.absolute().name.lower() == name), None)
+
+
+@data_app.command()
+def new(
+    root: Annotated[Path, typer.Argument(help="A new folder.")],
+    origin: Annotated[
+        list[str], typer.Option("--from", help="A film (repeatable), or the format of an export: coco, cvat or cityscapes.")
+    ],
+    source: Annotated[
+        Path | None, typer.Option(help="The export: COCO's JSON file, CVAT's zip file or folder, or the folder with gtFine.")
+    ] = None,
+    frames: Annotated[Path | None, typer.Option(help="Folder of the pictures, if the export has none.")] = None,
+    every: Annotated[str, typer.Option(help="Of films: time or frames between two frames to label, such as 1s or 12f.")] = "1s",
+    around: Annotated[int, typer.Option(min=0, help="Of films: frames before and after each of these.")] = 5,
+    classes: Annotated[
+        str, typer.Option(help="Of films: names with commas between them, cityscapes, camvid, or a YAML file.")
+    ] = "cityscapes",
+) -> None:
+    """Begin a data set of your own: lay out frames of a film to be labelled, or convert an export of an annotation tool.
+
+    Films: label the pictures in to_label, and save each label map under the same name (.png) in labels. The values of a label map
+    are the ids in classes.yaml.
+
+    Example: tcseg data new mine --from drive.mp4 --every 1s --classes road,car,rest
+    """
+    from tcseg.data.own import convert, create
+
+    if len(origin) == 1 and origin[0] in convert.FORMATS:
+        if source is None:
+            raise InputError(f"--from {origin[0]} needs --source, the export")
+        typer.echo(convert.convert(root, origin[0], source, frames))
+        typer.echo(f"next: tcseg data check {root}")
+        return
+    if source is not None or frames is not None:
+        raise InputError(f"--from is {', '.join(origin)}, a film; --source and --frames are for coco, cvat and cityscapes")
+    written = create.from_films(root, [Path(film) for film in origin], every, around, classes)
+    done = {name: count for name, count in written.items() if count}
+    typer.echo(f"{len(done)} frames to label in {root / create.TO_LABEL}, {sum(done.values())} frames in {root / 'frames'}")
+    typer.echo(f"next: save a label map for each as {root / 'labels'}/<clip>/<frame>.png, then: tcseg data check {root}")

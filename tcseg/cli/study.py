@@ -20,7 +20,7 @@ NOTHING_TO_DO = "nothing to do: all runs of these sweeps are finished"
 
 @app.command()
 def study(
-    dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
+    dataset: Annotated[str, typer.Option(help="procity, camvid, cityscapes, or a folder of your own.")] = "procity",
     profile: Annotated[str, typer.Option(help="smoke, laptop or full.")] = "laptop",
     runs: Annotated[str, typer.Option(help="train, or reference (show the committed runs without training).")] = "train",
     notebook: Annotated[
@@ -47,17 +47,17 @@ def study(
 
 def _require_known(dataset: str, profile: str, runs: str = "train") -> None:
     """Refuse what no study has, before `run_study`, which prints its own errors."""
-    from tcseg.labels import DATASETS
+    from tcseg.data.own.lookup import require_dataset
     from tcseg.study.reference_rows import STUDIES
 
-    require_one_of("dataset", dataset, DATASETS)
+    require_dataset(dataset)
     require_one_of("profile", profile, STUDIES)
     require_one_of("runs", runs, ("train", "reference"))
 
 
 @app.command()
 def sweep(
-    dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
+    dataset: Annotated[str, typer.Option(help="procity, camvid, cityscapes, or a folder of your own.")] = "procity",
     profile: Annotated[str, typer.Option(help="smoke, laptop, full or bench.")] = "laptop",
     only: Annotated[list[str] | None, typer.Option(help="Name of a sweep; repeatable. Default: all sweeps.")] = None,
     workers: Annotated[
@@ -104,7 +104,7 @@ def measure(
         str,
         typer.Argument(
             help="procity, transfer, zero_shot, adapt, street, metrics, coverage, cost, latency, gpu, speeds, layouts, "
-            "half_resolution, pipeline, steadiness, precision or flow."
+            "half_resolution, pipeline, steadiness, still_camera, precision or flow."
         ),
     ],
     quick: Annotated[bool, typer.Option(help="Only test the command, in seconds; the numbers mean nothing.")] = False,
@@ -133,7 +133,7 @@ def measure(
 
 @app.command()
 def report(
-    dataset: Annotated[str, typer.Option(help="procity, camvid or cityscapes.")] = "procity",
+    dataset: Annotated[str, typer.Option(help="procity, camvid, cityscapes, or a folder of your own.")] = "procity",
     profile: Annotated[str, typer.Option(help="smoke, laptop or full.")] = "laptop",
     mine: Annotated[bool, typer.Option(help="Report on your own study in data/study instead of the committed results.")] = False,
 ) -> None:

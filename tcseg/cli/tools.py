@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcseg.data.frame_size import parse_size
-from tcseg.errors import require_writable, require_writable_file
+from tcseg.errors import InputError, require_writable, require_writable_file
 from tcseg.models.trained_on import export_size, size_text, trained_size, training_of
 
 from .app import DEFAULT, SHIPPED, Device, app, device_of, load_model, real_frames
@@ -240,8 +240,11 @@ def _bench_models(names: list[str], weights: list[Path]) -> dict[str, Segmentati
 @app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Option(help="Folder of label maps: one PNG per frame with a class in each pixel.")],
-    frames: Annotated[Path, typer.Option(help="Folder of the corresponding frames.")],
+    frames: Annotated[Path | None, typer.Option(help="Folder of the corresponding frames.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Folder of ground truth. Without it, accuracy is not measured.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder of your own data, instead of --frames, --labels, --layout and --classes.")
+    ] = None,
     flow: Annotated[
         list[str] | None, typer.Option(help="exact, dis, farneback or raft; repeatable, best first. Default: dis.")
     ] = None,
@@ -276,6 +279,10 @@ def evaluate(
     from tcseg.evaluation import label_map_files, label_map_tables
     from tcseg.evaluation.label_map_layouts import Pacing
 
+    if dataset:
+        frames, labels, layout, classes = _own_data(dataset, frames, labels, classes)
+    if frames is None:
+        raise InputError("evaluate needs --frames, the folder of the frames, or --dataset, a folder of your own data")
     options = {"flows": flow or ["dis"], "train_ids": train_ids, "classes": classes, "unit": unit, "strict": strict}
     options |= {"pacing": Pacing(stills, step, fps), "workers": workers, "progress": True}
     if out:
@@ -285,3 +292,16 @@ def evaluate(
     if out:
         label_map_tables.write(out, table, record)
         typer.echo(f"{out / 'metrics.csv'}, {out / 'metrics.json'}")
+
+
+def _own_data(root: Path, frames: Path | None, labels: Path | None, classes: str | None) -> tuple[Path, Path, str, str]:
+    """Frames, labels, layout and classes of a folder of one's own; checked."""
+    from tcseg.data.own import open_folder
+    from tcseg.data.own.layout import CLASSES
+
+    if given := [f"--{n}" for n, v in (("frames", frames), ("labels", labels), ("classes", classes)) if v is not None]:
+        raise InputError(f"--dataset {root} says what {given[0]} says; give one of them")
+    films = [clip for clip in open_folder(root).clips.values() if clip.film]
+    if films:
+        raise InputError(f"{films[0].frames[0]} is a film; `tcseg evaluate` reads pictures: write its frames with tcseg data new")
+    return root / "frames", root / "labels", "folder", str(root / CLASSES)

@@ -12,6 +12,8 @@ from pathlib import Path
 DATASETS = ("procity", "cityscapes", "camvid")
 VARIABLE = "TCSEG_DATA"
 _PARENT = f"set {VARIABLE} to the folder that holds {' or '.join(f'{name}/' for name in DATASETS[1:])}"
+OWN = "own"
+"""The kind of a folder of one's own: frames, labels and classes.yaml (`tcseg.data.own`)."""
 _MOST = 200  # entries of a folder that are searched for data sets
 
 
@@ -31,13 +33,16 @@ def find_dataset(name: str) -> Path | None:
 
 
 def kind_of(folder: Path) -> str | None:
-    """The data set in a folder, detected by its layout: one of `DATASETS`, or None."""
+    """The data set in a folder, detected by its layout: one of `DATASETS`, `OWN`, or None."""
 
     def has(*names: str) -> bool:
         return any(os.path.isdir(folder / name) for name in names)
 
     if has("trainannot", "valannot", "testannot"):
         return "camvid"
+    texts = any(os.path.isfile(folder / name) for name in ("classes.yaml", "split.yaml"))
+    if (has("frames") and has("labels")) or (texts and has("frames", "labels")):
+        return OWN
     if not has("leftImg8bit_sequence", "leftImg8bit", "gtFine", "gtCoarse", "flow"):
         return None
     return "procity" if os.path.isfile(folder / "manifest.json") or has("flow", ".parts") else "cityscapes"
@@ -90,10 +95,10 @@ def variable_problem() -> tuple[str, str] | None:
         return _no_folder(named)
     if any(os.path.isdir(folder / name) for name in DATASETS):
         return None
-    if kind := kind_of(folder):
+    if (kind := kind_of(folder)) in DATASETS:
         return f"{folder} is the data set {kind} itself", _set_to(folder.parent, folder.name, kind)
     for above in islice(folder.absolute().parents, 3):
-        if kind := kind_of(above):
+        if (kind := kind_of(above)) in DATASETS:
             return f"{folder} is a part of the data set {above}", _set_to(above.parent, above.name, kind)
     what = f"{folder} contains none of {', '.join(f'{name}/' for name in DATASETS)}"
     for inner in (*_folders(folder), *(deep for one in _folders(folder) for deep in _folders(one))):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tcseg import procity
 from tcseg.data.folders import explain_missing, explain_variable, find_dataset
 from tcseg.data.frame_size import parse_size
-from tcseg.errors import InputError, NoRowsError, NotFoundError, require_one_of
-from tcseg.labels import DATASETS, label_set
+from tcseg.data.own import lookup
+from tcseg.data.own.layout import OwnFolder
+from tcseg.errors import InputError, NoRowsError, NotFoundError, require_one_of, require_writable
+from tcseg.models.trained_on import network_size
 from tcseg.study import reference_rows
-from tcseg.study.paths import NOTEBOOKS, study_folder
+from tcseg.study.paths import NOTEBOOKS, PASS_OUT, study_folder
 from tcseg.study.recipes import PROFILES
 from tcseg.study.study import Study
 
@@ -27,7 +30,7 @@ def require_known(dataset: str, profile: str, runs: str, profiles: Iterable[str]
     Raises:
         InputError: the message lists the known ones.
     """
-    require_one_of("dataset", dataset, DATASETS)
+    lookup.require_dataset(dataset)
     require_one_of("profile", profile, profiles)
     require_one_of("runs", runs, MODES)
 
@@ -52,7 +55,8 @@ def open_study(
     """Open a study; all arguments are checked before work starts.
 
     Args:
-        dataset: procity (embedded), camvid or cityscapes (found in `$TCSEG_DATA` or `data/`).
+        dataset: procity (embedded), camvid or cityscapes (found in `$TCSEG_DATA` or `data/`), or a folder of your own (see
+            `tcseg.data.own`), whose frames have as many pixels as the profile's, at their own aspect.
         profile: smoke, laptop or full.
         runs: "train" trains what is missing; "reference" shows the committed rows.
         notebook: whose usage is counted.
@@ -84,9 +88,28 @@ def open_study(
         raise NotFoundError(untrained)
     if runs == "reference" and (refused := reference_rows.refusal(request, trainable=not untrained)):
         raise NoRowsError(refused)
-    if dataset != "procity" and runs == "train" and (note := explain_variable()):
+    if dataset in ("camvid", "cityscapes") and runs == "train" and (note := explain_variable()):
         print(f"{note}; {dataset} is read from {find_dataset(dataset)}", file=sys.stderr, flush=True)
-    return Study(dataset, request.scale, runs, label_set(dataset), where[runs], notebook)
+    scale, own = request.scale, lookup.own_folder(dataset)
+    if own is not None:
+        _claim(where[runs], own)
+        scale = scale if size else replace(scale, size=network_size(own.size, scale.size))
+    classes = lookup.label_set_of(dataset)
+    return Study(lookup.name_of(dataset), scale, runs, classes, where[runs], notebook, lookup.absolute(dataset))
+
+
+def _claim(folder: Path, own: OwnFolder) -> None:
+    """Note whose study a folder holds; two data sets of one name must not share it.
+
+    Raises:
+        InputError: it holds the study of another folder, which still exists.
+    """
+    note = folder / "dataset.txt"
+    other = Path(note.read_text(encoding="utf-8")) if note.exists() else own.root
+    if other != own.root and other.is_dir():
+        raise InputError(f"{folder} holds the study of {other}, and {own.root} has the same name; pass --out FOLDER, or rename one")
+    require_writable(folder, PASS_OUT)
+    note.write_text(str(own.root), encoding="utf-8")
 
 
 def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
@@ -99,7 +122,7 @@ def _own_size(dataset: str, text: str | None) -> tuple[int, int] | None:
 def _why_not_trained(request: reference_rows.Request, folder: Path) -> str:
     """What training needs and does not find, and how to get it; empty if everything is there."""
     dataset = request.dataset
-    if dataset != "procity" and find_dataset(dataset) is None:
+    if dataset != "procity" and lookup.find_root(dataset) is None:
         return explain_missing(dataset)
     for table, chapter in request.need.earlier.items():
         if not (folder / "tables" / f"{table}.csv").is_file():
@@ -116,4 +139,5 @@ def open_rows(dataset: str, profile: str, folder: Path | None = None) -> Study:
         folder: where runs of one's own are looked for; its usual place by default, as `open_study` has it.
     """
     where = Path(folder or os.environ.get("TCSEG_STUDY_FOLDER") or study_folder(dataset, profile))
-    return Study(dataset, PROFILES[profile], "reference", label_set(dataset), where, None)
+    name, classes = lookup.name_of(dataset), lookup.label_set_of(dataset)
+    return Study(name, PROFILES[profile], "reference", classes, where, None, lookup.absolute(dataset))

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tcseg.data.folders import data_root
+from tcseg.data.own.lookup import name_of
 from tcseg.errors import NotFoundError
 from tcseg.study.recipes import ABLATION_SWEEPS
 
@@ -65,7 +66,7 @@ def study_folder(dataset: str, profile: str, runs: str = "train", size: str | No
     """
     root = Path(os.environ.get("TCSEG_STUDIES") or data_root() / "study")
     tail = ("-reference" if runs == "reference" else "") + (f"-{size}" if size else "")
-    return root / (f"{dataset}-{profile}" + tail)
+    return root / (f"{name_of(dataset)}-{profile}" + tail)
 
 
 def require_checkout(command: str, *folders: str) -> None:

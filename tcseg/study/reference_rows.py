@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tcseg.data.folders import find_dataset
+from tcseg.data.own.lookup import find_root, name_of
 from tcseg.labels import DATASETS
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import PRIMARY, PROFILES, RECIPES, Profile
@@ -109,7 +110,7 @@ class Request:
     @property
     def study(self) -> str:
         """The name of the study."""
-        return f"{self.dataset}-{self.profile}"
+        return f"{name_of(self.dataset)}-{self.profile}"
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _why_not_files(request: Request, by_recipe: dict[tuple[str, int], str]) -> s
 
 def has_data(dataset: str) -> bool:
     """Whether a data set is here, or can be made."""
-    return dataset == "procity" or find_dataset(dataset) is not None
+    return dataset == "procity" or find_root(dataset) is not None
 
 
 def _others(request: Request) -> Iterator[Request]:
@@ -243,7 +244,7 @@ def _training(request: Request) -> str:
         return "runs='train'"
     more = {"size": request.size and "{}x{}".format(*request.size), "seeds": request.seeds}
     options = "".join(f" --{name} {value}" for name, value in more.items() if value)
-    return f"train your own: tcseg study --dataset {request.dataset} --profile {request.profile}{options}"
+    return f"train your own: tcseg study --dataset {shlex.quote(request.dataset)} --profile {request.profile}{options}"
 
 
 # ------------------------------------------------------------------------------------------------ are the scores the same?

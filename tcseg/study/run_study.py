@@ -17,7 +17,8 @@ from typing import ParamSpec
 import pandas as pd
 
 from tcseg.atomic_files import write_table
-from tcseg.data.folders import explain_missing, find_dataset
+from tcseg.data.folders import explain_missing
+from tcseg.data.own import lookup
 from tcseg.data.splits import fingerprint
 from tcseg.errors import (
     CannotWriteError,
@@ -29,6 +30,7 @@ from tcseg.errors import (
     require_one_of,
     require_writable,
 )
+from tcseg.labels import DATASETS
 from tcseg.models.registry import FAST, WEIGHTS
 from tcseg.models.students import CHOSEN
 from tcseg.study.measurements import MEASUREMENTS
@@ -56,6 +58,8 @@ NOT_IN_NOTEBOOKS = {
 }  # fmt: skip
 
 
+OF_VIDEO = ("04_temporal_consistency", "05_ablations", "06_realtime_benchmark")
+"""Chapters that need a clip with several frames for validation."""
 SHOWN_IN_NOTEBOOKS = ("parts", "camvid.md", "MODEL_CARD.md", "transfer")
 """Templates whose text a chapter shows."""
 
@@ -74,7 +78,8 @@ def course_of(
         ValueError: dataset, profile, runs or size is wrong (the known ones are listed), or the data set is not there.
     """
     require_known(dataset, profile, runs)
-    if dataset != "procity" and runs == "train" and find_dataset(dataset) is None:
+    dataset = lookup.absolute(dataset)  # notebooks run in other folders
+    if dataset != "procity" and runs == "train" and lookup.find_root(dataset) is None:
         raise InputError(explain_missing(dataset))
     if size:
         size_of(dataset, size)
@@ -84,10 +89,10 @@ def course_of(
     package += sorted(WEIGHTS.glob("*.*"))  # the students of the first and the last chapter
     package += [TEMPLATES / f"{name}.j2" for name in SHOWN_IN_NOTEBOOKS]
     more = {"--size": size, "--seeds": seeds, "--out": shlex.quote(str(out)) if out else None}
-    again = f"tcseg study --dataset {dataset} --profile {profile}"
+    again = f"tcseg study --dataset {shlex.quote(dataset)} --profile {profile}"
     again += "".join(f" {name} {value}" for name, value in more.items() if value)
     if runs == "reference":
-        again = f"make report DATASET={dataset} PROFILE={profile}"
+        again = f"make report DATASET={shlex.quote(dataset)} PROFILE={profile}"
         package += sorted((FIGURES / "tables").glob("*.csv")) + sorted((FIGURES / "runs").glob("*.json"))
     else:
         package += measured_tables()
@@ -115,8 +120,8 @@ def measured_tables() -> list[Path]:
 
 def data_fingerprint(dataset: str) -> str:
     """Digest of a real data set's pictures (`splits.fingerprint`); empty for procity, whose generator is part of the package."""
-    root = None if dataset == "procity" else find_dataset(dataset)
-    return "" if root is None else fingerprint(root)
+    root = None if dataset == "procity" else lookup.find_root(dataset)
+    return "" if root is None else lookup.stamp(root) if lookup.is_folder(dataset) else fingerprint(root)
 
 
 def expected_seconds(folder: Path, profile: str) -> dict[str, float]:
@@ -169,7 +174,7 @@ def run_study(
     """Data, notebooks and report: what `make study` does.
 
     Args:
-        dataset: "procity", "camvid" or "cityscapes".
+        dataset: "procity", "camvid", "cityscapes", or a folder of your own.
         profile: "smoke", "laptop" or "full".
         runs: "train", or "reference" to read the committed run records instead of training.
         notebooks: Stop after the last of these (names with or without .ipynb); all by default.
@@ -185,6 +190,11 @@ def run_study(
     names = None if notebooks is None else [known_notebook(name) for name in notebooks]
     course = course_of(dataset, profile, runs, out, seeds, size)
     require_one_of("profile", profile, STUDIES)
+    if lookup.measures_stills(dataset) and (videos := [name for name in OF_VIDEO if name in upto(names)]):
+        raise InputError(
+            f"{dataset} has pictures but no video for validation, and {videos[0]} measures video: pass --notebook 3, or use "
+            "tcseg sweep"
+        )
     if runs == "reference":
         require_checkout("a report on the committed results", "notebooks", "figures/runs")
         require_reference(dataset, profile, upto(names), size, seeds)
@@ -246,6 +256,7 @@ def reference(dataset: str = "procity", profile: str = "laptop", ship: bool | No
     Returns:
         An exit code: 0 done, 1 there is nothing finished to publish. What went wrong is printed.
     """
+    require_one_of("dataset", dataset, DATASETS)
     ship = ship if ship is not None else (dataset == "procity" and profile != "smoke")
     study = study_folder(dataset, profile)
     written = [*publish(study, dataset, profile, ship), *publish_measurements(), *ship_street()]
@@ -268,6 +279,7 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
     Returns:
         An exit code, as `run_study`'s.
     """
+    require_one_of("dataset", dataset, DATASETS)
     course_of(dataset, profile, "reference")
     new_rows = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
     if not any(row.study == f"{dataset}-{profile}" for row in committed_rows()):

@@ -20,8 +20,9 @@ from torch import Tensor
 from tcseg import atomic_files, procity
 from tcseg.atomic_files import write_json
 from tcseg.data import tiles
-from tcseg.data.clips import Clips, find_snippets, load_clips
-from tcseg.data.folders import data_root, explain_missing, find_dataset
+from tcseg.data.clips import Clips
+from tcseg.data.folders import data_root, explain_missing
+from tcseg.data.own import lookup
 from tcseg.data.splits import Coverage
 from tcseg.errors import NotFoundError, TcsegError, require_one_of
 from tcseg.evaluation import split_scores
@@ -68,7 +69,7 @@ class Study(Outputs):
     def data_folder(self) -> Path:
         """Folder of the data set; procity is generated first if it is missing."""
         if self.dataset != "procity":
-            folder = find_dataset(self.dataset)
+            folder = lookup.find_root(self.source)
             if folder is None:
                 raise NotFoundError(explain_missing(self.dataset))
             return folder
@@ -93,20 +94,20 @@ class Study(Outputs):
         """A split ("train" or "val") in memory; decoded once, then cached in the study's folder."""
         if split not in self._clips:
             limit = self.scale.val_snippets if split == "val" else self.scale.train_snippets
-            if (self.dataset, split) == ("camvid", "train") and self.profile != "smoke":
-                limit = None  # 367 stills cost less than one snippet of video each
+            if split == "train" and self.profile != "smoke" and lookup.trains_on_stills(self.source):
+                limit = None  # CamVid's 367 stills cost less than one snippet of video each
             if self.dataset != "procity" and self.profile == "full":
                 limit = None  # numbers to compare with papers are of the whole split
-            arguments = self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
+            arguments = self.source, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
             with atomic_files.exclusive_lock(self.folder / "cache" / f"{split}.lock"):
-                clips = load_clips(*arguments, limit, _log)
+                clips = lookup.load_clips(*arguments, limit, _log)
             cut = self.scale.tile is not None and split == "train"
             self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
         return self._clips[split]
 
     def coverage(self, split: str) -> Coverage:
         """How much of a published split is on this machine, and what of it cannot be used; nothing is decoded."""
-        return find_snippets(self.dataset, self.data_folder(), split, self.scale.neighbours)[1]
+        return lookup.coverage_of(self.source, self.data_folder(), split, self.scale.neighbours)
 
     @cached_property
     def ceilings(self) -> dict[str, dict[str, float | None]]:

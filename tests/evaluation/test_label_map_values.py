@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tcseg.data.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, class_table
 from tcseg.errors import TcsegError
-from tcseg.evaluation.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, class_table
 from tcseg.evaluation.label_map_files import read_as
 from tcseg.evaluation.label_map_values import Reading, inspect_map, write_meta
 from tcseg.labels import CITYSCAPES, IGNORE, cityscapes_to_camvid, ids_to_train_ids, train_ids_to_ids

@@ -132,14 +132,15 @@ def flow_picture(frame: np.ndarray, flow: np.ndarray, visible: np.ndarray) -> Fi
 @styled
 def class_palette(label_set: LabelSet) -> Figure:
     """The colour of each class and its trainId: the legend of every label map."""
-    columns = 4
+    columns = 4 if max(map(len, label_set.classes)) <= 20 else 2
     rows = -(-label_set.num_classes // columns)
     figure, axes = canvas(6.8, 0.34 * rows + 0.2)
     ax = axes[0, 0]
     for index, name in enumerate(label_set.classes):
         column, row = divmod(index, rows)
         ax.add_patch(matplotlib.patches.Rectangle((column, -row), 0.14, 0.7, color=label_set.colors[index] / 255))
-        ax.text(column + 0.18, 0.35 - row, f"{index} {name}", va="center")
+        text = name if len(name) <= 40 else f"{name[:39]}…"
+        ax.text(column + 0.18, 0.35 - row, f"{index} {text}", va="center")
     ax.set(xlim=(0, columns), ylim=(-rows + 0.8, 0.9))
     ax.axis("off")
     return figure

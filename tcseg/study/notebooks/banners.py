@@ -19,7 +19,8 @@ SHOW_SHIPPED = {
 
 def of_study(dataset: str, profile: str, runs: str, size: tuple[int, int]) -> list[str]:
     """Lines of Markdown for a chapter that shows a study at frames of size (W,H)."""
-    lines = [f"Data: {DATA[dataset]} at {size[0]}x{size[1]}. Profile: `{profile}`. Runs: `{runs}`."]
+    data = DATA.get(dataset, f"your own data, `{dataset}`")
+    lines = [f"Data: {data} at {size[0]}x{size[1]}. Profile: `{profile}`. Runs: `{runs}`."]
     if runs == "reference":
         lines.append(
             "The results are the **committed reference results**; nothing is trained. "

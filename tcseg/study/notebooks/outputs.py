@@ -23,7 +23,10 @@ AS_COMMITTED = "*Figure from the reference run: it needs weights or logs that ar
 
 @dataclass
 class Outputs:
-    """The folder of a study, with what its notebooks leave there."""
+    """The folder of a study, with what its notebooks leave there.
+
+    `dataset` is a name; `source` is what `open_study` takes: this name, or the folder of a data set of one's own.
+    """
 
     dataset: str
     scale: Profile
@@ -31,8 +34,10 @@ class Outputs:
     label_set: LabelSet
     folder: Path
     notebook: str | None
+    source: str = ""
 
     def __post_init__(self) -> None:
+        self.source = self.source or self.dataset
         for folder in (self.tables, self.figures, self.runs_folder):
             require_writable(folder, f"{PASS_OUT}; a notebook reads $TCSEG_STUDY_FOLDER")
 

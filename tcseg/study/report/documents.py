@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from tcseg import __version__
+from tcseg.data.own.lookup import name_of
 from tcseg.errors import NotFoundError
 from tcseg.models import registry
 from tcseg.models.students import CHOSEN
@@ -66,8 +67,9 @@ def readme(figures: Path = FIGURES) -> str:
 
 def pages(folder: Path, titles: Mapping[str, str], toc: str) -> dict[str, str]:
     """Name -> Markdown of `PAGES`, from a study's folder, else from figures/; `titles` by notebook; `toc` ends the home page."""
-    given = parameters_of(folder)
-    own = Tables(folder, given.get("dataset", "procity"), given.get("profile", "laptop"))
+    given = {"dataset": "procity", "profile": "laptop"} | parameters_of(folder)
+    given["dataset"] = name_of(given["dataset"])
+    own = Tables(folder, given["dataset"], given["profile"])
     context = _shared(FIGURES) | {
         "titles": titles,
         "given": given,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from tcseg.labels import label_set
+from tcseg.data.own.lookup import label_set_of
 from tcseg.models.students import CHOSEN
 from tcseg.study.recipes import PRIMARY
 
@@ -70,8 +70,9 @@ def per_class(records: Sequence[dict]) -> pd.DataFrame:
     iou = {name: [r["per_class"]["iou"] for r in records if r["recipe_name"] == name] for name in PRIMARY}
     if not all(iou.values()):
         return pd.DataFrame()
-    classes = label_set(records[0]["dataset"]).classes
-    table = pd.DataFrame({name: pd.DataFrame(rows, dtype=float).mean() for name, rows in iou.items()}).set_axis(classes)
+    table = pd.DataFrame({name: pd.DataFrame(rows, dtype=float).mean() for name, rows in iou.items()})
+    if known := label_set_of(records[0]["dataset"]):
+        table = table.set_axis(known.classes)
     return table.assign(difference=table[PRIMARY[1]] - table[PRIMARY[0]]).dropna()
 
 

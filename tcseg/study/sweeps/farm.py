@@ -146,7 +146,7 @@ def processes(workers: int, work: Callable[..., Run | None], *arguments: object)
 
     try:
         yield Farm(workers, f"{workers} processes on {platform.node()}", begin, (BrokenProcessPool,))
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+    except BaseException as error:
+        pool.__exit__(type(error), error, None)
         raise
     pool.shutdown()

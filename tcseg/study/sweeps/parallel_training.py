@@ -171,7 +171,7 @@ def open_farm(
         yield at_once(lambda task, patient: study.run(task.name, task.seed, patient))
         return
     prepare(study, tasks[:limit])
-    arguments = study.dataset, study.profile, study.folder, max(1, usable_cores() // workers)
+    arguments = study.source, study.profile, study.folder, max(1, usable_cores() // workers)
     with processes(workers, _make, *arguments) as farm:
         yield farm
 

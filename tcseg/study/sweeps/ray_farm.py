@@ -172,7 +172,7 @@ def ray_farm(study: Study, workers: int | None = None, work: Callable[..., dict]
         ray.init(log_to_driver=False, include_dashboard=False if not elsewhere else None, logging_level="warning", **elsewhere)
     threads = None
     try:
-        driver = StudyOnRay(study.dataset, study.scale, study.runs, study.label_set, study.folder, None)
+        driver = StudyOnRay(study.dataset, study.scale, study.runs, study.label_set, study.folder, None, study.source)
         driver.prepare(study, work)
         machines = len([node for node in ray.nodes() if node["Alive"]])
         workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // CORES)

@@ -62,7 +62,7 @@ class StudyOfSeveral(Study):
     @classmethod
     def of(cls, study: Study) -> StudyOfSeveral:
         """The same study, for this process and those that were started with it."""
-        return cls(study.dataset, study.scale, study.runs, study.label_set, study.folder, study.notebook)
+        return cls(study.dataset, study.scale, study.runs, study.label_set, study.folder, study.notebook, study.source)
 
     def _inputs(self, recipe: Recipe) -> list:
         return [*super()._inputs(recipe), *_of_several(self.processes)]

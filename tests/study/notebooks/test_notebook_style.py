@@ -24,7 +24,7 @@ NAMES = (
     "06_realtime_benchmark",
     "07_your_own_video",
 )
-PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes
+PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes | a folder
 profile: str = "laptop"  # smoke | laptop | full
 runs: str = "reference"  # train | reference"""
 OWN_PARAMETERS = {
