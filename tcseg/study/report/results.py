@@ -105,3 +105,16 @@ def best_of(table: pd.DataFrame, metric: str, least: bool = False) -> str:
     values = table.loc[table["recipe"] == recipe, metric]
     ends = f"{percent(values.min())} to {percent(values.max())}" if len(values) > 1 else seed_count(1)
     return f"{percent(values.mean())} % ({ends}), `{recipe}`"
+
+
+def covered(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Rows of coverage.csv as text: percent of intervals that contain the true value, a column for each number of units.
+
+    Args:
+        rows: of one kind of unit.
+        by: columns that a row is of, besides the method.
+    """
+    keys = [*by, "method"]
+    named = rows.assign(percent=(100 * rows["coverage"]).map("{:.1f}".format)).set_index(keys)
+    table = named.pivot_table("percent", keys, "clusters", "first").loc[named.index.unique()].fillna(DASH)
+    return table.rename(columns=str).reset_index().astype(str)
