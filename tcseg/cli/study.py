@@ -144,7 +144,7 @@ def report(
 @app.command()
 def workbook(
     out: Annotated[Path, typer.Argument(help="A new folder for your copy; with --check, the folder of your copy.")],
-    check: Annotated[bool, typer.Option("--check", help="Run the exercises that you have written and count those that pass.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Run the exercises that you have written; count what passes.")] = False,
 ) -> None:
     """Write the chapters without the solutions of the exercises.
 

@@ -52,8 +52,8 @@ ROOT = REPOSITORY
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
-    "dependency_graph.py", "execution.py", "workbook.py", "workbook_check.py", "colab.py", "address.py", "publish.py", "sphinx_build.py",
-    "run_study.py", "cli", "measurements", "integrity",
+    "dependency_graph.py", "execution.py", "workbook.py", "workbook_check.py", "colab.py", "address.py", "publish.py",
+    "sphinx_build.py", "run_study.py", "cli", "measurements", "integrity",
 }  # fmt: skip
 
 

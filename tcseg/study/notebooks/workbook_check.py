@@ -1,7 +1,7 @@
 """Which exercises of a reader's copy pass: `tcseg workbook --check`.
 
-A chapter is run up to the last exercise that its reader has written; nothing in the copy changes. An exercise passes if its cell, the
-function and the check below it, runs without an error.
+A chapter is run up to the last exercise that its reader has written; nothing in the copy changes. An exercise passes if its cell
+runs without an error: the function, and the check below it.
 """
 
 from __future__ import annotations
