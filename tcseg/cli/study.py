@@ -151,17 +151,25 @@ def report(
 
 @app.command()
 def workbook(
-    out: Annotated[Path, typer.Argument(help="A new folder for your copy.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for your copy; with --check, the folder of your copy.")],
+    check: Annotated[bool, typer.Option("--check", help="Run the exercises that you have written; count what passes.")] = False,
 ) -> None:
     """Write the chapters without the solutions of the exercises.
 
-    Below each question is a cell with a function for you to complete, and a check.
+    Below each question is a cell with a function for you to complete, and a check. With --check, the exit code is 1 if an exercise
+    that you have written fails.
 
     Example: tcseg workbook my_course
     """
     from tcseg.study.notebooks.workbook import write_workbook
     from tcseg.study.run_study import ROOT
 
+    if check:
+        from tcseg.study.notebooks.workbook_check import FAILS, check_workbook, summary
+
+        results = check_workbook(ROOT / "notebooks", out, typer.echo)
+        typer.echo("\n".join(summary(results)))
+        raise typer.Exit(any(result.state == FAILS for result in results))
     written = write_workbook(ROOT / "notebooks", out)
     typer.echo(f"{len(written)} chapters in {out}. Next: jupyter lab {out}")
 

@@ -48,7 +48,7 @@ NOTEBOOKS: dict[str, tuple[str, ...]] = {
             f"tables/{name}.csv"
             for name in ("latency_here", "latency_frames", "latency_scaling", "students", "students_vs_peers")
         ),
-        *(f"figures/{name}.png" for name in ("waterfall", "roofline", "jitter", "speed_and_quality", "latency")),
+        *(f"figures/{name}.png" for name in ("waterfall", "roofline", "jitter", "speed_and_quality")),
         "figures/clip.gif",
     ),
     "07_your_own_video": (

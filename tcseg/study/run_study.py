@@ -40,6 +40,7 @@ from tcseg.study.notebooks.colab import linked_chapters, write_colab
 from tcseg.study.notebooks.dependency_graph import Course, run_course, upto
 from tcseg.study.opening import open_study, require_known, size_of
 from tcseg.study.paths import FIGURES, NOTEBOOKS, PASS_OUT, REPOSITORY, measured_table, require_checkout, study_folder
+from tcseg.study.recipes import ABLATION_SWEEPS
 from tcseg.study.reference_rows import STUDIES, Request, committed_rows, compare, has_data, need_of, refusal
 from tcseg.study.report.documents import documents, reproduced
 from tcseg.study.report.publish import left_out, publish, publish_measurements, publish_parts, publish_rows, stale
@@ -53,14 +54,14 @@ ROOT = REPOSITORY
 CHAPTER_OF_ROWS = "05_ablations"  # shows every row of the sweeps
 # Modules that no notebook imports: an edit there changes no result.
 NOT_IN_NOTEBOOKS = {
-    "dependency_graph.py", "execution.py", "workbook.py", "colab.py", "address.py", "publish.py", "sphinx_build.py",
-    "run_study.py", "cli", "measurements", "integrity",
+    "dependency_graph.py", "execution.py", "workbook.py", "workbook_check.py", "colab.py", "address.py", "publish.py",
+    "sphinx_build.py", "run_study.py", "cli", "measurements", "integrity",
 }  # fmt: skip
 
 
 OF_VIDEO = ("04_temporal_consistency", "05_ablations", "06_realtime_benchmark")
 """Chapters that need a clip with several frames for validation."""
-SHOWN_IN_NOTEBOOKS = ("parts", "camvid.md", "MODEL_CARD.md", "transfer")
+SHOWN_IN_NOTEBOOKS = ("parts", "MODEL_CARD.md", "transfer")
 """Templates whose text a chapter shows."""
 
 
@@ -294,7 +295,7 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
     if dataset == "procity" and not refusal(drawn, trainable=False):
         if code := run_study(dataset, profile, "reference", [CHAPTER_OF_ROWS], with_report=False):
             return code
-        named_artefacts = artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb")
+        named_artefacts = {*artefacts_named(ROOT / "notebooks" / f"{CHAPTER_OF_ROWS}.ipynb"), *ABLATION_SWEEPS}
     else:  # tables alone: not all that the chapter shows is committed
         study, named_artefacts = open_study(dataset, profile, "reference"), set()
         for name, table in tables(study).items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tcseg.study.notebooks import address
 from tcseg.study.notebooks.workbook import chapters_of, chapters_to_copy
 
 LINKS = re.compile(r"\A(?P<title># .+\n)\n(?:\[.+\]\(https://.+\)\n\n)?")
+PAGES = re.compile(r"https://[\w.-]+\.github\.io/[\w.-]+/(?P<name>\w+)\.html")
+"""A link to a page of the published report."""
 EXTRAS = ("deploy",)
 """Extras that a chapter uses; chapter 6 exports networks."""
 BROUGHT = ("jupyterlab", "ipykernel", "ipywidgets")
@@ -38,12 +41,22 @@ def with_links(notebook: NotebookNode, line: str) -> NotebookNode:
     return copy
 
 
+def with_pages(notebook: NotebookNode, place: Callable[[str], str]) -> NotebookNode:
+    """A copy whose links to pages of the report go to `place(name of the page)`."""
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if cell.cell_type == "markdown":
+            cell.source = PAGES.sub(lambda match: place(match["name"]), cell.source)
+    return copy
+
+
 def linked_chapters(source: Path, project: Path = address.PROJECT) -> dict[Path, str]:
     """Path of each chapter -> its text with the links of today."""
     texts = {}
     for path in chapters_of(source):
         notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
-        texts[path] = nbformat.writes(with_links(notebook, links(path.stem, project))) + "\n"
+        linked = with_pages(with_links(notebook, links(path.stem, project)), lambda name: address.page(name, project))
+        texts[path] = nbformat.writes(linked) + "\n"
     return texts
 
 

@@ -193,7 +193,7 @@ class _Engine(NBClientEngine):
 papermill_engines.register("tcseg", _Engine)
 
 
-def _kernel_manager(environment: Mapping[str, str], log: Path) -> type[AsyncKernelManager]:
+def kernel_manager(environment: Mapping[str, str], log: Path) -> type[AsyncKernelManager]:
     """A manager whose kernel is this interpreter, whatever kernel specs there are; its stderr goes to `log`."""
 
     class ThisInterpreter(AsyncKernelManager):
@@ -244,7 +244,7 @@ def execute(
     running, failed = output.with_name(f".{output.stem}.running.ipynb"), output.with_suffix(".failed.ipynb")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "kernel.log"
-        manager = _kernel_manager(environment or {}, log)
+        manager = kernel_manager(environment or {}, log)
         try:
             papermill.execute_notebook(
                 str(notebook),

@@ -5,6 +5,7 @@ repository as it is.
 
 There is one source, the notebooks, where a solution is folded under its question. A solution is functions, each with a docstring
 that says what goes in and what comes out, and the lines that call and check them. A stub keeps these; the body is yours.
+`workbook_check` runs what a reader has written.
 """
 
 from __future__ import annotations
@@ -114,6 +115,18 @@ def _with_cells(
 
 def _cell(make: Callable[..., NotebookNode], name: str, source: str) -> NotebookNode:
     return make(source, id=name)
+
+
+FIELD = '<textarea rows="2" style="width: 100%" aria-label="Your prediction" placeholder="Your prediction"></textarea>'
+
+
+def with_text_fields(notebook: NotebookNode) -> NotebookNode:
+    """A copy for a web page: a field to write in takes the place of each cell that is kept for a prediction."""
+    copy = deepcopy(notebook)
+    for cell in copy.cells:
+        if "prediction" in cell.metadata.get("tags", []):
+            cell.source = FIELD
+    return copy
 
 
 def _first_existing(path: Path) -> Path:

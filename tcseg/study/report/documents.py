@@ -98,11 +98,6 @@ def _scope(dataset: str, profile: str) -> str:
         return ""
 
 
-def real_street() -> str:
-    """The results on CamVid, for chapter 5 and the results page."""
-    return render("camvid.md", **_shared(FIGURES))
-
-
 def reproduced(table: pd.DataFrame) -> str:
     """`reference.compare`'s table in a sentence a machine; empty where nothing was compared."""
     return render("reproduced.md", table=table).strip()

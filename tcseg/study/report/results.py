@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -106,3 +106,46 @@ def best_of(table: pd.DataFrame, metric: str, least: bool = False) -> str:
     values = table.loc[table["recipe"] == recipe, metric]
     ends = f"{percent(values.min())} to {percent(values.max())}" if len(values) > 1 else seed_count(1)
     return f"{percent(values.mean())} % ({ends}), `{recipe}`"
+
+
+def covered(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Rows of coverage.csv as text: percent of intervals that contain the true value, a column for each number of units.
+
+    Args:
+        rows: of one kind of unit.
+        by: columns that a row is of, besides the method.
+    """
+    keys = [*by, "method"]
+    named = rows.assign(percent=(100 * rows["coverage"]).map("{:.1f}".format)).set_index(keys)
+    table = named.pivot_table("percent", keys, "clusters", "first").loc[named.index.unique()].fillna(DASH)
+    return table.rename(columns=str).reset_index().astype(str)
+
+
+def flow_scores(records: Iterable[Mapping]) -> pd.DataFrame:
+    """TC of runs by the flow that they were trained with and the flow that scores them.
+
+    Args:
+        records: of a study's runs.
+
+    Returns:
+        A row a recipe and scoring flow, means over seeds: recipe, trained_with ("none" where flow had no part in training),
+        scored_with, tc, ceiling (the true labels' under the same flow; NaN where they are not dense), share (tc / ceiling), seeds.
+    """
+    rows = []
+    for record in records:
+        tops, same = record["metrics"]["tc_ceiling"], {"recipe": record["recipe_name"], "trained_with": _trained_with(record)}
+        for flow, tc in record["metrics"]["tc"].items():
+            rows.append({**same, "scored_with": flow, "seed": record["seed"], "tc": tc, "ceiling": tops[flow]})
+    columns = ["recipe", "trained_with", "scored_with", "seed", "tc", "ceiling"]
+    grouped = pd.DataFrame(rows, columns=columns).astype({"tc": float, "ceiling": float}).groupby(columns[:3], sort=False)
+    means = grouped[["tc", "ceiling"]].mean()
+    return means.assign(share=means["tc"] / means["ceiling"], seeds=grouped["seed"].nunique()).reset_index()
+
+
+def _trained_with(record: Mapping) -> str:
+    """The flow that a run's temporal loss or trajectory teacher followed; "best" is named where a run is scored with it."""
+    recipe = record["recipe"]
+    if not recipe["temporal"] and recipe["teacher"] != "trajectory":
+        return "none"
+    best = next(iter(record["metrics"]["tc"])) if record["dataset"] == "procity" else "best"
+    return best if recipe.get("flow", "best") == "best" else recipe["flow"]

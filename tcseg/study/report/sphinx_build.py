@@ -27,7 +27,8 @@ from nbformat import NotebookNode
 from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError
 from tcseg.study.notebooks import address
-from tcseg.study.notebooks.colab import with_links
+from tcseg.study.notebooks.colab import with_links, with_pages
+from tcseg.study.notebooks.workbook import with_text_fields
 from tcseg.study.paths import NOTEBOOKS
 from tcseg.study.report.documents import pages as rendered
 
@@ -118,6 +119,7 @@ def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> 
         titles[path.stem] = title_of(notebook)
         if path.stem in NOTEBOOKS:
             notebook = with_links(notebook, f"[Open this chapter in Colab]({address.colab(path.stem)})")
+            notebook = with_text_fields(with_pages(notebook, "{}.md".format))  # pages of the same folder
         _prepare(notebook, folder / "figures", source / "_static" / "pictures", path.stem)
         nbformat.write(notebook, source / path.name)
     files = source / "_files"  # what the pages offer to take away

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from tcseg.study.measurements.quality import flow as measurement
-from tcseg.study.runs import Run
 
 H, W = 32, 64
 
@@ -87,34 +86,3 @@ def test_quick_measurement_has_every_row(tmp_path, monkeypatch):
     for name in ("flow_quality", "flow_tc"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
         assert (tmp_path / "figures" / f"{name}.json").exists()
-
-
-def run(name, seed, tc, ceiling, **recipe):
-    recipe = {"temporal": 0.0, "teacher": "none", **recipe}
-    metrics = {"miou": 0.5, "tc": tc, "tc_ceiling": ceiling}
-    record = {"run_id": f"{name}-{seed}", "dataset": "procity", "recipe_name": name, "seed": seed, "recipe": recipe}
-    return Run(record | {"metrics": metrics}, None)
-
-
-def test_scores_of_runs_by_both_flows():
-    top = {"exact": 1.0, "dis": 0.8}
-    runs = [
-        run("student", 0, {"exact": 0.6, "dis": 0.5}, top),
-        run("student", 1, {"exact": 0.8, "dis": 0.5}, top),
-        run("student+tl", 0, {"exact": 0.9, "dis": 0.6}, top, temporal=3.0),
-        run("tl-dis", 0, {"exact": 0.7, "dis": 0.7}, top, temporal=3.0, flow="dis"),
-        run("trajectory", 0, {"exact": 0.7, "dis": 0.7}, top, teacher="trajectory", flow="dis"),
-        run("kd", 0, {"exact": 0.7, "dis": 0.7}, top, teacher="plain"),
-    ]
-    table = measurement.flow_scores(runs).set_index(["recipe", "scored_with"])
-    assert table.loc[("student", "exact"), "tc"] == pytest.approx(0.7) and table.loc[("student", "exact"), "seeds"] == 2
-    assert table.loc[("tl-dis", "dis"), "share"] == pytest.approx(0.7 / 0.8)
-    flows = table.xs("exact", level="scored_with")["trained_with"].to_dict()
-    expected = {"student": "none", "student+tl": "exact", "tl-dis": "dis", "trajectory": "dis", "kd": "none"}
-    assert flows == expected
-
-
-def test_scores_of_runs_without_truth():
-    table = measurement.flow_scores([run("student", 0, {"dis": 0.6}, {"dis": None})])
-    assert table["ceiling"].isna().all() and table["share"].isna().all() and table["tc"].tolist() == [0.6]
-    assert measurement.flow_scores([]).empty

@@ -47,6 +47,22 @@ def test_every_notebook_leaves_what_it_declares(procity):
     assert times["runs_trained"].sum() > 0 and (times["seconds"] > 0.5).all()
 
 
+@pytest.mark.parametrize("name", ["05_ablations", "06_realtime_benchmark"])
+def test_a_section_has_few_tables_and_they_fit(name, procity):
+    """Results and Speed have the others. Eight columns fit the text's width."""
+    section, by_section = "", {}
+    for cell in nbformat.read(procity.output(name), as_version=4).cells:
+        if cell.cell_type == "markdown":
+            section = (re.findall(r"^## (.+)$", cell.source, re.MULTILINE) or [section])[-1]
+        elif not cell.id.startswith("exercise-"):
+            pages = ("".join(output.get("data", {}).get("text/html", "")) for output in cell.outputs)
+            by_section.setdefault(section, []).extend(page for page in pages if "<table" in page)
+    assert all(len(found) <= 2 for found in by_section.values()), {key: len(found) for key, found in by_section.items()}
+    for table in (table for found in by_section.values() for table in found):
+        assert table.split("</tr>")[0].count("<th") <= 8 and table.count("<tr") <= 30
+        assert not re.search(r"<th[^>]*>[^<]*[a-z]_[a-z]", table.split("</thead>")[0]), "a column's name is of the file"
+
+
 def test_tables_keep_the_contract(procity):
     ablation = pd.read_csv(procity.folder / "tables" / "ablation.csv")
     columns = """dataset profile split recipe seed flow miou tc tc_ceiling flicker harmful_flicker pixel_accuracy

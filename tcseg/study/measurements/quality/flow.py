@@ -1,8 +1,7 @@
 """Estimated flow compared with procity's exact flow: error, time, and effect on TC.
 
 Scenes are val's first clips, rendered at each width: the same streets and the same motion, so that errors in pixels grow with the
-width while a good estimator's relative error does not. `flow.csv` is about the flow, `flow_tc.csv` about the scores that it gives,
-`flow_scores` about the runs of a study: trained with one flow, scored with another.
+width while a good estimator's relative error does not. `flow.csv` is about the flow, `flow_tc.csv` about the scores that it gives.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from tcseg.models.networks import SegmentationModel
 from tcseg.procity.snippet_files import SnippetTask
 from tcseg.study import figures
 from tcseg.study.measurements import write_figure, write_table
-from tcseg.study.runs import Run
 
 SIZES = ((256, 128), (512, 256), (1024, 512))
 STARTS = (3, 12, 21)  # first frames of a clip's pairs
@@ -214,35 +212,6 @@ def tc_by_flow(clips: Clips, networks: dict[str, SegmentationModel], estimators:
         }
         for name in maps_by_name for flow in clips.flows
     ])  # fmt: skip
-
-
-def flow_scores(runs: Iterable[Run]) -> pd.DataFrame:
-    """TC of a study's runs by the flow that they were trained with and the flow that scores them; records only, no weights.
-
-    Returns:
-        A row a recipe and scoring flow, means over seeds: recipe, trained_with ("none" where flow had no part in training),
-        scored_with, tc, ceiling (the true labels' under the same flow; NaN where they are not dense), share (tc / ceiling), seeds.
-    """
-    rows = []
-    for run in runs:
-        tops = run.metrics["tc_ceiling"]
-        for flow, tc in run.metrics["tc"].items():
-            row = {"recipe": run.name, "trained_with": trained_with(run), "scored_with": flow}
-            rows.append({**row, "seed": run.seed, "tc": tc, "ceiling": tops[flow]})
-    columns = ["recipe", "trained_with", "scored_with", "seed", "tc", "ceiling"]
-    table = pd.DataFrame(rows, columns=columns).astype({"tc": float, "ceiling": float})
-    grouped = table.groupby(columns[:3], sort=False)
-    means = grouped[["tc", "ceiling"]].mean()
-    return means.assign(share=means["tc"] / means["ceiling"], seeds=grouped["seed"].nunique()).reset_index()
-
-
-def trained_with(run: Run) -> str:
-    """The flow that a run's temporal loss or trajectory teacher followed; "best" is named where a run is scored with it."""
-    recipe = run.record["recipe"]
-    if not recipe["temporal"] and recipe["teacher"] != "trajectory":
-        return "none"
-    best = next(iter(run.metrics["tc"])) if run.record["dataset"] == "procity" else "best"
-    return best if recipe.get("flow", "best") == "best" else recipe["flow"]
 
 
 # ------------------------------------------------------------------------------------------------ the measurement
