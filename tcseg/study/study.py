@@ -8,7 +8,6 @@ are in `notebooks.outputs`.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -28,7 +27,7 @@ from tcseg.evaluation import split_scores
 from tcseg.machine import machine_facts, require_disk, writable
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
-from tcseg.study.notebooks import banners, timings
+from tcseg.study.notebooks import banners, progress, timings
 from tcseg.study.notebooks.outputs import Outputs
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import (
@@ -92,7 +91,7 @@ class Study(Outputs):
                 limit = None  # numbers to compare with papers are of the whole split
             arguments = self.dataset, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
             with atomic_files.exclusive_lock(self.folder / "cache" / f"{split}.lock"):
-                clips = load_clips(*arguments, limit, _log)
+                clips = load_clips(*arguments, limit, progress.tell)
             cut = self.scale.tile is not None and split == "train"
             self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
         return self._clips[split]
@@ -250,10 +249,12 @@ class Study(Outputs):
 
         def fit(folder: Path) -> tuple[SegmentationModel, dict]:
             require_disk(folder, 100 << 20, f"training {recipe.name}")
-            _log(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
+            progress.tell(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
             targets = self.targets(recipe.teacher, recipe.labelled_share) if taught else None
             features = self.targets("features", recipe.labelled_share) if recipe.needs_features else None
-            return loop.train(recipe, train, folder, targets, features)
+            shown = self.runs_folder, self.recipe, {recipe.name: 1}, 1, lambda: self.clips("val")
+            with progress.watching(*shown), progress.silent():
+                return loop.train(recipe, train, folder, targets, features)
 
         def measure(model: SegmentationModel) -> dict:
             result = split_scores.evaluate(model, val)
@@ -299,7 +300,3 @@ class Study(Outputs):
         """What this notebook and its sections took: in this study's last run, else in the committed one; see timings.py."""
         folders = (FIGURES / "tables", self.tables)
         return timings.as_markdown(timings.of_sections(folders, list(PROFILES), self.notebook or ""))
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ On a CPU, runs are trained side by side, one a core: a small network on small fr
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from tcseg.machine import usable_cores, worker_pool
+from tcseg.study.notebooks.progress import watching
 from tcseg.study.opening import open_study
 from tcseg.study.recipes import RECIPES
 from tcseg.study.runs import Run
@@ -64,8 +65,10 @@ def _runs_of(study: Study, tasks: Sequence[Task]) -> list[Run]:
     trained = {}
     if study.runs == "train":
         missing = [task for task in tasks if not study.is_finished(task.name, task.seed)]
-        # The longest recipes stand last: begun first, they leave short ones to fill the cores at the end.
-        trained = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1])}
+        counts = Counter(task.name for task in missing)
+        with watching(study.runs_folder, study.recipe, counts, _workers(), lambda: study.clips("val")):
+            # The longest recipes stand last: begun first, they leave short ones to fill the cores at the end.
+            trained = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1])}
     for run in trained.values():
         study.count(run, run.trained_now)
     return [trained.get(task) or study.run(task.name, task.seed) for task in tasks]
@@ -128,7 +131,9 @@ def side_by_side(
     with worker_pool(workers) as pool:
         arguments = study.dataset, study.profile, study.folder, threads
         try:
-            yield from _all_of(tasks, workers, limit, lambda task, patient: pool.submit(_make, *arguments, task, patient))
+            yield from _all_of(
+                tasks, workers, limit, lambda task, patient: pool.submit(_make, *arguments, task, patient)
+            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
