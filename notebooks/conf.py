@@ -14,6 +14,7 @@ from sphinx.errors import SphinxError
 
 from tcseg import __version__
 from tcseg.study.notebooks import address
+from tcseg.study.report.documents import HERO
 
 project = "tcseg"
 author = "The tcseg authors"
@@ -60,6 +61,7 @@ html_theme_options = {
 html_context = {"default_mode": "auto"}  # light or dark as the reader's system has it, until the switch is used
 html_static_path = ["_static"]
 html_css_files = ["tcseg.css"]
+html_js_files = ["tcseg.js"]
 html_show_sphinx = False
 html_show_search_summary = False  # a page that was opened from the disk may not read its neighbours
 html_show_sourcelink = False
@@ -97,7 +99,7 @@ def _describe(app: Sphinx, name: str, template: str, context: dict[str, Any], tr
     words = first if len(first) <= 160 else first[:159].rpartition(" ")[0] + "…"
     title = context.get("title", project)
     tags = [("name", "description", words), ("property", "og:title", title), ("property", "og:description", words)]
-    tags.append(("property", "og:image", address.page() + "_images/flicker.gif"))
+    tags.append(("property", "og:image", address.page() + "_static/" + HERO))
     context["metatags"] = context.get("metatags", "") + "".join(
         f'<meta {kind}="{key}" content="{html.escape(re.sub("<[^>]+>", "", value))}">\n' for kind, key, value in tags
     )

@@ -61,7 +61,8 @@ NOT_IN_NOTEBOOKS = {
 
 OF_VIDEO = ("04_temporal_consistency", "05_ablations", "06_realtime_benchmark")
 """Chapters that need a clip with several frames for validation."""
-SHOWN_IN_NOTEBOOKS = ("parts", "MODEL_CARD.md", "transfer")
+WIDGETS = ("widget.css", *(f"widget_{kind}.html" for kind in ("flip", "border", "moving", "pick", "progress")))
+SHOWN_IN_NOTEBOOKS = ("parts", "MODEL_CARD.md", "transfer", *WIDGETS)
 """Templates whose text a chapter shows."""
 
 
@@ -85,8 +86,14 @@ def course_of(
     if size:
         size_of(dataset, size)
     folder = Path(out).resolve() if out else study_folder(dataset, profile, runs, size)
-    environment = {"TCSEG_STUDY_FOLDER": str(folder) if out else None, "TCSEG_SEEDS": str(seeds or ""), "TCSEG_SIZE": size}
-    package = sorted(p for p in (ROOT / "tcseg").rglob("*.py") if NOT_IN_NOTEBOOKS.isdisjoint(p.relative_to(ROOT).parts))
+    environment = {
+        "TCSEG_STUDY_FOLDER": str(folder) if out else None,
+        "TCSEG_SEEDS": str(seeds or ""),
+        "TCSEG_SIZE": size,
+    }
+    package = sorted(
+        p for p in (ROOT / "tcseg").rglob("*.py") if NOT_IN_NOTEBOOKS.isdisjoint(p.relative_to(ROOT).parts)
+    )
     package += sorted(WEIGHTS.glob("*.*"))  # the students of the first and the last chapter
     package += [TEMPLATES / f"{name}.j2" for name in SHOWN_IN_NOTEBOOKS]
     more = {"--size": size, "--seeds": seeds, "--out": shlex.quote(str(out)) if out else None}
@@ -285,7 +292,9 @@ def rows(dataset: str = "procity", profile: str = "laptop") -> int:
     new_rows = publish_rows(dataset, profile, study_folder(dataset, profile) / "runs")
     if not any(row.study == f"{dataset}-{profile}" for row in committed_rows()):
         again = f"make sweeps DATASET={dataset} PROFILE={profile}"
-        raise NotFoundError(f"no run of {dataset} at {profile} is finished, here or committed; train some with: {again}")
+        raise NotFoundError(
+            f"no run of {dataset} at {profile} is finished, here or committed; train some with: {again}"
+        )
     print(f"{len(new_rows)} new rows in {FIGURES / 'runs'}")
     if profile == "bench":  # chapter 6 joins these rows to the times of a frame whenever it is run
         for run in (one for one in with_weights(open_study(dataset, profile), CHOSEN[FAST]) if one.seed == 0):

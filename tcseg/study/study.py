@@ -8,7 +8,6 @@ are in `notebooks.outputs`.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -29,7 +28,7 @@ from tcseg.evaluation import split_scores
 from tcseg.machine import machine_facts, require_disk, writable
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
-from tcseg.study.notebooks import banners, timings
+from tcseg.study.notebooks import banners, progress, timings
 from tcseg.study.notebooks.outputs import Outputs
 from tcseg.study.paths import FIGURES
 from tcseg.study.recipes import (
@@ -100,7 +99,7 @@ class Study(Outputs):
                 limit = None  # numbers to compare with papers are of the whole split
             arguments = self.source, self.data_folder(), split, self.size, self.folder / "cache", self.scale.neighbours
             with atomic_files.exclusive_lock(self.folder / "cache" / f"{split}.lock"):
-                clips = lookup.load_clips(*arguments, limit, _log)
+                clips = lookup.load_clips(*arguments, limit, progress.tell)
             cut = self.scale.tile is not None and split == "train"
             self._clips[split] = tiles.cut(clips, self.scale.tile) if cut else clips
         return self._clips[split]
@@ -259,8 +258,10 @@ class Study(Outputs):
     def fit(self, recipe: Recipe, folder: Path) -> tuple[SegmentationModel, dict]:
         """Train a recipe, with checkpoints in a folder: its network and its cost."""
         require_disk(folder, 100 << 20, f"training {recipe.name}")
-        _log(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
-        return loop.train(recipe, self.clips("train"), folder, *self.taught(recipe))
+        progress.tell(f"training {recipe.name} seed {recipe.seed}: {recipe.steps} steps")
+        shown = self.runs_folder, self.recipe, {recipe.name: 1}, 1, lambda: self.clips("val")
+        with progress.watching(*shown), progress.silent():
+            return loop.train(recipe, self.clips("train"), folder, *self.taught(recipe))
 
     def measure(self, recipe: Recipe, model: SegmentationModel) -> dict:
         """The scores of a network on val, and its size."""
@@ -309,7 +310,3 @@ class Study(Outputs):
         """What this notebook and its sections took: in this study's last run, else in the committed one; see timings.py."""
         folders = (FIGURES / "tables", self.tables)
         return timings.as_markdown(timings.of_sections(folders, list(PROFILES), self.notebook or ""))
-
-
-def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

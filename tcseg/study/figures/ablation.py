@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .style import BLUE, GRAY, GREEN, ORANGE, PALE, PINK, RECIPE_COLORS, RED, canvas, color_of, styled
+from .style import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    PALE,
+    PINK,
+    RECIPE_COLORS,
+    RED,
+    TEXT_COLORS,
+    canvas,
+    color_of,
+    mark_empty,
+    name_points,
+    styled,
+)
 
 METRIC_NAMES = {
     "miou": "mIoU",
@@ -120,30 +133,68 @@ def ablation_heatmap(table: pd.DataFrame) -> Figure:
 
 @styled
 def accuracy_consistency(points: pd.DataFrame, ceiling: float = float("nan"), flow: str = "exact") -> Figure:
-    """Accuracy (mIoU) against consistency (TC), a point a recipe or control: never the one without the other.
+    """Accuracy (mIoU) against consistency (TC), a named point a recipe or control; below, the recipes alone with their intervals.
 
     Args:
         points: index = name; columns miou, tc and, where known, miou_low, miou_high, tc_low, tc_high; 0..1.
         ceiling: TC of the true labels.
         flow: the flow that TC was measured with.
     """
-    figure, axes = canvas(6.4, 5.6)
-    ax, controls = axes[0, 0], cycle("xv+^*D")
-    for index, (name, row) in enumerate((100 * points.astype(float)).iterrows()):
-        control = name not in RECIPE_COLORS
+    columns = ["miou", "tc", *(name for name in points if name not in ("miou", "tc"))]
+    percent = (100 * points.reindex(columns=columns).astype(float)).dropna(subset=["tc", "miou"])
+    recipes = [name for name in percent.index if name in RECIPE_COLORS]
+    zoomed = len(recipes) > 1 and len(recipes) < len(percent)
+    figure, axes = canvas(6.8, 8.0 if zoomed else 4.4, 1 + zoomed, 1)
+    _named_points(axes[0, 0], percent, () if zoomed else recipes)
+    if np.isfinite(ceiling):
+        axes[0, 0].axvline(100 * ceiling, color=RED, linestyle="--", linewidth=1)
+        axes[0, 0].text(
+            100 * ceiling,
+            0.02,
+            "ceiling ",
+            color=RED,
+            ha="right",
+            transform=axes[0, 0].get_xaxis_transform(),
+            fontsize=9,
+        )
+    if zoomed:
+        _named_points(axes[1, 0], percent.loc[recipes], recipes)
+        axes[1, 0].set_title("the recipes alone, with their intervals", fontsize=9)
+    for ax in axes.flat:
+        ax.set(xlabel=f"temporal consistency, {flow} flow (%)", ylabel="mIoU (%)")
+    return figure
+
+
+def _named_points(ax: Axes, percent: pd.DataFrame, with_intervals: Sequence[str]) -> None:
+    for index, (name, row) in enumerate(percent.iterrows()):
+        recipe = name in RECIPE_COLORS
+        color = color_of(name, index) if recipe else GRAY
         bars_of = {
             axis: [[max(0.0, row[key] - row[f"{key}_low"])], [max(0.0, row[f"{key}_high"] - row[key])]]
             for axis, key in (("xerr", "tc"), ("yerr", "miou"))
-            if np.isfinite(row.get(f"{key}_low", np.nan)) and np.isfinite(row.get(f"{key}_high", np.nan))
+            if name in with_intervals
+            and np.isfinite(row.get(f"{key}_low", np.nan))
+            and np.isfinite(row.get(f"{key}_high", np.nan))
         }
-        marker_style = {"fmt": next(controls), "color": GRAY} if control else {"fmt": "o", "color": color_of(name, index)}
-        ax.errorbar(row["tc"], row["miou"], **bars_of, **marker_style, elinewidth=1, capsize=2, label=name)
-    if np.isfinite(ceiling):
-        ax.axvline(100 * ceiling, color=RED, linestyle="--", linewidth=1, label="ceiling: true labels")
-    ax.set(xlabel=f"temporal consistency, {flow} flow (%)", ylabel="mIoU (%)")
-    if len(points):
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    return figure
+        fill_of = color if recipe else "white"
+        ax.errorbar(
+            row["tc"],
+            row["miou"],
+            **bars_of,
+            fmt="o" if recipe else "s",
+            color=color,
+            mfc=fill_of,
+            elinewidth=1,
+            capsize=2,
+        )
+    ax.margins(x=0.12, y=0.12)
+    if percent.empty:
+        mark_empty(ax)
+    else:
+        colors = {name: TEXT_COLORS.get(name, GRAY) for name in percent.index}
+        name_points(
+            ax, {name: (row["tc"], row["miou"]) for name, row in percent.iterrows()}, colors, bool(with_intervals)
+        )
 
 
 @styled
@@ -159,7 +210,7 @@ def effects_forest(effects: pd.DataFrame) -> Figure:
     metrics = list(dict.fromkeys(effects["metric"]))
     kinds = list(dict.fromkeys(effects["comparison"]))
     rows = max(1, -(-len(metrics) // 2))
-    figure, axes = canvas(6.8, rows * (0.36 * max(2, len(kinds)) + 0.9), rows, 2)
+    figure, axes = canvas(7.6, rows * (0.34 * max(2, len(kinds)) + 0.9) + 0.4, rows, 2)
     for ax in axes.flat[max(1, len(metrics)) :]:
         ax.set_axis_off()
     for index, (ax, metric) in enumerate(zip(axes.flat, metrics, strict=False)):
@@ -167,14 +218,23 @@ def effects_forest(effects: pd.DataFrame) -> Figure:
         arrow = "left" if metric in LOWER_IS_BETTER else "right"
         unit = "% of the base's" if metric.endswith(("_relative", "_closed")) else "points"
         ax.set(title=f"{EFFECT_NAMES.get(metric, metric)} (better: {arrow})", xlabel=f"difference ({unit})")
-        ax.set_yticks(range(len(kinds)), [fill(kind.replace("_", " "), 24) if index % 2 == 0 else "" for kind in kinds])
+        ax.set_yticks(
+            range(len(kinds)), [kind.replace("_", " ") if index % 2 == 0 else "" for kind in kinds], fontsize=8.5
+        )
         ax.set_ylim(len(kinds) - 0.5, -0.5)
-    if not metrics:
+    if metrics:
+        told = "filled: the interval excludes zero; open: it does not\ngrey: differences that this study would probably have missed"
+        figure.supxlabel(told, fontsize=9)
+    else:
         axes[0, 0].set(xlabel="difference (points)", ylabel="comparison")
     return figure
 
 
 def _forest_panel(ax: Axes, rows: pd.DataFrame, kinds: list[str]) -> None:
+    ends = 100 * rows.reindex(columns=["ci_low", "ci_high", "difference", "mdd"]).astype(float)
+    reach = np.nanmax(np.append(ends["mdd"], 0.0))
+    low, high = np.nanmin([ends.min().min(), -reach]), np.nanmax([ends.max().max(), reach])
+    ax.set_xlim(low - 0.06 * (high - low) - 0.01, high + 0.06 * (high - low) + 0.01)
     for _, row in rows.iterrows():
         y, middle = kinds.index(row["comparison"]), 100 * row["difference"]
         low, high = 100 * row["ci_low"], 100 * row["ci_high"]

@@ -38,9 +38,11 @@ def bars(values: pd.DataFrame, xlabel: str) -> Figure:
     ax = axes[0, 0]
     numbers = values["value"].to_numpy(float) if len(values) else np.zeros(0)
     interval = values.reindex(columns=["low", "high"]).to_numpy(float)
+    largest = np.nanmax(np.abs(numbers)) if np.isfinite(numbers).any() else 1.0
+    digits = 0 if largest >= 1000 else 1 if largest >= 10 else 2  # one precision in a chart
     for y, (name, number) in enumerate(zip(values.index, numbers, strict=True)):
         ax.barh(y, np.nan_to_num(number), height=0.7, color=color_of(str(name), y))
-        text = f" {number:.3g}" if np.isfinite(number) else " not measured"
+        text = f" {number:.{digits}f}" if np.isfinite(number) else " not measured"
         ax.text(np.nan_to_num(number) if not np.isfinite(number) or number > 0 else 0, y, text, va="center")
         if np.isfinite(interval[y]).all():
             ax.plot(interval[y], [y, y], color="black", linewidth=1.2)
@@ -98,14 +100,29 @@ def class_iou(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def class_gains(gains: pd.Series, xlabel: str) -> Figure:
-    """What a change did to each class: index = class, values in points of IoU (-100..100), sorted, NaN last."""
-    ordered = gains.astype(float).sort_values(ascending=False)
-    figure, axes = canvas(6.4, 0.25 * max(4, len(ordered)) + 1.0)
-    ax = axes[0, 0]
-    values = ordered.to_numpy()
-    ax.barh(range(len(values)), np.nan_to_num(values), color=np.where(np.nan_to_num(values) >= 0, BLUE, RED).tolist())
-    _class_axis(ax, [f"{name} (absent)" if np.isnan(value) else name for name, value in ordered.items()])
+def class_gains(gains: pd.DataFrame | pd.Series, xlabel: str) -> Figure:
+    """What a change did to each class: a dot a seed, a line at their mean; sorted by the mean, NaN last.
+
+    Args:
+        gains: index = class; a column a seed, in points of IoU (-100..100).
+        xlabel: quantity and unit.
+    """
+    table = gains.to_frame() if isinstance(gains, pd.Series) else gains
+    table = table.astype(float)
+    ordered = table.loc[table.mean(axis=1).sort_values(ascending=False).index]
+    figure, axes = canvas(6.4, 0.25 * max(4, len(ordered)) + 1.2)
+    ax, means = axes[0, 0], ordered.mean(axis=1).to_numpy()
+    for column in ordered:
+        ax.plot(ordered[column], range(len(ordered)), "o", color=PALE, markeredgecolor=GRAY, markersize=4, zorder=2)
+    for sign, color in ((1, BLUE), (-1, RED)):
+        rows = np.flatnonzero(np.nan_to_num(means) * sign > 0)
+        ax.barh(rows, means[rows], color=color, height=0.6, zorder=1)
+    _class_axis(
+        ax, [f"{name} (absent)" if np.isnan(mean) else name for name, mean in zip(ordered.index, means, strict=True)]
+    )
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_xlabel(xlabel)
+    count = table.shape[1]
+    ax.set_xlabel(
+        xlabel + (f"\nbar: mean of {count} seeds; dots: the seeds" if count > 1 else "\none seed: another may differ")
+    )
     return figure

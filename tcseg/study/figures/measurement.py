@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from .ablation import LOWER_IS_BETTER
-from .style import BLUE, CYCLE, GRAY, GREEN, RED, canvas, mark_empty, styled
+from .style import BLUE, CYCLE, RED, canvas, mark_empty, styled
 
 TITLES = {
     "miou": "mIoU",
@@ -46,7 +48,11 @@ def tc_vs_flow_noise(table: pd.DataFrame) -> Figure:
         rows = table[(table["scene"] == scene) & (table["mask"] == mask)]
         for index, way in enumerate(ways):
             own = rows[rows["way"] == way].sort_values("sigma")
-            line_style = {"color": CYCLE[index], "marker": "osD^"[index % 4], "linestyle": ("-", ":", "-", "-")[index % 4]}
+            line_style = {
+                "color": CYCLE[index],
+                "marker": "osD^"[index % 4],
+                "linestyle": ("-", ":", "-", "-")[index % 4],
+            }
             ax.plot(own["sigma"], 100 * own["tc"], label=way, markersize=4, **line_style)
         ax.set(title=f"{scene} scene,\n{mask}", xlabel="error of the flow (px)", ylim=(None, 101))
         ax.sharey(axes[0, 0])
@@ -59,45 +65,60 @@ def tc_vs_flow_noise(table: pd.DataFrame) -> Figure:
 
 @styled
 def metrics_controls(table: pd.DataFrame, flow: str | None, networks: Sequence[str] = ()) -> Figure:
-    """What networks and controls score, a panel a metric: who wins it besides the truth?
+    """What networks and controls score, as a table: a row a metric, a column a predictor. Who wins it besides the truth?
+
+    The best one's cell is blue, or red if it is a control; what knows the truth is grey.
 
     Args:
-        table: of `trivial_predictors.scores`: predictor, flow, metric, value, ci_low, ci_high; 0..1.
+        table: of `trivial_predictors.scores`: predictor, flow, metric, value (0..1).
         flow: the flow whose TC is shown.
         networks: which predictors are networks; names that begin with "true labels" know the answer; the rest are controls.
     """
     rows = table[table["flow"].isna() | (table["flow"] == flow)]
     metrics = [name for name in TITLES if (rows["metric"] == name).any()]
     names = list(dict.fromkeys(rows["predictor"]))
-    height = -(-max(1, len(metrics)) // 2)
-    figure, axes = canvas(6.8, height * (0.2 * max(4, len(names)) + 0.75), height, 2)
-    for ax in axes.flat[max(1, len(metrics)) :]:
-        ax.set_axis_off()
-    for index, (ax, metric) in enumerate(zip(axes.flat, metrics, strict=False)):
-        _winner_panel(ax, rows[rows["metric"] == metric].set_index("predictor"), metric, names, networks)
-        ax.set_yticks(range(len(names)), names if index % 2 == 0 else [""] * len(names), fontsize=8)
-    if metrics:
-        figure.supxlabel("percent; star: best except the ground truth, red if it is a control", fontsize=9)
+    figure, axes = canvas(8.0, 0.34 * max(2, len(metrics)) + 1.3)
+    ax = axes[0, 0]
+    ax.grid(False)
+    ax.set(xlim=(-0.5, max(1, len(names)) - 0.5), ylim=(max(1, len(metrics)) - 0.5, -0.5))
+    for y, metric in enumerate(metrics):
+        _cells(ax, y, rows[rows["metric"] == metric].set_index("predictor")["value"], metric, names, networks)
+    ax.set_xticks(range(len(names)), [fill(name, 10) for name in names], fontsize=8)
+    lower = [f"{TITLES[name]} {LOWER if name in LOWER_IS_BETTER else HIGHER}" for name in metrics]
+    ax.set_yticks(range(len(metrics)), lower)
+    ax.tick_params(length=0)
+    ax.xaxis.tick_top()
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("percent; blue: best besides the truth; red: a control wins")
+    if not metrics:
+        mark_empty(ax)
     return figure
 
 
-def _winner_panel(ax: Axes, rows: pd.DataFrame, metric: str, names: list[str], networks: Sequence[str]) -> None:
-    lower = metric in LOWER_IS_BETTER
-    rivals = rows.loc[[name for name in rows.index if not name.startswith("true labels")], "value"].dropna()
-    winner = (rivals.idxmin() if lower else rivals.idxmax()) if len(rivals) else None
-    for y, name in enumerate(names):
-        if name not in rows.index or not np.isfinite(value := 100 * rows.loc[name, "value"]):
-            continue
-        color = BLUE if name in networks else GREEN if name.startswith("true labels") else GRAY
-        if name == winner and name not in networks:
-            color = RED
-        low, high = 100 * rows.loc[name, "ci_low"], 100 * rows.loc[name, "ci_high"]
-        ax.plot([low, high], [y, y], color=color, linewidth=1.2)
-        ax.plot(value, y, "*" if name == winner else "o", color=color, markersize=9 if name == winner else 4)
-    arrow = "left" if lower else "right"
-    ax.set(title=f"{TITLES[metric]} (better: {arrow})", xlim=(-3, 103), ylim=(len(names) - 0.5, -0.5))
-    ax.title.set_fontsize(9)
-    ax.tick_params(axis="x", labelsize=8)
+LOWER, HIGHER = "(low)", "(high)"
+
+
+def _cells(ax: Axes, y: int, values: pd.Series, metric: str, names: list[str], networks: Sequence[str]) -> None:
+    """One row of the table: text in each cell, colour behind the best."""
+    truth = [name for name in names if name.startswith("true labels")]
+    rivals = values.drop(truth, errors="ignore").dropna()
+    best = (rivals.idxmin() if metric in LOWER_IS_BETTER else rivals.idxmax()) if len(rivals) else None
+    for x, name in enumerate(names):
+        value = values.get(name, np.nan)
+        won = name == best
+        ground = (BLUE if name in networks else RED) if won else "#e8e8e8" if name in truth else "white"
+        ax.add_patch(Rectangle((x - 0.48, y - 0.45), 0.96, 0.9, facecolor=ground, edgecolor="none"))
+        text = f"{100 * value:.1f}" if np.isfinite(value) else "–"
+        ax.text(
+            x,
+            y,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if won else "black",
+            weight="bold" if won else None,
+        )
 
 
 @styled
@@ -106,8 +127,14 @@ def dose_response(table: pd.DataFrame) -> Figure:
     figure, axes = canvas(6.8, 4.2)
     ax = axes[0, 0]
     for index, name in enumerate(table.columns):
-        line_style = {"linestyle": "--" if name in LOWER_IS_BETTER else "-", "marker": "osD^"[index % 4], "markersize": 4}
-        ax.plot(100 * table.index, 100 * table[name], label=TITLES.get(name, name), color=CYCLE[index % 7], **line_style)
+        line_style = {
+            "linestyle": "--" if name in LOWER_IS_BETTER else "-",
+            "marker": "osD^"[index % 4],
+            "markersize": 4,
+        }
+        ax.plot(
+            100 * table.index, 100 * table[name], label=TITLES.get(name, name), color=CYCLE[index % 7], **line_style
+        )
     ax.set(xlabel="pixels flipped at random (%)", ylabel="score (%)")
     if table.empty:
         mark_empty(ax, "needs labels on every frame")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, mark_empty, styled
+from .style import BLUE, CYCLE, GREEN, ORANGE, PALE, RED, canvas, few_ticks, mark_empty, name_points, styled
 
 BUDGET_MS = 1000 / 30  # one frame of a 30 fps video: the dashed line
 SCOPES = ("network", "network+argmax", "end_to_end")
@@ -16,28 +15,32 @@ SCOPES = ("network", "network+argmax", "end_to_end")
 
 @styled
 def latency(table: pd.DataFrame) -> Figure:
-    """Latency per model, runtime, precision and size: a dot at p50, a line to p90, a tick at p99; a colour a scope, logarithmic.
+    """End-to-end latency of each network in its fastest way, at the middle size: a dot at p50, a line to p99, the fastest on top.
 
     Args:
         table: rows of `latency.csv`.
     """
-    kinds = table[["model", "runtime", "precision", "width", "height"]].astype(str)
-    named = table.assign(name=_engine(kinds) + "\n" + kinds["width"] + "x" + kinds["height"])
-    names = list(dict.fromkeys(named["name"]))
-    figure, axes = canvas(6.8, 0.55 * max(2, len(names)) + 1.4)
+    rows = table[(table["scope"] == "end_to_end") & table["p50_ms"].notna()]
+    widths = sorted(set(rows["width"]))
+    rows = rows[rows["width"] == widths[len(widths) // 2]] if widths else rows
+    rows = rows.sort_values("p50_ms").groupby("model", sort=False).first().reset_index()
+    figure, axes = canvas(6.8, 0.3 * max(3, len(rows)) + 1.2)
     ax = axes[0, 0]
-    for index, scope in enumerate(SCOPES):
-        rows = named[(named["scope"] == scope) & named["p50_ms"].notna()]
-        y = np.array([names.index(name) for name in rows["name"]], float) + 0.24 * (index - 1)
-        ax.hlines(y, rows["p50_ms"], rows["p90_ms"], color=CYCLE[index], linewidth=2)
-        ax.plot(rows["p50_ms"], y, "o", color=CYCLE[index], label=scope)
-        ax.plot(rows["p99_ms"], y, "|", color=CYCLE[index], markersize=9, markeredgewidth=2)
-    ax.axvline(BUDGET_MS, color=RED, linestyle="--", label="30 frames a second")
-    ax.set(xlabel="milliseconds per frame, logarithmic (dot p50, line to p90, tick p99)", xscale="log")
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(max(1, len(names)) - 0.4, -0.6)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
+    if rows.empty:
+        mark_empty(ax)
+    else:
+        y = range(len(rows))
+        ax.hlines(y, rows["p50_ms"], rows["p99_ms"], color=BLUE, linewidth=2)
+        ax.plot(rows["p50_ms"], y, "o", color=BLUE)
+        ax.plot(rows["p99_ms"], y, "|", color=BLUE, markersize=9, markeredgewidth=2)
+        ax.axvline(BUDGET_MS, color=RED, linestyle="--")
+        ax.text(BUDGET_MS, -0.9, "30 frames a second", color=RED, ha="center", va="bottom", fontsize=9)
+        ax.set_yticks(y, _engine(rows), fontsize=8.5)
+        ax.set_ylim(len(rows) - 0.4, -0.8)
+        ax.set_xscale("log")
+        few_ticks(ax.xaxis)
+    size = f"{rows['width'].iloc[0]:.0f}x{rows['height'].iloc[0]:.0f}, " if len(rows) else ""
+    ax.set(xlabel=f"ms per frame, {size}end to end (dot p50, tick p99)")
     return figure
 
 
@@ -76,126 +79,129 @@ def waterfall(table: pd.DataFrame) -> Figure:
 
 @styled
 def roofline(table: pd.DataFrame, gflops: float, gbytes: float) -> Figure:
-    """Achieved rate against arithmetic intensity, below the machine's roof; a dot a model, float32, its fastest runtime.
+    """Achieved rate against arithmetic intensity, with what a matrix product and a copy reach; a dot a model, float32.
+
+    Convolutions may run faster than the matrix product that was measured; the chart says so where they do.
 
     Args:
         table: columns model, gflop, mbytes (a frame), p50_ms (network).
         gflops: of a large matrix product, 10^9 a second.
         gbytes: of a long stream, 10^9 bytes a second.
     """
-    figure, axes = canvas(6.4, 4.0)
+    figure, axes = canvas(6.4, 4.2)
     ax = axes[0, 0]
     plotted = table.dropna(subset=["gflop", "mbytes", "p50_ms"])
     x = np.geomspace(1, 300, 100)
-    ax.plot(
-        x,
-        np.minimum(gflops, x * gbytes),
-        color="black",
-        label=f"matrix product {gflops:.0f} GFLOP/s, copy {gbytes:.0f} GB/s",
-    )
-    for index, row in enumerate(plotted.itertuples()):
-        point = 1e3 * row.gflop / row.mbytes, 1e3 * row.gflop / row.p50_ms
-        ax.plot(*point, "osD^vPX<>"[index % 9], color=CYCLE[index % len(CYCLE)], label=row.model)
+    bound = np.minimum(gflops, x * gbytes)
+    ax.plot(x, bound, color="black")
+    ax.text(300, gflops, f"matrix product: {gflops:.0f} GFLOP/s ", ha="right", va="bottom", fontsize=9)
+    ax.text(1.05, gbytes * 1.5, f"copy: {gbytes:.0f} GB/s", ha="left", va="bottom", fontsize=9)
+    points = {row.model: (1e3 * row.gflop / row.mbytes, 1e3 * row.gflop / row.p50_ms) for row in plotted.itertuples()}
+    for place in points.values():
+        ax.plot(*place, "o", color=BLUE)
+    rates = [rate for _, rate in points.values()]
     ax.set(xscale="log", yscale="log", xlabel="operations per byte (convolutions and linear layers)", ylabel="GFLOP/s")
-    ax.xaxis.set_major_formatter("{x:g}")
-    for which in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-        which("{x:g}")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    ax.set(xlim=(1, 300), ylim=(0.7 * min([gbytes, *rates]), 1.6 * max([gflops, *rates])))
+    for axis in (ax.xaxis, ax.yaxis):
+        few_ticks(axis)
+    name_points(ax, points)
+    if any(rate > min(gflops, x * gbytes) for x, rate in points.values()):
+        ax.set_title("above the line: faster than this matrix product or copy", fontsize=9)
     return figure
-
-
-def _few_ticks(axis: Axis) -> None:
-    """Label 1, 2, 3 and 5 of each power of ten: more of them run into each other."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
 
 
 @styled
 def jitter(times: dict[str, np.ndarray]) -> Figure:
-    """How a frame's time spreads: a histogram a network, its p99 as a line.
+    """How a frame's time spreads: a row a network, from the fastest frame to the slowest, with its median and p99.
 
     Args:
         times: name -> milliseconds of each frame, end to end.
     """
-    figure, axes = canvas(6.4, 3.2)
+    figure, axes = canvas(6.8, 0.42 * max(2, len(times)) + 1.1)
     ax = axes[0, 0]
-    if times:
-        every = np.concatenate(list(times.values()))
-        edges = np.geomspace(every.min() * 0.98, every.max() * 1.02, 60)
-        for index, (name, values) in enumerate(times.items()):
-            color = CYCLE[index % len(CYCLE)]
-            ax.hist(values, edges, color=color, alpha=0.5, label=name)
-            ax.axvline(np.percentile(values, 99), color=color, linewidth=1.5)
-        if edges[0] < BUDGET_MS < edges[-1]:
-            ax.axvline(BUDGET_MS, color=RED, linestyle="--")
-        ax.set(xscale="log")
-        _few_ticks(ax.xaxis)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    ax.set(xlabel="milliseconds per frame, end to end (lines: p99)", ylabel="frames")
+    names = sorted(times, key=lambda name: np.median(times[name]))
+    for y, name in enumerate(names):
+        low, middle, high, top = np.percentile(times[name], (0, 50, 99, 100))
+        ax.plot([low, top], [y, y], color=PALE, linewidth=2)
+        ax.plot(times[name], np.full(len(times[name]), y), "|", color=BLUE, alpha=0.25, markersize=8)
+        ax.plot(middle, y, "o", color=BLUE, markersize=6)
+        ax.plot(high, y, "|", color=RED, markersize=16, markeredgewidth=2.5)
+    if names:
+        ax.set_xscale("log")
+        few_ticks(ax.xaxis)
+        ax.set_yticks(range(len(names)), names, fontsize=8.5)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set(xlabel="ms per frame, end to end (dot: median; red: p99; thin: each frame)")
     return figure
 
 
 @styled
 def against(table: pd.DataFrame, by: str, xlabel: str) -> Figure:
-    """Frames a second, end to end, against a number (pixels of a frame, threads): a line a model, runtime and precision.
+    """Frames a second, end to end, against a number (pixels of a frame, threads): a named line a model, runtime and precision.
 
     Args:
         table: rows of `latency.csv`; `by` is a column.
         by: the varied column.
         xlabel: its axis.
     """
-    figure, axes = canvas(6.4, 3.6)
-    ax = axes[0, 0]
+    figure, axes = canvas(6.4, 3.8)
+    ax, ends = axes[0, 0], {}
     rows = table[table["scope"] == "end_to_end"].dropna(subset=["fps"])
     for index, (name, own) in enumerate(rows.assign(name=_engine(rows)).groupby("name", sort=False)):
         line = own.groupby(by)["fps"].max()
-        ax.plot(line.index, line, "o-", color=CYCLE[index % len(CYCLE)], markersize=4, label=name)
+        ax.plot(line.index, line, "osD^"[index % 4] + "-", color=CYCLE[index % 5], markersize=5)
+        ends[name] = line.index[-1], line.iloc[-1]
     if len(rows):
         values = sorted(set(rows[by]))
         ax.set(xscale="log", yscale="log")
         ax.set_xticks(values, [f"{value:.3g}" for value in values])
         ax.xaxis.set_minor_locator(NullLocator())
-        _few_ticks(ax.yaxis)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        ax.set_xlim(values[0] * 0.9, values[-1] * (values[-1] / values[0]) ** 0.7 * 1.2)
+        low, high = rows["fps"].min(), rows["fps"].max()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)) if high > 8 * low else MaxNLocator(6))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        name_points(ax, ends)
     ax.set(xlabel=xlabel, ylabel="frames per second, end to end")
     return figure
 
 
 @styled
 def speed_and_quality(table: pd.DataFrame) -> Figure:
-    """Accuracy and consistency against the time per frame, one mark per network.
+    """Accuracy, consistency and flicker against the time per frame, a panel each, a named mark per network.
 
-    Circles and triangles are our networks, squares and crosses are peers. Filled marks: all trained for the same number of steps; a
-    line joins the Pareto front. Hollow marks: the best of a network that was trained for longer.
+    Circles are our networks, squares are peers. Filled marks: all trained for the same number of steps; a line joins those that no
+    faster one beats. Hollow marks: the best of a network that was trained for longer.
 
     Args:
         table: of `students.csv`: model, peer, best_ms, miou, tc, flicker and the same with `_2x` (0..1): after twice the
             profile's steps, at which networks are compared.
     """
-    figure, axes = canvas(8.4, 3.8, 1, 3)
+    panels = (("miou", "mIoU (%)", 1), ("tc", "TC (%)", 1), ("flicker", "flicker (%): lower is better", -1))
+    figure, axes = canvas(6.8, 9.6, len(panels), 1)
     plotted = table.dropna(subset=["best_ms", "miou_2x"]).sort_values("best_ms").reset_index(drop=True)
-    panels = (("miou", "mIoU (%)", 1), ("tc", "TC (%)", 1), ("flicker", "flicker (%)", -1))
-    for ax, (score, label, sign) in zip(axes[0], panels, strict=True):
+    for ax, (score, label, sign) in zip(axes[:, 0], panels, strict=True):
         equal = plotted.assign(score=100 * plotted[f"{score}_2x"]).dropna(subset=["score"])
-        for index, row in equal.iterrows():
-            marker = ("sP" if row["peer"] else "o^")[index // len(CYCLE) % 2]
-            marker_style = {"marker": marker, "color": CYCLE[index % len(CYCLE)], "linestyle": ""}
-            ax.plot(row["best_ms"], row["score"], label=row["model"], **marker_style)
+        for _, row in equal.iterrows():
+            style = {"marker": "s" if row["peer"] else "o", "color": RED if row["peer"] else BLUE, "linestyle": ""}
+            ax.plot(row["best_ms"], row["score"], **style)
             if row["miou"] > row["miou_2x"]:
                 ends = [row["score"], 100 * row[score]]
-                ax.plot([row["best_ms"]] * 2, ends, color=marker_style["color"], linewidth=0.7, zorder=0)
-                ax.plot(row["best_ms"], ends[1], fillstyle="none", **marker_style)
+                ax.plot([row["best_ms"]] * 2, ends, color=style["color"], linewidth=0.7, zorder=0)
+                ax.plot(row["best_ms"], ends[1], fillstyle="none", **style)
         best = (sign * equal["score"]).cummax()
         front = equal[sign * equal["score"] >= best]
         ax.plot(front["best_ms"], front["score"], color=PALE, zorder=0)
-        ax.set(xscale="log", xlabel="milliseconds, end to end", title=label)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter("")
+        ax.set(xscale="log", title=label, xlabel="ms per frame, end to end")
+        few_ticks(ax.xaxis)
         if equal.empty:
             mark_empty(ax)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    if names:
-        figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
+            continue
+        ax.margins(x=0.12, y=0.15)
+        colors = dict(zip(equal["model"], np.where(equal["peer"].astype(bool), RED, BLUE), strict=True))
+        name_points(ax, {row.model: (row.best_ms, row.score) for row in equal.itertuples()}, colors)
+    if len(plotted):
+        told = "filled: the same number of steps; open: trained for longer"
+        told += "\ngrey: no faster network is better. Circles: ours; squares: peers"
+        figure.supxlabel(told, fontsize=9)
     return figure

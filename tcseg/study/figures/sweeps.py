@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from textwrap import fill
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
+from scipy.stats import t as student_t
 
-from .style import GRAY, PALE, RECIPE_COLORS, RED, canvas, color_of, mark_empty, styled
+from .style import GRAY, PALE, RECIPE_COLORS, RED, TEXT_COLORS, canvas, color_of, mark_empty, name_points, styled
 
 NOT_YET = "not run yet: tcseg sweep"
 SCORES = {"miou": "mIoU (%)", "tc": "TC (%)", "flicker": "flicker (%)"}
@@ -66,24 +68,37 @@ def _short(value: float) -> str:
 def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only: float | None = None) -> Figure:
     """Accuracy (mIoU) against TC along a varied weight, compared with methods that do without it.
 
+    Recipes have their colour and name. Filters and controls are hollow; those have a name that none beats in both. A recipe that is
+    one of the weights is not drawn twice.
+
     Args:
         table: of `sweeps.table`, one base; a dot is the mean over seeds.
         others: index = name, columns miou and tc (0..1): other recipes, averages at inference, controls.
         by: the varied column; its value is written next to each dot.
         only: the value whose dot is ringed.
     """
-    figure, axes = canvas(6.4, 4.0 + 0.14 * len(others))
-    ax = axes[0, 0]
-    plotted = others.dropna(subset=["miou", "tc"])
-    for index, (name, row) in enumerate(plotted.iterrows()):
-        color, fill = (color_of(name, index), "full") if name in RECIPE_COLORS else (GRAY, "none")
-        style = {"color": color, "fillstyle": fill, "linestyle": "", "label": name}
-        ax.plot(100 * row["tc"], 100 * row["miou"], "sXDPv^<>p"[index % 9], **style)
+    figure, axes = canvas(6.8, 5.0)
+    ax, named, colors = axes[0, 0], {}, {}
+    plotted = others.dropna(subset=["miou", "tc"]).drop(
+        list(table["base"].unique()) if "base" in table else [], errors="ignore"
+    )
+    for index, (name, row) in enumerate((100 * plotted[["tc", "miou"]]).iterrows()):
+        recipe = name in RECIPE_COLORS
+        color = color_of(name, index) if recipe else GRAY
+        ax.plot(
+            *row,
+            "o" if recipe else "s",
+            color=color,
+            fillstyle="full" if recipe else "none",
+            markersize=6 if recipe else 5,
+        )
+        if recipe or not ((plotted["tc"] > row["tc"] / 100) & (plotted["miou"] > row["miou"] / 100)).any():
+            named[name], colors[name] = tuple(row), TEXT_COLORS.get(name, GRAY if not recipe else color)
     if len(table) and table[by].nunique() > 1:
         means = 100 * table.groupby(by)[["tc", "miou"]].mean().sort_index()
-        ax.plot(means["tc"], means["miou"], "o-", color="black", label="by weight of the loss")
-        for value, row in means.iterrows():
-            ax.annotate(f"{value:g}", (row["tc"], row["miou"]), (-6, -11), textcoords="offset points", ha="right")
+        ax.plot(means["tc"], means["miou"], "o-", color="black")
+        named |= {f"{value:g}": tuple(row) for value, row in means.iterrows()}
+        ax.set_title("black: weights of the loss; hollow: filters and controls", fontsize=9)
         if only is not None:
             ax.plot(
                 *means.loc[only, ["tc", "miou"]], "o", markersize=16, fillstyle="none", color=RED, markeredgewidth=2
@@ -91,27 +106,50 @@ def pareto(table: pd.DataFrame, others: pd.DataFrame, by: str = "temporal", only
     elif plotted.empty:
         mark_empty(ax, NOT_YET)
     ax.set(xlabel="TC (%)", ylabel="mIoU (%)")
-    if ax.lines:
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    ax.margins(x=0.12, y=0.1)
+    name_points(ax, named, colors)
     return figure
 
 
 @styled
 def sweep_dots(table: pd.DataFrame) -> Figure:
-    """One row per recipe, one dot per seed, a line at the mean; on top the unchanged recipe, whose mean crosses all rows."""
+    """One row per recipe: a dot per seed, their mean with its 95 % interval over seeds; on top the unchanged recipe."""
     names = list(dict.fromkeys(table["recipe"])) if len(table) else []
     names = names if len(names) > 1 else []  # the recipe alone varies nothing
-    figure, axes = canvas(8.4, 1.2 + 0.34 * max(3, len(names)), 1, len(SCORES))
+    figure, axes = canvas(8.4, 1.3 + 0.4 * max(3, len(names)), 1, len(SCORES))
     for ax, (score, label) in zip(axes[0], SCORES.items(), strict=True):
         for place, name in enumerate(names):
             values = 100 * table.loc[table["recipe"] == name, score].astype(float).dropna()
-            ax.plot(values, [place] * len(values), "o", markersize=4, color=color_of(name, 0), alpha=0.7)
-            ax.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color="black")
+            color = color_of(name, 0)
+            ax.plot(values, [place + 0.22] * len(values), "o", markersize=3, color=color, alpha=0.5)
+            if len(values) > 1:
+                half = student_t.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
+                ax.plot([values.mean() - half, values.mean() + half], [place - 0.1] * 2, color=color, linewidth=2)
+            if len(values):
+                ax.plot(values.mean(), place - 0.1, "D", color=color, markersize=5)
             if place == 0:
                 ax.axvline(values.mean(), color=PALE, linestyle="--", zorder=0)
-        ax.set_yticks(range(len(names)), names if ax is axes[0, 0] else [""] * len(names))
+        ax.set_yticks(range(len(names)), _in_words(names) if ax is axes[0, 0] else [""] * len(names), fontsize=8.5)
         ax.invert_yaxis()
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set(xlabel=label)
         if not names:
             mark_empty(ax, NOT_YET)
+    if names:
+        figure.supxlabel("diamond and line: mean and its 95 % interval over seeds; dots: seeds", fontsize=9)
     return figure
+
+
+WORDS = {"temporal": "weight", "form": "", "method": "", "flow": "", "labelled_share": "labels", "arch": ""}
+
+
+def _in_words(names: list[str]) -> list[str]:
+    """Names of variations to be read: "kd+tl,form=l2,temporal=12" beside "kd+tl" is "l2, weight 12"."""
+    shared = {name.split(",")[0] for name in names}
+    told = []
+    for name in names:
+        base, *changes = name.split(",")
+        pairs = (change.partition("=") for change in changes)
+        parts = [key if value == "True" else f"{WORDS.get(key, key)}\u00a0{value}".strip() for key, _, value in pairs]
+        told.append(fill(", ".join([*([] if parts and len(shared) == 1 else [base]), *parts]).replace("_", " "), 24))
+    return told

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import Image, Markdown, display
+from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
 from tcseg import atomic_files
@@ -15,6 +15,7 @@ from tcseg.atomic_files import write_json
 from tcseg.errors import NotCommittedError, NotFoundError, require_writable
 from tcseg.labels import LabelSet
 from tcseg.study import reference_rows
+from tcseg.study.figures.captions import NUMBERS, beneath
 from tcseg.study.paths import PASS_OUT, measured_table
 from tcseg.study.recipes import Profile
 
@@ -38,6 +39,8 @@ class Outputs:
 
     def __post_init__(self) -> None:
         self.source = self.source or self.dataset
+        if self.notebook:
+            NUMBERS.begin(self.notebook)
         for folder in (self.tables, self.figures, self.runs_folder):
             require_writable(folder, f"{PASS_OUT}; a notebook reads $TCSEG_STUDY_FOLDER")
 
@@ -104,6 +107,8 @@ class Outputs:
     def figure(self, name: str, draw: Callable[[], Figure], alt: str) -> None:
         """Draw a figure, save it as `figures/<name>.png` (and .svg where it is all lines) with its alt text, show it.
 
+        Below it stands its caption: a number and the alt text.
+
         With runs="reference", a figure that needs weights or logs that are not in the repository is shown as it was committed, and
         says so; where this study left none there, a sentence stands in its place.
         """
@@ -118,9 +123,12 @@ class Outputs:
                 display(Markdown(f"*Not shown: {error}.*"))
                 return
             display(Markdown(AS_COMMITTED))
-            path.write_bytes(committed.read_bytes())
+            for suffix in (".png", ".svg"):
+                if committed.with_suffix(suffix).exists():
+                    path.with_suffix(suffix).write_bytes(committed.with_suffix(suffix).read_bytes())
             write_json(path.with_suffix(".json"), {"alt": alt})
         else:
             lines = not any(axes.images for axes in figure.axes)  # a picture as SVG is a PNG in a larger envelope
             atomic_files.write_figure(path, figure, alt, lines)
-        display(Image(path.read_bytes(), format="png", alt=alt, metadata={"alt": alt}))
+        display(Image(path.read_bytes(), format="png", alt=alt, metadata={"alt": alt, "figure": name}))
+        display(HTML(beneath(alt, NUMBERS.of(name))))

@@ -23,6 +23,8 @@ from . import chapters, effect_tables, public_names, reproduction, results
 from .render import render
 from .tables import DATA_NAMES, Tables, parameters_of, read_json, read_table
 
+HERO = "first_drive.gif"
+"""The film of the first page, which chapter 0 makes; `sphinx_build` sets it in, since its bytes may spell anything."""
 PAGES = ("index", "results", "speed", "reproducibility", "api", "about")
 """Pages of the report that are made from tables, or from docstrings; the others are Markdown in notebooks/."""
 
@@ -81,7 +83,7 @@ def pages(folder: Path, titles: Mapping[str, str], toc: str) -> dict[str, str]:
         "scope": _scope,
         "tables": sorted(path.name for path in (folder / "tables").glob("*.csv")),
         "pictures": sorted(path.name for path in (folder / "figures").glob("*.[ps][nv]g")),
-        "moving": (folder / "figures" / "flicker.gif").exists(),
+        "moving": (folder / "figures" / HERO).exists(),
         "stamp": reproduction.stamp(folder),
         **{name: getattr(public_names, name) for name in ("directive", "first_paragraph", "public")},
         "figures": FIGURES,

@@ -13,10 +13,10 @@ from tcseg.study.recipes import PRIMARY
 from .tables import DASH, percent, seed_count, spread
 
 COLUMNS = {  # of the result table: heading -> column of ablation.csv, flow
+    "flicker %": ("flicker", None),
     "mIoU %": ("miou", None),
     "TC %, exact flow": ("tc", "exact"),
     "TC %, DIS flow": ("tc", "dis"),
-    "flicker %": ("flicker", None),
 }
 COMPARED = {"lraspp-mv3-large": "LR-ASPP", "ddrnet-23-slim": "DDRNet-23-slim", "fast-scnn": "Fast-SCNN"}
 """The peers that the texts name."""

@@ -7,9 +7,6 @@ that would fetch something from the network, a picture without alt text, or an u
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -26,10 +23,14 @@ from nbformat import NotebookNode
 
 from tcseg.atomic_files import beside
 from tcseg.errors import CannotRunError
+from tcseg.study.figures.captions import without_number
+from tcseg.study.figures.interactive import film
 from tcseg.study.notebooks import address
 from tcseg.study.notebooks.colab import with_links, with_pages
+from tcseg.study.notebooks.pages import prepare, with_files, with_papers
 from tcseg.study.notebooks.workbook import with_text_fields
 from tcseg.study.paths import NOTEBOOKS
+from tcseg.study.report.documents import HERO
 from tcseg.study.report.documents import pages as rendered
 
 STUDY_PAGES = (
@@ -46,6 +47,10 @@ STUDY_PAGES = (
     "bibliography",
     "about",
 )
+HERO_ALT = (
+    "One drive, and one small network trained in two ways. "
+    "Orange pixels change their class although nothing in the street did."
+)
 PAGES = Path(__file__).resolve().parents[3] / "notebooks"
 NEEDED = {
     "sphinx": "sphinx",
@@ -53,8 +58,6 @@ NEEDED = {
     "sphinx_book_theme": "sphinx-book-theme",
     "latex2mathml": "latex2mathml",
 }
-PICTURES = {"image/png": "png", "image/gif": "gif", "image/jpeg": "jpeg"}
-WIDGET = "application/vnd.jupyter.widget-view+json"
 # What a browser fetches when a page opens: tag -> attribute.
 FETCHED = {
     "script": "src",
@@ -111,8 +114,9 @@ def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> 
     """Lay out the Sphinx source: pages, executed notebooks with pictures as files."""
     source.mkdir(parents=True)
     shutil.copytree(pages / "_static", source / "_static")
-    for page in (pages / "conf.py", *pages.glob("*.md")):
-        shutil.copy(page, source)
+    shutil.copy(pages / "conf.py", source)
+    for page in pages.glob("*.md"):
+        (source / page.name).write_text(with_papers(page.read_text(encoding="utf-8")), encoding="utf-8")
     titles = {}
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)
@@ -120,15 +124,24 @@ def assemble(folder: Path, notebooks: list[Path], pages: Path, source: Path) -> 
         if path.stem in NOTEBOOKS:
             notebook = with_links(notebook, f"[Open this chapter in Colab]({address.colab(path.stem)})")
             notebook = with_text_fields(with_pages(notebook, "{}.md".format))  # pages of the same folder
-        _prepare(notebook, folder / "figures", source / "_static" / "pictures", path.stem)
+        prepare(notebook, folder / "figures", source / "_static" / "pictures", path.stem)
         nbformat.write(notebook, source / path.name)
+    moving = _hero(folder / "figures" / HERO, source / "_static")
     files = source / "_files"  # what the pages offer to take away
     files.mkdir()
     for path in (*(folder / "tables").glob("*.csv"), *(folder / "figures").glob("*.[psg][nvi][gf]")):
         shutil.copy(path, files)
     toc = "\n".join([*_toctree("The course", titles), "", *_toctree("The study", STUDY_PAGES)])
     for name, text in rendered(folder, titles, toc).items():
-        (source / f"{name}.md").write_text(text, encoding="utf-8")
+        (source / f"{name}.md").write_text(text.replace("<!-- hero -->", moving), encoding="utf-8")
+
+
+def _hero(path: Path, static: Path) -> str:
+    """The film of the first page with its button; empty where there is none."""
+    if not path.exists():
+        return ""
+    shutil.copy(path, static)  # at an address of its own, for links that somebody shares
+    return with_files(without_number(film(path, HERO_ALT).data), static / "pictures")
 
 
 def _toctree(caption: str, pages: Iterable[str]) -> list[str]:
@@ -141,67 +154,6 @@ def title_of(notebook: NotebookNode) -> str:
         if cell.cell_type == "markdown" and (found := re.search(r"^#\s+(.+)$", cell.source, re.MULTILINE)):
             return found[1].strip()
     return "Untitled"
-
-
-def _prepare(notebook: NotebookNode, figures: Path, pictures: Path, name: str) -> None:
-    """Make an executed notebook a page.
-
-    Code is folded, pictures become files with alt text; sliders (which need a kernel), messages of progress and the parameters
-    that papermill's own replaced go.
-    """
-    notebook.metadata.pop("widgets", None)
-    replaced = any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
-    for number, cell in enumerate(notebook.cells):
-        cell.metadata.pop("papermill", None)
-        if cell.cell_type != "code":
-            continue
-        tags = cell.metadata.get("tags", [])
-        cell.metadata["tags"] = [*tags, "remove-cell" if replaced and "parameters" in tags else "hide-input"]
-        cell.outputs = [output for output in cell.outputs if not _is_passing(output)]
-        shown = re.findall(r"""\.figure\(\s*f?["']([\w-]+)["']""", cell.source)
-        alts = [_saved_alt(figures / f"{figure}.json") for figure in shown]
-        cell_alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-        for output in cell.outputs:
-            if "text/html" in output.get("data", {}):
-                output.data["text/html"] = _with_files("".join(output.data["text/html"]), pictures)
-            mime = next((mime for mime in PICTURES if mime in output.get("data", {})), None)
-            if mime is None:
-                continue
-            noted = output.get("metadata", {})
-            alt = noted.get("alt") or noted.get(mime, {}).get("alt") or (alts.pop(0) if alts else "") or cell_alt
-            content = base64.b64decode(output.data[mime])
-            _as_file(output, content, alt, pictures / f"{name}-{number}-{cell.outputs.index(output)}.{PICTURES[mime]}")
-
-
-def _is_passing(output: NotebookNode) -> bool:
-    """Whether an output is of the run, not of the page: a widget, or what was said on standard error."""
-    return WIDGET in output.get("data", {}) or output.get("name") == "stderr"
-
-
-def _with_files(page: str, pictures: Path) -> str:
-    """HTML with its pictures as files: a browser then fetches those of a flip book one by one, as they are shown."""
-
-    def moved(match: re.Match[str]) -> str:
-        content = base64.b64decode(match["content"])
-        path = pictures / f"{hashlib.sha256(content).hexdigest()[:16]}.{match['kind']}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return f"_static/{pictures.name}/{path.name}"
-
-    return re.sub(r"data:image/(?P<kind>jpeg|png|gif);base64,(?P<content>[A-Za-z0-9+/=]+)", moved, page)
-
-
-def _as_file(output: NotebookNode, content: bytes, alt: str, path: Path) -> None:
-    """Replace a picture by Markdown that shows a file: MyST-NB knows alt text by the cell only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    words = re.sub(r"\s+", " ", alt).strip().replace("[", "(").replace("]", ")")
-    output.data = NotebookNode({"text/markdown": f"![{words}](_static/{path.parent.name}/{path.name})"})
-    output.metadata = NotebookNode()
-
-
-def _saved_alt(path: Path) -> str:
-    return json.loads(path.read_text())["alt"] if path.exists() else ""
 
 
 def _sphinx(source: Path, out: Path) -> None:
@@ -257,7 +209,9 @@ def weights(site: Path) -> dict[str, int]:
     for page in sorted(site.rglob("*.html")):
         parser = _Page()
         parser.feed(page.read_text(encoding="utf-8"))
-        local = {page.parent / re.split(r"[?#]", url)[0] for url in parser.fetches if "//" not in url and ":" not in url}
+        local = {
+            page.parent / re.split(r"[?#]", url)[0] for url in parser.fetches if "//" not in url and ":" not in url
+        }
         found[page.relative_to(site).as_posix()] = sum(path.stat().st_size for path in {page, *local} if path.is_file())
     return found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from tcseg.errors import one_line, require_one_of
 from tcseg.machine import usable_cores
+from tcseg.study.notebooks.progress import watching
 from tcseg.study.opening import open_study
 from tcseg.study.recipes import RECIPES
 from tcseg.study.runs import Run
@@ -69,8 +71,10 @@ def _runs_of(study: Study, tasks: Sequence[Task]) -> list[Run]:
     trained = {}
     if study.runs == "train":
         missing = [task for task in tasks if not study.is_finished(task.name, task.seed)]
-        # The longest recipes stand last: begun first, they leave short ones to fill the cores at the end.
-        trained = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1])}
+        counts = Counter(task.name for task in missing)
+        with watching(study.runs_folder, study.recipe, counts, workers_here(), lambda: study.clips("val")):
+            # The longest recipes stand last: begun first, they leave short ones to fill the cores at the end.
+            trained = {Task(run.name, run.seed): run for run in side_by_side(study, missing[::-1])}
     for run in trained.values():
         study.count(run, run.trained_now)
     return [trained.get(task) or study.run(task.name, task.seed) for task in tasks]

@@ -126,7 +126,8 @@ def test_class_figures() -> None:
     assert names(named(figures.class_gains(table["student"] - table["teacher"], "gain (points)")))[0] == "road"
     assert named(figures.class_shares(table)).axes[0].get_xscale() == "log"
     probabilities = pd.DataFrame({"T = 1": [0.9, 0.1], "T = 4": [0.6, 0.4]}, index=["road", "bus"])
-    assert [ax.get_title() for ax in named(figures.soft_targets(probabilities)).axes] == ["T = 1", "T = 4"]
+    (side_by_side,) = named(figures.soft_targets(probabilities)).axes
+    assert [text.get_text() for text in side_by_side.get_legend().get_texts()] == ["T = 1", "T = 4"]
 
 
 def test_training_curves_with_missing_columns() -> None:
@@ -159,8 +160,11 @@ def test_ablation_figures() -> None:
     assert max(bar.get_x() + bar.get_width() for bar in drawn.patches) == 87
     points = pd.DataFrame({"miou": [0.4, 0.1], "tc": [0.7, 1.0], "tc_low": [0.6, NAN], "tc_high": [0.8, NAN]})
     points.index = ["student", "constant map"]
-    legend = named(figures.accuracy_consistency(points, ceiling=0.9)).legends[0]
-    assert {text.get_text() for text in legend.get_texts()} == {"student", "constant map", "ceiling: true labels"}
+    (one,) = named(figures.accuracy_consistency(points, ceiling=0.9)).axes
+    assert set(texts(one)) == {"student", "constant map", "ceiling "}
+    both = pd.concat([points, points.iloc[:1].rename({"student": "kd"})])
+    everything, recipes = named(figures.accuracy_consistency(both, ceiling=0.9)).axes
+    assert set(texts(recipes)) == {"student", "kd"} < set(texts(everything)), "the recipes are drawn enlarged"
 
 
 def test_forest_fills_only_what_is_clear_of_zero() -> None:
@@ -172,20 +176,15 @@ def test_forest_fills_only_what_is_clear_of_zero() -> None:
 
 def test_latency_names_scopes_once() -> None:
     ax = named(figures.latency(latency())).axes[0]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [*figures.SCOPES, "30 frames a second"]
+    assert texts(ax) == ["30 frames a second"] and names(ax.figure) == ["student · onnxruntime fp32"]
     gap = latency()
     gap.loc[0, ["p50_ms", "p90_ms", "p99_ms"]] = NAN
     named(figures.latency(gap))
 
 
-def test_flow_quality_says_what_was_not_measured() -> None:
+def test_flow_quality_leaves_out_what_was_not_measured() -> None:
     figure = named(figures.flow_quality(flow_table()))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "dis",
-        "zero",
-        "raft (not measured)",
-        "exact",
-    ]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dis", "zero", "exact"]
     assert [ax.get_yscale() for ax in figure.axes] == ["log", "linear", "log"]
     assert list(figure.axes[1].lines[0].get_ydata()) == [90, 90]
 
@@ -241,6 +240,43 @@ def test_empty_input_says_so() -> None:
     assert texts(figures.lines({"a": [NAN, NAN]}, "x", "y").axes[0]) == ["not measured"]
 
 
+def test_names_of_points_cover_neither_each_other_nor_a_point() -> None:
+    points = pd.DataFrame(
+        {"miou": np.linspace(0.4, 0.402, 6), "tc": np.linspace(0.7, 0.71, 6)}, index=list(figures.RECIPE_COLORS)[:6]
+    )
+    figure = figures.accuracy_consistency(points)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 6
+    assert not any(a.overlaps(b) for index, a in enumerate(boxes) for b in boxes[:index])
+
+
+def test_the_piece_to_show_is_bright_and_moves() -> None:
+    frames = np.full((4, 5, 3, 8, 8), 20, np.uint8)
+    frames[1:3] = 200
+    flow = np.zeros((4, 4, 2, 8, 8))
+    flow[0], flow[2], flow[1] = 9, 3, 1
+    assert figures.showpiece(frames, flow) == 2, "not the dark one, though it moves most"
+    assert figures.showpiece(frames, None) in (1, 2)
+
+
+def test_a_metric_that_a_control_wins_is_red() -> None:
+    rows = [
+        ("student", "miou", 0.4),
+        ("constant", "miou", 0.1),
+        ("true labels", "miou", 1.0),
+        ("student", "tc", 0.7),
+        ("constant", "tc", 1.0),
+    ]
+    table = pd.DataFrame(rows, columns=["predictor", "metric", "value"]).assign(flow=None)
+    ax = named(figures.metrics_controls(table, None, ["student"])).axes[0]
+    cells = {
+        (patch.get_x(), patch.get_y()): matplotlib.colors.to_hex(patch.get_facecolor()).upper() for patch in ax.patches
+    }
+    assert list(cells.values()) == [figures.BLUE, "#FFFFFF", "#E8E8E8", "#FFFFFF", figures.RED, "#E8E8E8"]
+
+
 def test_style_does_not_leak() -> None:
     before = {name: matplotlib.rcParams[name] for name in figures.STYLE}
     figures.lines({"a": [1, 2]}, "x", "y")
@@ -278,10 +314,16 @@ def test_sweeps_draw_a_line_a_recipe_and_a_row_a_variation():
     assert [len(line.get_xdata()) for line in lines.lines] == [2, 2] and not texts(lines)
     assert lines.lines[0].get_ydata() == pytest.approx([30.5, 30.5])
     dots = figures.sweep_dots(swept()).axes[0]
-    assert [label.get_text() for label in dots.get_yticklabels()] == list(dict.fromkeys(swept()["recipe"]))
+    assert [label.get_text() for label in dots.get_yticklabels()] == [
+        f"{name}, x\xa0{x}" for name in ("student", "consistent") for x in (1, 2)
+    ]
+    one = figures.sweep_dots(swept().query("base == 'student'").replace("student,x=1", "student")).axes[0]
+    assert [label.get_text() for label in one.get_yticklabels()] == ["student", "x\xa02"], (
+        "what all rows share is not repeated"
+    )
     others = pd.DataFrame({"miou": [0.4, None], "tc": [0.6, 0.5]}, index=["kd", "unmeasured"])
     curve = figures.pareto(swept(), others, by="x").axes[0]
-    assert texts(curve) == ["1", "2"] and len(curve.lines) == 2
+    assert texts(curve) == ["kd", "1", "2"] and len(curve.lines) == 2
     ringed = figures.pareto(swept(), others, by="x", only=swept()["x"].iloc[0])
     assert len(ringed.axes[0].lines) == len(curve.lines) + 1
     shown = figures.as_picture(ringed)

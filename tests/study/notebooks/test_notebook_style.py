@@ -100,7 +100,7 @@ def test_opens_with_parameters_and_banner(notebook: nbformat.NotebookNode) -> No
 def test_a_picture_comes_early(notebook: nbformat.NotebookNode) -> None:
     after_banner = code_cells(notebook)[2:5]
     assert any(
-        calls(ast.parse(cell.source), "figure") or calls(ast.parse(cell.source), "Image") for cell in after_banner
+        calls(ast.parse(cell.source), "figure") or calls(ast.parse(cell.source), "film") for cell in after_banner
     )
 
 
@@ -200,6 +200,11 @@ def test_figures_have_their_alt_text_in_code_and_metadata(notebook: nbformat.Not
             assert len(alt) > 30 and alt == cell.metadata.mystnb.image.alt, cell.id
             drawn += 1
     assert drawn >= 2
+
+
+def test_every_picture_has_a_caption(notebook: nbformat.NotebookNode) -> None:
+    """`study.figure` and `figures.interactive` set it; IPython's Image would not."""
+    assert not re.search(r"\bImage\(", "\n".join(cell.source for cell in code_cells(notebook)))
 
 
 def test_no_widget_needs_a_kernel(notebook: nbformat.NotebookNode) -> None:

@@ -48,14 +48,19 @@ def test_the_readme_is_short_and_shows_how_to_start_before_any_table():
     prose = [line for line in FENCES.sub("", README).splitlines() if not line.startswith("|")]
     assert len(" ".join(prose).split()) <= 900
     first_table = next(number for number, line in enumerate(lines) if line.startswith("|"))
-    assert README.index("figures/flicker.gif") < README.index("tcseg segment") < README.index("make study")
+    assert README.index("figures/first_drive.gif") < README.index("tcseg segment") < README.index("make study")
     assert README.index("make study") < README.index(lines[first_table])
     order = ["Try it", "Two commands", "The course", "Profiles", "Scores", "Use it", "Data", "Repository", "Licence"]
     found = re.findall(r"^## (.+)$", README, re.MULTILINE)
     assert [title.split(" and ")[0] for title in found] == order
 
 
-PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "notebooks").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "data" / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "notebooks").glob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -74,7 +79,9 @@ def _commands(text: str) -> list[list[str]]:
     blocks = "\n".join(body for language, body in FENCES.findall(text) if language == "bash")
     inline = re.findall(r"`((?:tcseg|make) [^`]+)`", FENCES.sub("", text))
     lines = [line.split("  #")[0].split(" #")[0].strip() for line in [*blocks.splitlines(), *inline]]
-    return [shlex.split(part) for line in lines for part in line.split(";") if part.strip().startswith(("tcseg ", "make "))]
+    return [
+        shlex.split(part) for line in lines for part in line.split(";") if part.strip().startswith(("tcseg ", "make "))
+    ]
 
 
 def _option_names(command) -> set[str]:
@@ -110,7 +117,9 @@ def test_the_lines_of_python_in_the_readme_run():
     names: dict = {}
     exec(code, names)
     frames, labels = names["frames"], names["labels"]
-    assert frames.shape == (30, 128, 256, 3) and labels.shape == (30, 128, 256) and labels.dtype == "uint8", "as the comments say"
+    assert frames.shape == (30, 128, 256, 3) and labels.shape == (30, 128, 256) and labels.dtype == "uint8", (
+        "as the comments say"
+    )
     truth = draw_clip("korvin", seed=3, size=(256, 128)).labels[0]
     assert (labels == truth).mean() > 0.6, "the classes are right, mostly"
 
@@ -118,7 +127,11 @@ def test_the_lines_of_python_in_the_readme_run():
 def test_the_readme_says_what_the_tables_say(tmp_path, monkeypatch):
     shutil.copytree(FIGURES / "tables", tmp_path / "tables")
     effects = pd.read_csv(tmp_path / "tables" / "effects.csv")
-    own = (effects["dataset"] == "camvid") & (effects["comparison"] == "consistent_vs_student") & (effects["metric"] == "miou")
+    own = (
+        (effects["dataset"] == "camvid")
+        & (effects["comparison"] == "consistent_vs_student")
+        & (effects["metric"] == "miou")
+    )
     assert own.sum() == 1
     effects.loc[own, ["difference", "ci_low", "ci_high"]] = -0.0123, -0.0345, 0.0056
     effects.to_csv(tmp_path / "tables" / "effects.csv", index=False)
@@ -158,7 +171,10 @@ def template(tmp_path, monkeypatch):
         ("{{ student_miuo }}", r"page.md.j2 uses a value that nothing defines: 'student_miuo' is undefined"),
         ("{{ row(table, a=1).miuo }}", "nothing defines"),
         ("mIoU {{ '%.1f' | format(table.b[1]) }} points", "shows a number that was not measured: mIoU nan points"),
-        ("{% do claim(table.a[0] > 1, 'a is large') %}", "no longer support a sentence: a is large; change the template"),
+        (
+            "{% do claim(table.a[0] > 1, 'a is large') %}",
+            "no longer support a sentence: a is large; change the template",
+        ),
         ("{{ row(table, a=3) }}", "no row has a 3"),
     ],
 )

@@ -34,7 +34,9 @@ def nothing(tmp_path, monkeypatch):
 
 def cells(text: str) -> list[list[str]]:
     """Rows of a table, without its head."""
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")][2:]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ][2:]
 
 
 def section(page: str, title: str) -> str:
@@ -54,13 +56,15 @@ def test_an_empty_study_says_that_nothing_was_run(nothing):
         silent = [title for title in titles if "Not run yet" not in section(found[name], title) and title != "Sweeps"]
         assert silent in ([], ["Reproduce a table"]), name
     assert found["results"].count("*Not run yet.*") >= len(ABLATION_SWEEPS) + 5
-    assert "the contents" in found["index"] and "flicker.gif" not in found["index"] and "flickers" not in found["index"]
+    assert "the contents" in found["index"] and "<img" not in found["index"] and "flickers" not in found["index"]
 
 
 def test_a_study_without_rows_beside_committed_ones_says_so(tmp_path):
     executed(tmp_path, "smoke", "train")
     found = documents.pages(tmp_path, {"01_first": "1 · First"}, "")["results"]
-    assert "Not run yet" in section(found, "The six recipes") and "Not run yet" in section(found, "The primary comparison")
+    assert "Not run yet" in section(found, "The six recipes") and "Not run yet" in section(
+        found, "The primary comparison"
+    )
     assert "| consistent" in section(found, "On a real street")
 
 
@@ -131,7 +135,10 @@ def test_minutes_and_spread_of_a_sweep_come_from_its_table(nothing):
     assert ["kd: method=cwd, distillation=3", "3", "−1.0 (−2.0 to +0.4)", "–", "–"] in cells("|\n|\n" + text)
     rows["flicker"] = [None] * 3  # Cityscapes
     pd.DataFrame(rows).to_csv(nothing / "tables" / "distillation.csv", index=False)
-    assert "flicker" not in section(documents.pages(nothing, {}, "")["reproducibility"], "Reproduce a table").splitlines()[-1]
+    assert (
+        "flicker"
+        not in section(documents.pages(nothing, {}, "")["reproducibility"], "Reproduce a table").splitlines()[-1]
+    )
 
 
 def test_the_pages_say_what_intervals_speak_of(made):
@@ -156,7 +163,9 @@ def test_recipes_have_means_spreads_and_the_ceiling():
     table = results.recipes(ablation())
     assert list(table) == ["recipe", "seeds", "mIoU %", "TC %, exact flow", "TC %, DIS flow"], "what was measured"
     assert table.iloc[0].tolist() == ["student", 2, "31.0 (30.0–32.0)", "70.0 (70.0–70.0)", "60.0 (60.0–60.0)"]
-    assert table.iloc[-1].tolist() == ["*true labels: the ceiling of TC*", "–", None, "95.0", "95.0"] or pd.isna(table.iloc[-1, 2])
+    assert table.iloc[-1].tolist() == ["*true labels: the ceiling of TC*", "–", None, "95.0", "95.0"] or pd.isna(
+        table.iloc[-1, 2]
+    )
     few = results.recipes(ablation(), only=tuple(RECIPES))
     assert few.to_numpy().tolist() == [["student", 2, "31.0", "70.0"], ["consistent", 2, "31.0", "70.0"]]
     assert results.recipes(pd.DataFrame()).empty

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
-from browsing import troubles
+from browsing import barriers, troubles
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import tcseg
+from tcseg.study.figures import captions, interactive
 from tcseg.study.report import sphinx_build
 from tcseg.study.report.sphinx_build import ReportError, build_report, check_site
 
@@ -25,6 +27,9 @@ $$\mathcal{{L}} = \frac{{\sum_x v(x)\,\lVert p_t(x) - \hat p_{{t+1}}(x)\rVert^2}
 
 ## A findable section about zebras
 """
+
+
+GREY = np.full((32, 64, 3), 128, np.uint8)
 
 
 def picture() -> str:
@@ -47,7 +52,11 @@ def executed(
             "display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "Slider"}
         ),
         new_output("display_data", {"text/markdown": "> Data: procity  \n> **Smoke** $x^2$"}),
-        new_output("display_data", {"text/html": f'<img alt="A book" src="data:image/jpeg;base64,{picture()}">'}),
+        new_output("display_data", {"text/html": interactive.flip_book({"a": [GREY, GREY // 2]}, "A book.").data}),
+        new_output("display_data", {"text/html": captions.beneath("A line [that] rises", "Figure 9")}),
+        new_output(
+            "display_data", {"text/html": '<table class="dataframe"><tr><td>' + "wide " * 90 + "</td></tr></table>"}
+        ),
         new_output("stream", name="stderr", text="decoding 3 clips"),
     ]
     notebook = new_notebook(
@@ -110,7 +119,7 @@ def test_pages_are_complete(site):
     assert check_site(site) == []
     assert sorted(path.name for path in site.glob("0*.html")) == ["01_first.html", "02_second.html"]
     page = (site / "01_first.html").read_text()
-    assert 'alt="A line (that) rises"' in page
+    assert 'alt="A line [that] rises"' in page
     assert page.count("<math") == 3 and "\\lVert" not in page
     assert "widget-view" not in page and "require.js" not in page
     for name in sphinx_build.STUDY_PAGES:
@@ -126,7 +135,23 @@ def test_code_is_folded_and_what_was_said_while_running_is_gone(site):
     page = (site / "01_first.html").read_text()
     assert re.search(r'<details class="[^"]*hide[^"]*above-input', page) and "decoding 3 clips" not in page
     assert "the code of the learner" not in page, "papermill's parameters replaced these"
-    assert re.search(r'_static/pictures/[0-9a-f]{16}\.jpeg', page) and "data:image/jpeg" not in page
+    assert re.search(r"_static/pictures/[0-9a-f]{16}\.jpeg", page) and "data:image/jpeg" not in page
+
+
+@pytest.mark.slow
+def test_each_figure_has_one_caption_with_a_number(site):
+    page = (site / "01_first.html").read_text()
+    found = re.findall(r'<figcaption><b class="tcseg-number">(.*?)</b> (.*?)</figcaption>', page)
+    assert found == [("Figure 1.1.", "A line [that] rises"), ("Figure 1.2.", "A book.")]
+    assert page.count("<img") == page.count("<figure"), "a picture without a caption"
+
+
+@pytest.mark.slow
+def test_papers_are_links(site):
+    page = (site / "bibliography.html").read_text()
+    assert page.count('href="https://arxiv.org/abs/') >= 15
+    entries = re.findall(r"<dd><p>(.*?)</p>", page, re.DOTALL)
+    assert entries and all("<a " in entry for entry in entries), [entry for entry in entries if "<a " not in entry]
 
 
 @pytest.mark.slow
@@ -190,20 +215,29 @@ def test_alt_text_saved_beside_the_figure_serves_too(tmp_path):
 
 # ------------------------------------------------------------------------------------------------ in a browser
 
+CUT = """return [...document.querySelectorAll('.bd-article table')].filter(t => t.scrollWidth > t.parentElement.clientWidth + 1
+  && getComputedStyle(t.parentElement).overflowX !== 'auto').length"""
+WIDE = """return [...document.querySelectorAll('.bd-article table')].filter(t => t.scrollWidth > t.parentElement.clientWidth + 1)
+  .map(t => t.innerText.slice(0, 80))"""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_everything(site, browser, width):
+def test_a_browser_shows_everything_to_everyone(site, browser, width):
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    for page in ("index", "01_first", "02_second", "api", "about"):
+    for page in ("index", "01_first", "results", "bibliography", "api", "about"):
         browser.get((site / f"{page}.html").as_uri())
         sizes = browser.execute_script("return [...document.images].map(i => [i.src, i.complete, i.naturalWidth])")
         assert [src for src, complete, wide in sizes if not complete or wide == 0] == []
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width, (
             f"{page} scrolls sideways"
         )
+        assert barriers(browser) == [], page
         assert troubles(browser) == []
+        assert browser.execute_script(CUT) == 0, f"a table of {page} is cut off"
+        if page == "results" and width > 1000:
+            assert browser.execute_script(WIDE) == [], "a table of results is not whole"
     heights = browser.execute_script("return [...document.querySelectorAll('math')].map(m => m.clientHeight)")
     assert all(height > 0 for height in heights)
 
@@ -227,7 +261,13 @@ def test_dark_theme_and_search_work(site, browser):
             WebDriverWait(browser, 10).until(lambda b, css=f"button.{button}": _shown(b, css)).click()
         assert browser.execute_script("return document.documentElement.dataset.theme") == mode
         grounds[mode] = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert barriers(browser) == [], mode
     assert grounds["light"] == "rgb(255, 255, 255)" and grounds["dark"] != grounds["light"]
+    browser.get((site / "01_first.html").as_uri())
+    assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
+    assert barriers(browser) == []
+    button = browser.execute_script("return getComputedStyle(document.querySelector('.tcseg-play')).backgroundColor")
+    assert button not in ("rgb(255, 255, 255)", "rgb(239, 239, 239)"), "a book follows the theme"
     for word, page in (("zebras", "01_first.html"), ("kl_distillation", "api.html"), ("load_model", "api.html")):
         browser.get((site / "search.html").as_uri() + f"?q={word}")
         WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#search-results li a"))

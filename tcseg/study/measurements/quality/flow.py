@@ -26,8 +26,7 @@ from tcseg.metrics.temporal import warp_map
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.procity.snippet_files import SnippetTask
-from tcseg.study import figures
-from tcseg.study.measurements import write_figure, write_table
+from tcseg.study.measurements import write_table
 
 SIZES = ((256, 128), (512, 256), (1024, 512))
 STARTS = (3, 12, 21)  # first frames of a clip's pairs
@@ -218,15 +217,11 @@ def tc_by_flow(clips: Clips, networks: dict[str, SegmentationModel], estimators:
 
 
 def measure(out: Path, quick: bool) -> pd.DataFrame:
-    """Quality of each estimator at each size (`flow.csv`), TC by estimator (`flow_tc.csv`), and a figure of each."""
+    """Quality of each estimator at each size (`flow.csv`), TC by estimator (`flow_tc.csv`); chapter 4 draws both."""
     clips, starts, sizes = (1, STARTS[:1], SIZES[:1]) if quick else (8, STARTS, SIZES)
     able = available()
     table = pd.concat([quality(size, clips, starts, able) for size in sizes], ignore_index=True)
     networks = {name: registry.shipped(name) for name in registry.SHIPPED}
     scores = tc_by_flow(val_clips(sizes[0], clips, 3 if quick else procity.FRAMES), networks, able)
     write_table(out, "flow_tc", scores)
-    alt = "Error of estimated flow, agreement of labels along it, and milliseconds a pair, by width, one line an estimator."
-    write_figure(out, "flow_quality", figures.flow_quality(table), alt)
-    alt = "TC of the shipped students and its ceiling under each flow; on the right, TC as a share of the ceiling."
-    write_figure(out, "flow_tc", figures.tc_by_flow(scores), alt)
     return table
