@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from tcseg import flow as optical_flow
+from tcseg.data.class_tables import ClassTable
 from tcseg.data.clips import CAMVID_BLOCK
 from tcseg.data.images import read_rgb, read_values
 from tcseg.errors import InputError
-from tcseg.data.class_tables import ClassTable
 from tcseg.evaluation.label_map_layouts import MapClip
 from tcseg.evaluation.label_map_values import Reading, encoding_in_name
 from tcseg.evaluation.split_scores import Blocks, count_clip

@@ -18,9 +18,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from tcseg import flow as optical_flow
+from tcseg.data.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, ClassTable, class_table
 from tcseg.data.images import read_header
 from tcseg.errors import InputError, read_options, require_one_of
-from tcseg.data.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, ClassTable, class_table
 from tcseg.evaluation.label_map_counts import (
     Counted,
     Task,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tcseg.data.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, KNOWN, UNKNOWN, ClassTable
 from tcseg.data.images import read_values
 from tcseg.errors import InputError
-from tcseg.data.class_tables import CAMVID_TABLE, CITYSCAPES_TABLE, KNOWN, UNKNOWN, ClassTable
 from tcseg.labels import CITYSCAPES, IGNORE, cityscapes_to_camvid
 
 META = "meta.json"
