@@ -20,10 +20,9 @@ from tqdm.auto import tqdm
 
 from tcseg import atomic_files
 from tcseg.adaptation import card, motion, report, store, training
-from tcseg.adaptation.batches import Replay, can_replay
+from tcseg.adaptation.batches import Labelled, Replay, can_replay, open_labelled, truth_of
 from tcseg.adaptation.frames import Sampling, named
 from tcseg.adaptation.kinds.answers import digest
-from tcseg.adaptation.labelled import Labelled, open_labelled, truth_of
 from tcseg.adaptation.material import Material, Settings
 from tcseg.adaptation.options import AdaptOptions
 from tcseg.adaptation.store import Targets

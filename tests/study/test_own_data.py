@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from trees import own_tree
 
-from tcseg.adaptation.labelled import Labelled, open_labelled, truth_of
+from tcseg.adaptation.batches import Labelled, open_labelled, truth_of
 from tcseg.adaptation.material import Settings
 from tcseg.data.class_tables import class_table
 from tcseg.data.own import open_folder
@@ -25,6 +25,7 @@ def tree(tmp_path_factory):
     return own_tree(tmp_path_factory.mktemp("own") / "mine", clips=5, length=12, labelled=(3, 8), size=(160, 64))
 
 
+@pytest.mark.slow
 def test_a_study_of_three_classes_from_the_folder_to_the_sidecar(tree, tmp_path):
     study = open_study(str(tree), "smoke", folder=tmp_path / "study")
     assert (study.dataset, study.source, study.name) == ("mine", str(tree), "mine-smoke")
@@ -87,6 +88,7 @@ def test_labelled_frames_are_learned_from_and_measured_against(tree):
     assert truth_of(tree / "labels", "camvid") == (tree / "labels", "camvid")
 
 
+@pytest.mark.slow
 def test_pictures_alone_can_be_trained_on_and_chapters_on_video_say_so(tmp_path, capsys):
     tree = own_tree(tmp_path / "pictures", clips=3, length=4, labelled=None, size=(64, 32))
     (tree / "split.yaml").write_text("train: [c0, c1]\nval: [c2]\nstills: [c0, c1, c2]\n")
