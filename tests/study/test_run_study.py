@@ -79,7 +79,7 @@ def test_the_course_of_a_study(tmp_path):
     assert course.again.endswith(f" --seeds 2 --out {tmp_path / 'mine'}")
     names = {path.name for path in course.inputs}
     assert "study.py" in names and "raster.py" in names  # what the notebooks run
-    assert {"effect_tables.py", "camvid.md.j2", "MODEL_CARD.md.j2"} <= names  # whose text they show
+    assert {"effect_tables.py", "MODEL_CARD.md.j2"} <= names  # whose text they show
     assert not names & {"cli.py", "run_study.py", "sphinx_build.py", "README.md.j2"}  # what only runs them
     assert all(path.is_file() for path in course.inputs)
 

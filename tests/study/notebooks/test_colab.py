@@ -46,7 +46,9 @@ def test_another_address_changes_the_links_and_nothing_else(elsewhere):
         old, new = read(path), nbformat.reads(text, as_version=nbformat.NO_CONVERT)
         line = colab.links(path.stem, elsewhere)
         assert "me.github.io/streets" in line and new.cells[0].source.splitlines()[2] == line
-        assert new.cells[1:] == old.cells[1:] and new.metadata == old.metadata
+        back = colab.with_pages(new, address.page)
+        assert back.cells[1:] == old.cells[1:] and new.metadata == old.metadata
+        assert address.page() not in text, "a link to a page stayed behind"
         again = colab.with_links(new, colab.links(path.stem))
         assert colab.with_links(again, "").cells[0] == colab.with_links(old, "").cells[0], "the text around it stays"
 

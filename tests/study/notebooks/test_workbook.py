@@ -12,6 +12,7 @@ from tcseg.study.notebooks.workbook import (
     exercises,
     refresh_copies,
     with_folded_solution,
+    with_text_fields,
     without_solution,
     write_workbook,
 )
@@ -148,3 +149,14 @@ def test_a_notebook_of_somebody_else_is_not_overwritten(repository):
     assert (goal / CHAPTERS[0].name).read_text() == "mine"
     with pytest.raises(CannotWriteError, match="holds the chapters themselves: give another folder"):
         refresh_copies(source, source)
+
+
+def test_a_prediction_is_a_field_to_write_in_on_a_web_page(chapter):
+    _, notebook = chapter
+    before = nbformat.writes(notebook)
+    page = with_text_fields(notebook)
+    kept = [cell.id for cell in notebook.cells if "prediction" in cell.metadata.get("tags", [])]
+    assert [cell.id for cell in page.cells if cell.source.startswith("<textarea")] == kept
+    assert nbformat.writes(notebook) == before, "the source must not be touched"
+    others = [(cell.id, cell.source) for cell in notebook.cells if cell.id not in kept]
+    assert [(cell.id, cell.source) for cell in page.cells if cell.id not in kept] == others

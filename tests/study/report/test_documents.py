@@ -190,7 +190,7 @@ def test_a_filled_template_has_no_holes(template):
 
 def test_each_template_is_a_document_a_page_or_a_part():
     names = {path.name.removesuffix(".j2") for path in TEMPLATES.glob("*.j2")}
-    parts = {"parts", "expected", "transfer", "camvid.md", "reproduced.md", "exported.py"}
+    parts = {"parts", "expected", "transfer", "camvid.md", "sweep_findings.md", "reproduced.md", "exported.py"}
     cards = {"README.md", "MODEL_CARD.md", "DATA_CARD.md", "ADAPTED.md", "CITATION.cff"}
     assert names == cards | {f"{name}.md" for name in documents.PAGES} | parts
 
