@@ -130,10 +130,11 @@ def test_in_a_notebook_a_training_is_watched_and_gives_the_same_network(tmp_path
     for name in ("display", "update"):  # a kernel flushes standard output before it shows anything
         monkeypatch.setattr(progress.DisplayHandle, name, lambda self, page: (sys.stdout.flush(), shown.append(page.data)))
     store, out, err = tmp_path / "runs", io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), progress.watching(store, recipe, {"toy": 1}, 1, lambda: clips):
-        with progress.watching(store, recipe, {"toy": 1}, 1, lambda: clips), progress.silent():
-            watched, _ = loop.train(TOY, clips, store / "toy-s0-0123abcd", checkpoint_seconds=0.0, log_every=1)
-            time.sleep(0.2)
+    shown_by = store, recipe, {"toy": 1}, 1, lambda: clips
+    both = progress.watching(*shown_by), progress.watching(*shown_by)  # one panel, however deep
+    with redirect_stdout(out), redirect_stderr(err), both[0], both[1], progress.silent():
+        watched, _ = loop.train(TOY, clips, store / "toy-s0-0123abcd", checkpoint_seconds=0.0, log_every=1)
+        time.sleep(0.2)
     assert (out.getvalue(), err.getvalue()) == ("", "") and progress.WATCHED not in os.environ
     assert "1 of 1 trained" in shown[-1] and any("data:image/jpeg" in page for page in shown)
     same = zip(plain.state_dict().values(), watched.state_dict().values(), strict=True)
