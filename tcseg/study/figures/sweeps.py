@@ -145,11 +145,15 @@ WORDS = {"temporal": "weight", "form": "", "method": "", "flow": "", "labelled_s
 
 def _in_words(names: list[str]) -> list[str]:
     """Names of variations to be read: "kd+tl,form=l2,temporal=12" beside "kd+tl" is "l2, weight 12"."""
+    from tcseg.models.students import CHOSEN  # here: torch is slow to import, and no other figure needs it
+
+    roles = {arch: role for role, arch in CHOSEN.items()}
     shared = {name.split(",")[0] for name in names}
     told = []
     for name in names:
         base, *changes = name.split(",")
         pairs = (change.partition("=") for change in changes)
-        parts = [key if value == "True" else f"{WORDS.get(key, key)}\u00a0{value}".strip() for key, _, value in pairs]
+        named = ((WORDS.get(key, key), roles.get(value, value)) for key, _, value in pairs)
+        parts = [word if value == "True" else f"{word}\u00a0{value}".strip() for word, value in named]
         told.append(fill(", ".join([*([] if parts and len(shared) == 1 else [base]), *parts]).replace("_", " "), 24))
     return told

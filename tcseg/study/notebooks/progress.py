@@ -8,6 +8,7 @@ shows on red ground.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -51,7 +52,7 @@ def tell(line: str) -> None:
 def silent() -> Iterator[None]:
     """Keep the training loop's lines from a page that has a panel."""
     if WATCHED in os.environ:
-        with contextlib.redirect_stdout(None):
+        with contextlib.redirect_stdout(io.StringIO()):  # not None: the kernel flushes it
             yield
     else:
         yield
@@ -166,7 +167,7 @@ class Panel:
     def update(self, last: bool = False) -> None:
         """Look once, and show it."""
         folders = [path.parent for path in self.store.glob("*/log.jsonl") if path.stat().st_mtime >= self.began - 1]
-        done = [folder for folder in folders if (folder / "record.json").exists()]
+        done = [folder for folder in folders if self._is_trained(folder)]
         going = [] if last else sorted(folder for folder in folders if folder not in done)
         rows = [row for row in map(self._row, going) if row is not None]
         self.done = len(done)
@@ -182,18 +183,22 @@ class Panel:
             HTML(interactive.fill("progress", title=title, rows=rows, left="" if last or not left else clock(left)))
         )
 
+    def _is_trained(self, folder: Path) -> bool:
+        """Whether the last step is done; scoring and the record come later."""
+        named, line = _named(folder), _last(folder / "log.jsonl")
+        return named is not None and bool(line) and line["step"] + 1 >= self.recipe(*named).steps
+
     def _row(self, folder: Path) -> dict | None:
-        named = re.fullmatch(r"(.+)-s(\d+)-[0-9a-f]+", folder.name)
-        line = _last(folder / "log.jsonl")
+        named, line = _named(folder), _last(folder / "log.jsonl")
         if named is None or not line:
             return None
-        recipe = self.recipe(named[1], int(named[2]))
+        recipe = self.recipe(*named)
         step = int(line["step"]) + 1
         whole = line["seconds"] / step * recipe.steps
         seconds = max(0.0, whole - line["seconds"] - (time.time() - (folder / "log.jsonl").stat().st_mtime))
         miou, at, picture = self._look(folder, recipe.arch)
         return {
-            "label": f"{named[1]}, seed {named[2]}", "step": step, "steps": recipe.steps, "loss": f"{line['loss']:.3f}",
+            "label": f"{named[0]}, seed {named[1]}", "step": step, "steps": recipe.steps, "loss": f"{line['loss']:.3f}",
             "miou": miou, "at": at, "picture": picture, "left": clock(seconds), "seconds": seconds, "whole": whole,
         }  # fmt: skip
 
@@ -208,6 +213,12 @@ class Panel:
             known = stamp, step, f"{100 * found[0]:.1f} %", interactive.uri(found[1])
             self._looks[folder.name] = known
         return known[2], known[1], known[3]
+
+
+def _named(folder: Path) -> tuple[str, int] | None:
+    """Recipe and seed of a run's folder."""
+    found = re.fullmatch(r"(.+)-s(\d+)-[0-9a-f]+", folder.name)
+    return (found[1], int(found[2])) if found else None
 
 
 def _last(log: Path) -> dict:

@@ -54,7 +54,7 @@ def test_words_cannot_leave_their_place():
     page = interactive.flip_book(
         {"</script><b>": LAYERS["frame"]}, 'a "quoted" word', captions=["1", "</script>", "3"]
     ).data
-    assert page.count("</script>") == 1 and "<b>" not in page.replace('<b class="tcseg-number">', "")
+    assert page.count("</script>") == 1 and 'data-layer="&lt;/script&gt;&lt;b&gt;"' in page
     assert 'alt="a &#34;quoted&#34; word"' in page
 
 

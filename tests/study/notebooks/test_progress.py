@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import sys
 import threading
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 from toys import toy_clips
 
 from tcseg.metrics.segmentation import overlap
@@ -26,17 +29,15 @@ TOY = Recipe("toy", "student-cpu", steps=12, batch=2)
 
 
 def recipe(name: str, seed: int) -> Recipe:
-    return replace(TOY, name=name, seed=seed, steps=200)
+    return replace(TOY, name=name, seed=seed, steps=TOY.steps if name == "toy" else 200)
 
 
-def going(store: Path, name: str, step: int, seconds: float, finished: bool = False) -> Path:
+def going(store: Path, name: str, step: int, seconds: float) -> Path:
     """A run's folder as the loop leaves it."""
     folder = store / f"{name}-0123abcd"
     folder.mkdir(parents=True)
     lines = [{"step": s, "loss": 2 - s / 100, "ce": 1.0, "lr": 0.1, "seconds": seconds * (s + 1) / (step + 1)} for s in (0, step)]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 9')
-    if finished:
-        (folder / "record.json").write_text("{}")
     return folder
 
 
@@ -55,7 +56,7 @@ def panel(tmp_path):
 
 
 def test_two_at_once_have_a_row_each_and_the_time_left_counts_those_to_come(tmp_path, panel):
-    going(tmp_path / "runs", "student-s0", 199, 100.0, finished=True)
+    going(tmp_path / "runs", "student-s0", 199, 100.0)
     going(tmp_path / "runs", "kd+tl-s1", 99, 60.0)
     going(tmp_path / "runs", "student-s1", 49, 30.0)
     page = panel(total=15, workers=2)
@@ -68,7 +69,7 @@ def test_two_at_once_have_a_row_each_and_the_time_left_counts_those_to_come(tmp_
 
 
 def test_runs_of_another_day_are_not_counted(tmp_path, panel):
-    old = going(tmp_path / "runs", "student-s0", 199, 100.0, finished=True)
+    old = going(tmp_path / "runs", "student-s0", 199, 100.0)
     os.utime(old / "log.jsonl", (0, 0))
     (tmp_path / "runs" / "kd-s0-ffff").mkdir()
     going(tmp_path / "runs", "kd-s1", 0, 1.0)
@@ -126,14 +127,14 @@ def test_in_a_notebook_a_training_is_watched_and_gives_the_same_network(tmp_path
     monkeypatch.setenv("JPY_PARENT_PID", "1")
     monkeypatch.delenv("TCSEG_QUIET", raising=False)
     monkeypatch.setattr(progress, "EVERY", 0.05)
-    monkeypatch.setattr(progress.DisplayHandle, "display", lambda self, page: shown.append(page.data))
-    monkeypatch.setattr(progress.DisplayHandle, "update", lambda self, page: shown.append(page.data))
+    for name in ("display", "update"):  # a kernel flushes standard output before it shows anything
+        monkeypatch.setattr(progress.DisplayHandle, name, lambda self, page: (sys.stdout.flush(), shown.append(page.data)))
     store, out, err = tmp_path / "runs", io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), progress.watching(store, recipe, {"toy": 1}, 1, lambda: clips):
-        with progress.watching(store, recipe, {"toy": 1}, 1, lambda: clips), progress.silent():
-            watched, _ = loop.train(TOY, clips, store / "toy-s0-0123abcd", checkpoint_seconds=0.0, log_every=1)
-            time.sleep(0.2)
-        (store / "toy-s0-0123abcd" / "record.json").write_text("{}")
+    shown_by = store, recipe, {"toy": 1}, 1, lambda: clips
+    both = progress.watching(*shown_by), progress.watching(*shown_by)  # one panel, however deep
+    with redirect_stdout(out), redirect_stderr(err), both[0], both[1], progress.silent():
+        watched, _ = loop.train(TOY, clips, store / "toy-s0-0123abcd", checkpoint_seconds=0.0, log_every=1)
+        time.sleep(0.2)
     assert (out.getvalue(), err.getvalue()) == ("", "") and progress.WATCHED not in os.environ
     assert "1 of 1 trained" in shown[-1] and any("data:image/jpeg" in page for page in shown)
     same = zip(plain.state_dict().values(), watched.state_dict().values(), strict=True)
@@ -149,6 +150,37 @@ def test_an_interrupted_training_ends_its_panel(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt), progress.watching(tmp_path, recipe, {"toy": 1}, 1, toy_clips):
         raise KeyboardInterrupt
     assert threading.active_count() == count and not {progress.WATCHED, "TCSEG_QUIET"} & set(os.environ)
+
+
+IN_A_KERNEL = """
+import sys
+sys.path.insert(0, {tests!r})
+from dataclasses import replace
+from pathlib import Path
+from toys import toy_clips
+from tcseg.study.notebooks import progress
+from tcseg.training import loop
+from tcseg.training.recipe import Recipe
+
+progress.EVERY, clips = 0.1, toy_clips()
+def recipe(name, seed):
+    return Recipe(name, "student-cpu", steps=40, batch=2, seed=seed)
+
+with progress.watching(Path({store!r}), recipe, {{"toy": 2}}, 2, lambda: clips), progress.silent():
+    for seed in (0, 1):
+        loop.train(recipe("toy", seed), clips, Path({store!r}) / f"toy-s{{seed}}-0a", checkpoint_seconds=0.0, log_every=1)
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_shows_one_panel_and_nothing_on_red(tmp_path, monkeypatch):
+    monkeypatch.delenv("TCSEG_QUIET", raising=False)
+    code = IN_A_KERNEL.format(tests=str(Path(__file__).parents[2]), store=str(tmp_path / "runs"))
+    notebook = new_notebook(cells=[new_code_cell(code)])
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    outputs = notebook.cells[0].outputs
+    assert [output.output_type for output in outputs] == ["display_data"], outputs
+    assert "2 of 2 trained" in outputs[0].data["text/html"]
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "1 s"), (59.6, "60 s"), (90, "2 min"), (5400, "1 h 30 min")])
