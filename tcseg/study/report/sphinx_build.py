@@ -38,6 +38,7 @@ STUDY_PAGES = (
     "limits",
     "reproducibility",
     "use",
+    "your_data",
     "api",
     "help",
     "glossary",

@@ -81,7 +81,10 @@ def _option_names(command) -> set[str]:
     return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 
-@pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md", "data/README.md", "notebooks/use.md", "notebooks/help.md"])
+PAGES_OF_COMMANDS = ("README.md", "MODEL_CARD.md", "data/README.md", *(f"notebooks/{n}.md" for n in ("use", "help", "your_data")))
+
+
+@pytest.mark.parametrize("name", PAGES_OF_COMMANDS)
 def test_each_command_in_a_page_exists_with_its_options(name):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     found = _commands((ROOT / name).read_text(encoding="utf-8"))
