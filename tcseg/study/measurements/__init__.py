@@ -45,6 +45,7 @@ MEASUREMENTS: dict[str, str] = {
     "half_resolution": "camera-sized frames, seen at full or half size",
     "pipeline": "throughput from file to file, compared with each stage",
     "steadiness": "filters at inference, compared with the consistent student",
+    "still_camera": "a camera that does not move: flow, TC and flicker of two classes",
     "flow": "estimated flow, compared with the exact flow",
     "reliability": "damaged files of every kind: which are refused by name, read wrongly, hang, or end in a traceback",
     "precision": "effect of fp16 and int8 on accuracy and consistency",

@@ -40,6 +40,7 @@ STUDY_PAGES = (
     "limits",
     "reproducibility",
     "use",
+    "your_data",
     "cluster",
     "api",
     "help",

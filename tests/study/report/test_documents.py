@@ -89,7 +89,7 @@ def _option_names(command) -> set[str]:
 
 
 CARDS = ("README.md", "MODEL_CARD.md", "data/README.md")
-PAGES_WITH_COMMANDS = (*CARDS, *(f"notebooks/{name}.md" for name in ("use", "help", "cluster")))
+PAGES_WITH_COMMANDS = (*CARDS, *(f"notebooks/{name}.md" for name in ("use", "your_data", "help", "cluster")))
 
 
 @pytest.mark.parametrize("name", PAGES_WITH_COMMANDS)
