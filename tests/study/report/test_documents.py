@@ -17,6 +17,7 @@ from tcseg.models import registry
 from tcseg.study.paths import FIGURES, NOTEBOOKS
 from tcseg.study.report import documents, tables
 from tcseg.study.report.render import TEMPLATES, StaleTextError, render
+from tcseg.study.run_study import WIDGETS
 
 ROOT = FIGURES.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -192,7 +193,9 @@ def test_each_template_is_a_document_a_page_or_a_part():
     names = {path.name.removesuffix(".j2") for path in TEMPLATES.glob("*.j2")}
     parts = {"parts", "expected", "transfer", "camvid.md", "sweep_findings.md", "reproduced.md", "exported.py"}
     cards = {"README.md", "MODEL_CARD.md", "DATA_CARD.md", "ADAPTED.md", "CITATION.cff"}
-    assert names == cards | {f"{name}.md" for name in documents.PAGES} | parts
+    widgets = {name for name in names if name.startswith("widget")}
+    assert widgets == set(WIDGETS)
+    assert names == cards | {f"{name}.md" for name in documents.PAGES} | parts | widgets
 
 
 # ------------------------------------------------------------------------------------------------ model card

@@ -22,8 +22,8 @@ def test_the_primary_comparison_has_intervals_p_and_what_is_detectable():
     found = effect_tables.primary(table)
     assert list(found)[1:3] == ["over seeds and clips, 95 %", "over 3 seeds"], "no level where there is no interval"
     assert found.to_numpy().tolist() == [
-        ["mIoU, points", "−12.3", "−12.0", "–", "–"],
         ["flicker, %", "−12.3 (−20.0 to +1.0)", "−12.0", "< 0.001", "5.5"],
+        ["mIoU, points", "−12.3", "−12.0", "–", "–"],
     ]
     known = effect_tables.primary(table.assign(seed_low=-0.2, seed_high=0.1))
     assert "over 3 seeds, 95 %" in known and known.iloc[0, 2] == "−12.0 (−20.0 to +10.0)"
