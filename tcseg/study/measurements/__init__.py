@@ -44,6 +44,7 @@ MEASUREMENTS: dict[str, str] = {
     "pipeline": "throughput from file to file, compared with each stage",
     "steadiness": "filters at inference, compared with the consistent student",
     "flow": "estimated flow, compared with the exact flow",
+    "reliability": "damaged files of every kind: which are refused by name, read wrongly, hang, or end in a traceback",
     "precision": "effect of fp16 and int8 on accuracy and consistency",
 }
 """Name of a measurement -> one line about it."""
