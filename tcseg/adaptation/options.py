@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tcseg.adaptation.frames import Sampling
-from tcseg.adaptation.material import Settings
+from tcseg.adaptation.learning.material import Settings
 from tcseg.data.frame_size import parse_size
 from tcseg.errors import InputError, NotFoundError, require_one_of, require_writable_file
 from tcseg.models import registry

@@ -19,11 +19,12 @@ import torch
 from tqdm.auto import tqdm
 
 from tcseg import atomic_files
-from tcseg.adaptation import card, motion, report, store, training
-from tcseg.adaptation.batches import Labelled, Replay, can_replay, open_labelled, truth_of
+from tcseg.adaptation import card, motion, report, store
 from tcseg.adaptation.frames import Sampling, named
 from tcseg.adaptation.kinds.answers import digest
-from tcseg.adaptation.material import Material, Settings
+from tcseg.adaptation.learning import training
+from tcseg.adaptation.learning.batches import Labelled, Replay, can_replay, open_labelled, truth_of
+from tcseg.adaptation.learning.material import Material, Settings
 from tcseg.adaptation.options import AdaptOptions
 from tcseg.adaptation.store import Targets
 from tcseg.adaptation.teachers import Teacher, open_teacher

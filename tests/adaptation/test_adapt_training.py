@@ -12,10 +12,10 @@ import torch
 from test_frames import drive, write_folder
 from test_store import CLASSES, Brightness, gather
 
-from tcseg.adaptation import batches, training
-from tcseg.adaptation.batches import Replay, draw
-from tcseg.adaptation.material import Material, Settings
-from tcseg.adaptation.training import QuickCheck, compute_losses, train
+from tcseg.adaptation.learning import batches, training
+from tcseg.adaptation.learning.batches import Replay, draw
+from tcseg.adaptation.learning.material import Material, Settings
+from tcseg.adaptation.learning.training import QuickCheck, compute_losses, train
 from tcseg.data.augmentation import Clip
 from tcseg.errors import InputError
 from tcseg.models import registry
@@ -150,8 +150,8 @@ def test_what_is_cut_belongs_together(targets):
     """The teacher says how bright a cell is: so must the targets of every cut, zoomed, mirrored or moved."""
     settings = replace(TINY, crop=(64, 32), batch=8, pairs=4)
     given = material(targets, settings)
-    plain = batches.change_colors
-    batches.change_colors = lambda frames, view, generator: frames.float()
+    plain = batches.change_light
+    batches.change_light = lambda frames, strength, generator: frames.float()
     try:
         for step in range(6):
             for clip in draw(given, step):
@@ -159,7 +159,7 @@ def test_what_is_cut_belongs_together(targets):
                 told = clip.targets[:, :, 1].flatten(0, 1)
                 assert (bright - told).abs().mean() < 0.03 and clip.taught.min() > 0.98
     finally:
-        batches.change_colors = plain
+        batches.change_light = plain
 
 
 def test_flow_of_a_cut_is_the_pans(targets):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcseg.adaptation.augmentation import MILD, change_light, mix_classes
+from tcseg.adaptation.learning.augmentation import MILD, change_light, mix_classes
 from tcseg.data.augmentation import Clip, View, change_colors
 
 

@@ -8,8 +8,8 @@ from test_store import CLASSES, Brightness, gather, teacher_of
 
 from tcseg.adaptation import card, report
 from tcseg.adaptation.kinds.answers import Place
+from tcseg.adaptation.learning.training import QuickCheck
 from tcseg.adaptation.report import Counter, Shown, Truth, held_out_frames, score, video_frames
-from tcseg.adaptation.training import QuickCheck
 from tcseg.errors import InputError, NotFoundError
 from tcseg.labels import CAMVID, CITYSCAPES, IGNORE
 from tcseg.models import registry

@@ -333,7 +333,8 @@ def test_data_is_made_where_the_study_looks_for_it(monkeypatch: pytest.MonkeyPat
     for size in ("64x32", "128x64"):
         tree = data_root / "procity" / f"{size}-0-0-0"
         tree.mkdir(parents=True)
-        (tree / "manifest.json").write_text(json.dumps({"version": procity.VERSION, "files": {f"{size}.png": ""}}))
+        manifest = {"version": procity.VERSION, "parameters": {}, "files": {f"{size}.png": ""}}
+        (tree / "manifest.json").write_text(json.dumps(manifest))
         (tree / "flow").mkdir()
     output = run("data", "check", code=1).output
     assert "128x64.png: missing" in output and "64x32.png: missing" in output

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from trees import own_tree
 
-from tcseg.adaptation.batches import Labelled, open_labelled, truth_of
-from tcseg.adaptation.material import Settings
+from tcseg.adaptation.learning.batches import Labelled, open_labelled, truth_of
+from tcseg.adaptation.learning.material import Settings
 from tcseg.data.class_tables import class_table
 from tcseg.data.own import open_folder
 from tcseg.deploy import description

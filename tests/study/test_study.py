@@ -13,6 +13,7 @@ import pytest
 
 from tcseg import procity
 from tcseg.atomic_files import write_json
+from tcseg.data.own import lookup
 from tcseg.errors import NotCommittedError
 from tcseg.models import registry
 from tcseg.study import opening, reference_rows, run_ids
@@ -176,10 +177,10 @@ def needs_weights():
 def test_reference_mode_shows_the_committed_figure_of_this_study_alone(committed, tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(outputs, "display", said.append)
-    monkeypatch.setattr(outputs, "Image", lambda *args, **kwargs: "shown")
     study = open_rows("procity", "laptop", tmp_path / "procity")
     study.figure("picture", needs_weights, alt="x")
-    assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG") and said.pop() == "shown"
+    assert (study.figures / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert said.pop().data.startswith("<p") and said.pop().data.startswith(b"\x89PNG"), "the caption stands beneath"
     assert "Figure from the reference run" in said.pop().data
 
     other = open_rows("camvid", "laptop", tmp_path / "camvid")  # whose committed figure there is none
@@ -278,8 +279,8 @@ QUICK = [(chapter, site) for chapter in (None, "00_start_here") for site in SITE
     ids=lambda value: "+".join(value) or "no-data" if isinstance(value, tuple) else str(value),
 )
 def test_a_study_is_whole_or_refused_with_advice_that_works(notebook, here, try_open, monkeypatch, tmp_path):
-    for module in (opening, reference_rows):
-        monkeypatch.setattr(module, "find_dataset", lambda name: tmp_path if name in here else None)
+    for module, name in ((opening, "find_dataset"), (lookup, "find_root"), (reference_rows, "find_root")):
+        monkeypatch.setattr(module, name, lambda dataset: tmp_path if dataset in here else None)
     values = itertools.product(
         ("procity", "camvid", "cityscapes"),
         PROFILES if notebook is None else reference_rows.STUDIES,

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from toys import toy_clips
 
 from tcseg.evaluation import split_scores
@@ -149,11 +150,15 @@ def test_noise_has_the_size_that_is_asked_for():
 def test_the_figures_show_every_predictor_and_mark_winning_controls(clips, model):
     table = trivial_predictors.scores(trivial_predictors.controls(clips, model, 0), clips)
     figure = figures.metrics_controls(table, "exact")
-    panels = {axes.get_title(): axes for axes in figure.axes if axes.axison}
-    names = [text.get_text() for text in panels["mIoU (better: right)"].get_yticklabels()]
+    (axes,) = figure.axes
+    names = [text.get_text().replace("-\n", "-").replace("\n", " ") for text in axes.get_xticklabels()]
     assert names == list(dict.fromkeys(table["predictor"]))
-    star = [line for line in panels["TC (better: right)"].lines if line.get_marker() == "*"]
-    assert len(star) == 1 and star[0].get_color() == figures.RED and star[0].get_xdata()[0] == 100
+    rows = [text.get_text() for text in axes.get_yticklabels()]
+    tc = next(place for place, row in enumerate(rows) if row.startswith("TC"))
+    won = [cell for cell in axes.patches if round(cell.get_y() + 0.45) == tc and cell.get_facecolor() == to_rgba(figures.RED)]
+    assert len(won) == 1, "a control wins TC"
+    told = {text.get_text() for text in axes.texts if text.get_position() == (round(won[0].get_x() + 0.48), tc)}
+    assert told == {"100.0"}
 
 
 def test_the_noise_figure_has_a_panel_a_scene_that_was_measured(clips):

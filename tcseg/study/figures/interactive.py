@@ -20,7 +20,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
-from markupsafe import Markup
+from jinja2.utils import markupsafe
 from PIL import Image
 
 import tcseg
@@ -70,7 +70,7 @@ def _data(kind: str, content: bytes) -> str:
 
 def _script(value: object) -> str:
     """A value as a script may hold it."""
-    return Markup(json.dumps(value).replace("</", "<\\/"))
+    return markupsafe.Markup(json.dumps(value).replace("</", "<\\/"))
 
 
 def flip_book(
@@ -107,7 +107,7 @@ def flip_book(
         count=count,
         label=label,
         alt=alt,
-        caption=Markup(caption(alt)),
+        caption=markupsafe.Markup(caption(alt)),
         data=_script(uris),
         told=_script(None if captions is None else list(captions)),
         fps=fps,
@@ -130,7 +130,7 @@ def before_after(left: np.ndarray, right: np.ndarray, names: tuple[str, str], al
         raise InputError(f"left is {left.shape}, right is {right.shape}; both need one shape")
     uris = {"left": uri(left), "right": uri(right)}
     width = max(BOOK, left.shape[1])
-    return Numbered(fill("border", **uris, names=tuple(names), width=width, alt=alt, caption=Markup(caption(alt))))
+    return Numbered(fill("border", **uris, names=tuple(names), width=width, alt=alt, caption=markupsafe.Markup(caption(alt))))
 
 
 def film(path: Path, alt: str) -> HTML:
@@ -150,7 +150,7 @@ def film(path: Path, alt: str) -> HTML:
     with Image.open(io.BytesIO(content)) as opened:
         first = np.asarray(opened.convert("RGB"))
     values = {"film": _data("gif", content), "still": uri(first), "width": first.shape[1], "height": first.shape[0]}
-    return Numbered(fill("moving", **values, alt=alt, caption=Markup(caption(alt))))
+    return Numbered(fill("moving", **values, alt=alt, caption=markupsafe.Markup(caption(alt))))
 
 
 def pick(table: pd.DataFrame, by: Sequence[str]) -> HTML:

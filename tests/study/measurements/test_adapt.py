@@ -14,7 +14,7 @@ import pytest
 from tcseg.adaptation.run import COLUMNS
 from tcseg.errors import CannotRunError, NotFoundError
 from tcseg.models import registry
-from tcseg.study.measurements.quality import adapt, adapt_long, street, unseen_camera
+from tcseg.study.measurements.real import adapt, adapt_long, street, unseen_camera
 from tcseg.study.paths import FIGURES
 from tcseg.video.encoding import record
 from tcseg.video.reading.decoding import open_source

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tcseg.study.measurements.quality import still_camera as measurement
+from tcseg.study.measurements.real import still_camera as measurement
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from tcseg.labels import CAMVID, CITYSCAPES, cityscapes_to_camvid, ids_to_train_ids
 from tcseg.models import registry
-from tcseg.study.measurements.quality import zero_shot
+from tcseg.study.measurements.real import zero_shot
 from tcseg.study.paths import FIGURES
 from tcseg.video import render
 

@@ -19,12 +19,12 @@ from tcseg import atomic_files, procity
 from tcseg.adaptation.kinds.checkpoint_files import read_config
 from tcseg.adaptation.kinds.onnx_files import OnnxAnswers
 from tcseg.data import integrity
+from tcseg.data.class_tables import class_table
 from tcseg.data.clip_files import read_labels
 from tcseg.data.images import read_rgb, require_whole
 from tcseg.deploy.export import export
 from tcseg.deploy.exported_files import open_file
 from tcseg.errors import InputError
-from tcseg.evaluation.class_tables import class_table
 from tcseg.evaluation.label_map_files import evaluate_files
 from tcseg.flow import read_kitti
 from tcseg.labels import CITYSCAPES

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcseg.errors import TcsegError, as_message
+from tcseg.errors import CannotRunError, TcsegError, as_message
 from tcseg.study.measurements.faults.bad_inputs import KINDS, Kind
 from tcseg.study.measurements.faults.damage import MARKER
 
@@ -148,5 +148,5 @@ def try_kind(reader: Reader, kind: Kind, folder: Path, count: int, seed: int = 0
     before = {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
     expected = digest_of(kind.read(path)) if kind.checked else ""
     if (whole := reader.read(kind, path, expected)).what != READ:
-        raise RuntimeError(f"a whole {kind.name} cannot be read: {whole.what}, {whole.said}")
+        raise CannotRunError(f"a whole {kind.name} cannot be read: {whole.what}, {whole.said}")
     return [(how, reader.read(kind, path, expected)) for how in damaged_files(kind, path, before, count, seed)]

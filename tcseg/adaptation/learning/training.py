@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from tcseg.adaptation.batches import Replay, draw
 from tcseg.adaptation.kinds.answers import digest
-from tcseg.adaptation.material import Material, Settings
+from tcseg.adaptation.learning.batches import Replay, draw
+from tcseg.adaptation.learning.material import Material, Settings
 from tcseg.adaptation.report import decided
 from tcseg.adaptation.store import Targets
 from tcseg.atomic_files import explained, replacing, write_json

@@ -24,8 +24,8 @@ from tcseg.machine import as_finished
 from tcseg.models import registry
 from tcseg.models.networks import SegmentationModel
 from tcseg.study.measurements.parts import Parts
-from tcseg.study.measurements.quality.street import VARIED
-from tcseg.study.measurements.quality.zero_shot import Labelled, labelled_sets, scores_of
+from tcseg.study.measurements.real.street import VARIED
+from tcseg.study.measurements.real.zero_shot import Labelled, labelled_sets, scores_of
 
 SEEDS, STEPS = 3, 1000
 SIZE, STREETS = (704, 352), 400  # (W,H) and number of the drawn frames

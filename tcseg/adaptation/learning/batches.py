@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tcseg.adaptation.augmentation import change_light, mix_classes
-from tcseg.adaptation.material import Material, Settings
+from tcseg.adaptation.learning.augmentation import change_light, mix_classes
+from tcseg.adaptation.learning.material import Material, Settings
 from tcseg.adaptation.motion import Prepared
 from tcseg.adaptation.teachers import STRIDE
 from tcseg.atomic_files import beside
