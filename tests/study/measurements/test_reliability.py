@@ -21,7 +21,7 @@ from tcseg.study.measurements.faults.bad_inputs import KINDS, Kind
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-@pytest.mark.parametrize("one", set(damage.TEXT), ids=lambda one: one.__name__)
+@pytest.mark.parametrize("one", dict.fromkeys(damage.TEXT), ids=lambda one: one.__name__)
 def test_damage_is_repeatable_and_changes_something(one: damage.Damage) -> None:
     data = json.dumps({"a": [1, 2, {"b": None}], "c": "text " * 20}).encode()
     several = [[one(data, np.random.default_rng(seed)) for seed in range(20)] for _ in range(2)]
