@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: threads of several 
 # Minutes long each: they start first, a process each, so that no core waits at the end (with --no-loadscope-reorder).
 LONGEST = ("test_opened_notebooks.py", "test_smoke_study.py", "test_cityscapes_way.py", "test_measurements.py", "test_caches.py")
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and tests send it
 matplotlib.use("Agg")  # before anything imports pyplot: no test needs a screen
 
 PARAMETERS = """dataset: str = "procity"  # procity | camvid | cityscapes | a folder
