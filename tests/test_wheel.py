@@ -87,7 +87,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel):
     info = next(name.split("/")[0] for name in files.namelist() if name.endswith(".dist-info/METADATA"))
     about = HeaderParser().parsestr(files.read(f"{info}/METADATA").decode())
     assert (about["Name"], about["Version"], about["License-Expression"]) == ("tcseg", __version__, "MIT")
-    assert set(about.get_all("Provides-Extra")) == {"deploy", "peers", "data", "report", "test"}
+    assert set(about.get_all("Provides-Extra")) == {"deploy", "peers", "data", "report", "test", "cluster"}
     assert "tcseg = tcseg.cli:app" in files.read(f"{info}/entry_points.txt").decode()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,8 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     """A table of a study, or of a folder of tables; an empty one where it is not there."""
     for path in (folder / "tables" / f"{name}.csv", folder / f"{name}.csv"):
         if path.exists():
-            return pd.read_csv(path)
+            with suppress(pd.errors.EmptyDataError):  # no run of the study belongs in it
+                return pd.read_csv(path)
     return pd.DataFrame()
 
 

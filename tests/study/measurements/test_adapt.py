@@ -115,7 +115,7 @@ def test_the_cost_of_a_long_video_is_of_the_whole_command(data: Path, tmp_path: 
         adapt_long.peak_memory([sys.executable, "-c", "raise SystemExit(3)"])
     row = adapt_long.measure(tmp_path, quick=True).iloc[0]
     assert row["frames"] == 384 and row["steps"] == 4 and row["peak_gb"] > 0.3
-    assert row["minutes"] > row["teacher_minutes"] + row["training_minutes"] > 0
+    assert row["minutes"] > row["training_minutes"] > 0
 
 
 def test_a_quick_measurement_is_never_taken_for_a_whole_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

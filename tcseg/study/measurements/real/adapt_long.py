@@ -1,7 +1,7 @@
 """What `tcseg adapt` costs on a ten-minute video of 1280x720: minutes and memory of the whole command, as a user starts it.
 
 The length is made by repeating a highway film of 38 frames, so the costs mean something and the accuracy does not. The teacher is
-a folder of stored maps, which answers at once: `teacher_minutes` has what reading the video and the maps took.
+a folder of stored maps, so what a network would take to answer comes on top.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         quick: a quarter of a minute of video and a few steps.
 
     Returns:
-        One row: minutes of the video, frames, snippets that were learned from, minutes of reading and teacher, of training and of
-        the whole command, the largest resident memory in GB (10^9 bytes), steps, CPU and cores.
+        One row: minutes of the video, frames, snippets that were learned from, minutes of training and of the whole command,
+        the largest resident memory in GB (10^9 bytes), steps, CPU and cores.
 
     Raises:
         NotFoundError: the film or its maps are not on this machine.
@@ -63,7 +63,6 @@ def measure(out: Path, quick: bool = False) -> pd.DataFrame:
         "frames": frames,
         "learned_snippets": told["learned_snippets"],
         "steps": told["settings"]["steps"],
-        "teacher_minutes": round(told["asked"]["minutes"], 2),
         "training_minutes": told["training_minutes"],
         "minutes": round(minutes, 2),
         "peak_gb": round(gigabytes, 2),

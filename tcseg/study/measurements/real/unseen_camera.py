@@ -37,7 +37,7 @@ RUNS: dict[tuple[str, str], dict] = {
     ("camvid", "other light, mixed classes"): VARIED,
 }
 """(What is learned from, what is changed about it) -> options of `adapt`."""
-QUICK = {"steps": 2, "size": "128x64"}
+QUICK = {"steps": 2, "size": "128x64", "held_out": 0.3}
 
 
 def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
@@ -54,8 +54,8 @@ def measure(out: Path, quick: bool = False) -> Iterator[pd.DataFrame]:
     Raises:
         NotFoundError: CamVid, Cityscapes or the stored maps are not on this machine.
     """
-    changes, seeds = (QUICK, 1) if quick else ({"steps": STEPS}, SEEDS)
-    folder = Parts(out, "unseen_camera", False, [RUNS, changes]).folder
+    changes, seeds = (QUICK, 1) if quick else ({"steps": STEPS, "held_out": 0.1}, SEEDS)
+    folder = Parts(out, "unseen_camera", False, [list(RUNS.items()), changes]).folder
     camvid, maps = find_dataset("camvid"), find_dataset("teacher_maps")
     if camvid is None or maps is None:
         raise NotFoundError("data/camvid and data/teacher_maps/camvid are needed (or in $TCSEG_DATA)")
@@ -105,7 +105,7 @@ def _run(run: tuple[str, str], seed: int, folder: Path, options: dict, stills: P
         for left in folder.glob(f"{name}.*"):
             left.unlink()
         done = adapt(
-            [], f"maps:{maps}", weights, arch=registry.FAST, stills=[stills], classes="cityscapes", held_out=0.1, seed=seed,
+            [], f"maps:{maps}", weights, arch=registry.FAST, stills=[stills], classes="cityscapes", seed=seed,
             temporal=0.0, replay=False, work=folder / f"work-{name}", film=False, progress=False, **options,
         )  # fmt: skip
         unseen = [one for one in labelled_sets() if one.dataset != learned]
