@@ -207,8 +207,18 @@ def check_variable() -> list[Line]:
     return [Line(VARIABLE, GOOD, named.value)]
 
 
+def check_students(folder: Path) -> Line:
+    """Whether the weights of each student that ships are there; its notes say that it should be."""
+    notes = sorted(folder.rglob("*.json"), key=lambda path: path.stem)
+    lacking = [path.stem for path in notes if not path.with_suffix(".safetensors").exists()]
+    if notes and not lacking:
+        return Line("students", GOOD, ", ".join(path.stem for path in notes))
+    fix = "the package data is missing: run pip install -e . in the repository"
+    return Line("students", WARN, f"no weights of {', '.join(lacking) or 'any student'}", fix)
+
+
 def check_data() -> list[Line]:
-    """Which data sets and studies exist, and whether the trained students are installed."""
+    """Which data sets and studies exist, and whether the trained students are whole."""
     lines = check_variable()
     hints = {
         "procity": "tcseg study generates it; or run: tcseg data procity",
@@ -223,9 +233,7 @@ def check_data() -> list[Line]:
             lines.append(Line(f"data {name}", GOOD, str(folder)))
         else:
             lines.append(Line(f"data {name}", INFO, "not found", hints[name]))
-    weights = sorted(path.stem for path in (Path(__file__).parents[1] / "weights").glob("*.safetensors"))
-    fix = "" if weights else "the package data is missing: run pip install -e . in the repository"
-    lines.append(Line("students", GOOD if weights else WARN, ", ".join(weights) or "no weights in the package", fix))
+    lines.append(check_students(Path(__file__).parents[1] / "weights"))
     studies = sorted(path.name for path in (data_root() / "study").glob("*-*") if path.is_dir())
     lines.append(Line("studies", INFO, ", ".join(studies) or "none yet"))
     return lines

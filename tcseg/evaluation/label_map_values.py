@@ -60,12 +60,15 @@ def read_meta(paths: Iterable[Path], root: Path) -> dict | None:
 def _parse_meta(path: Path) -> dict | None:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); correct or remove it") from None
     if not isinstance(meta, dict) or "values" not in meta:  # written by another program
         return None
     if meta["values"] not in ("ids", "trainIds"):
         raise InputError(f"values in {path} is {meta['values']!r}; it must be ids or trainIds")
+    names = meta.get("classes") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"classes in {path} is {str(names)[:60]}; it must be a list of names, or left out")
     return meta
 
 

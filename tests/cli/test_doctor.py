@@ -78,3 +78,14 @@ def test_an_empty_folder_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("TCSEG_DATA", str(tmp_path))
     line = next(line for line in check_data() if line.what == "data cityscapes")
     assert line.state == doctor.WARN and line.detail.endswith("cityscapes is empty")
+
+
+def test_every_student_that_ships_is_named_and_a_missing_one_is_told(tmp_path: Path) -> None:
+    for name in ("student", "street/student-street"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        for suffix in (".json", ".safetensors"):
+            (tmp_path / name).with_suffix(suffix).touch()
+    assert doctor.check_students(tmp_path) == Line("students", GOOD, "student, student-street")
+    (tmp_path / "street" / "student-street.safetensors").unlink()
+    assert doctor.check_students(tmp_path).detail == "no weights of student-street"
+    assert doctor.check_students(tmp_path / "none").detail == "no weights of any student"

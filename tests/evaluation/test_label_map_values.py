@@ -161,6 +161,14 @@ def test_maps_of_two_kinds_below_one_folder(tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("classes", ["road", 7, {"road": 1}, [None], ["road", 1.5], [["road"]], [{}]])
+def test_names_in_a_meta_json_are_names(classes, tmp_path):
+    put(tmp_path / "x.png", TRAIN_IDS)
+    (tmp_path / "meta.json").write_text(json.dumps({"values": "ids", "classes": classes}))
+    with pytest.raises(TcsegError, match="classes in .*meta.json is .*; it must be a list of names"):
+        read(tmp_path)
+
+
 def test_a_meta_json_that_cannot_be(tmp_path):
     put(tmp_path / "x.png", TRAIN_IDS)
     for content, told in (("{", "cannot be read"), ('{"values": "rgb"}', "is 'rgb'; it must be ids or trainIds")):

@@ -183,11 +183,11 @@ def load_own_clips(
     split: str,
     size: tuple[int, int],
     cache: Path,
-    neighbours: int = 2,
-    limit: int | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    neighbours: int,
+    limit: int | None,
+    progress: Callable[[str], None],
 ) -> OwnClips:
-    """Load a split of a folder of one's own, from the cache if possible; arguments as `tcseg.load_clips`.
+    """Load a split of a folder of one's own, from the cache if possible; arguments as `lookup.load_clips`, which has the defaults.
 
     Raises:
         InputError: a file is damaged, of another size than its clip, or holds an id that classes.yaml does not have.

@@ -101,7 +101,9 @@ def class_iou(table: pd.DataFrame) -> Figure:
 
 @styled
 def class_gains(gains: pd.DataFrame | pd.Series, xlabel: str) -> Figure:
-    """What a change did to each class: a dot a seed, a line at their mean; sorted by the mean, NaN last.
+    """What a change did to each class: one dot for each seed, and a line at their mean.
+
+    Classes are sorted by the mean; those without one come last.
 
     Args:
         gains: index = class; a column a seed, in points of IoU (-100..100).

@@ -17,7 +17,7 @@ LENGTHS = ("the same number of", "twice as many", "four times as many")
 STEPS = dict(zip(BASELINES, LENGTHS, strict=True))
 """Comparison -> how many steps the plain student was trained for, to be followed by "steps"."""
 CONVERGED = 0.005
-"""Twice as many steps raise the mIoU of a converged network by less than this."""
+"""A network has converged if doubling its steps raises its mIoU by less than this."""
 METRIC_NAMES = {
     "flicker_relative": "flicker, %",
     "miou": "mIoU, points",

@@ -91,9 +91,10 @@ class Reader:
 
     def _end(self) -> None:
         if self.process is not None:
+            self.pipe.close()  # one that waits for work ends by itself, and leaves no semaphore behind
+            self.process.join(2)
             self.process.kill()
             self.process.join()
-            self.pipe.close()
             self.process = None
 
     def _start(self) -> None:
