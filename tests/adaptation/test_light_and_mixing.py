@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from tcseg.adaptation.learning.augmentation import MILD, change_light, mix_classes
+from tcseg.adaptation.options import AdaptOptions
 from tcseg.data.augmentation import Clip, View, change_colors
+from tcseg.errors import InputError
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -69,3 +71,25 @@ def test_what_the_teacher_is_not_sure_of_is_not_pasted() -> None:
 
 def test_none_are_mixed_where_none_are_asked_for() -> None:
     torch.testing.assert_close(mix_classes(clips(), 0.0, np.random.default_rng(0)).frames, clips().frames)
+
+
+def test_white_balance_colours_what_was_grey() -> None:
+    grey = torch.full((16, 1, 3, 8, 8), 120, dtype=torch.uint8)
+    mean = change_light(grey, 1.0, generator()).mean((1, 3, 4))
+    spread = (mean.max(1).values - mean.min(1).values) / mean.mean(1)
+    assert spread.median() > 0.05 and spread.max() < 0.6
+
+
+def test_what_is_asked_for_reaches_the_training() -> None:
+    usual, asked = AdaptOptions().settings, AdaptOptions(light=1.0, mixing=0.5, zoom=(0.6, 2.0), temporal=0.0).settings
+    assert (usual.light, usual.mixing, usual.zoom, usual.pairs) == (0.0, 0.0, (0.9, 1.6), 3)
+    assert (asked.light, asked.mixing, asked.zoom, asked.pairs) == (1.0, 0.5, (0.6, 2.0), 0)
+
+
+IMPOSSIBLE = [{"light": 1.5}, {"light": float("nan")}, {"mixing": -0.1}, {"zoom": (2.0, 0.6)}, {"zoom": (0.0, 1.0)}]
+
+
+@pytest.mark.parametrize("bad", IMPOSSIBLE)
+def test_an_option_that_cannot_be_is_named(bad: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        AdaptOptions(**bad)
